@@ -1,0 +1,264 @@
+"""What a shard is handed: the Queue interface, the Grant it yields and the Turn that uses it.
+
+This module knows no schedule, no NATS and no Discord; every queue of the library and every queue that a
+bot author writes fits behind it.
+"""
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self, runtime_checkable
+
+from nats_identify.clock import now_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where an asking stands in its queue.
+
+    Attributes:
+        position: 1 means next in its bucket; None while nobody has answered yet.
+        eta_ms: milliseconds until the turn, exact at position 1; None while it cannot be known.
+        reason: why it waits: ``window``, ``session_limit``, ``crash_loop``, ``limits_unknown``, or
+            ``no_answer`` while no coordinator is heard.
+        near: the turn is about two seconds away or less: the moment to open the gateway connection.
+    """
+
+    position: int | None
+    eta_ms: int | None
+    reason: str
+    near: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The permission for one shard to send one IDENTIFY, until ``use_by_ns``.
+
+    Attributes:
+        grant_id: the grant's own name; decided on once.
+        request_id: the asking that it answers.
+        bucket: Discord's ``rate_limit_key``, ``shard_id % max_concurrency``.
+        use_by_ns: the last instant, on `nats_identify.clock.now_ns`, at which IDENTIFY may be sent.
+        waited_ms: how long the shard waited.
+        remaining: session starts left today, or None where nobody counts them.
+    """
+
+    shard_id: int
+    grant_id: str
+    request_id: str
+    bucket: int
+    max_concurrency: int
+    use_by_ns: int
+    waited_ms: int = 0
+    remaining: int | None = None
+
+
+OnProgress = Callable[[Progress], None]
+
+
+@runtime_checkable
+class Queue(Protocol):
+    """One queue for the IDENTIFYs of one bot token. Subclass it, and write three methods.
+
+    Contract, checked by `nats_identify.testing.conformance`:
+
+    - `acquire` returns when the shard may send IDENTIFY, and never because something failed: in doubt it waits.
+    - It may be cancelled at any time: the place is given up, and a turn just granted is given back.
+    - Per granted turn, `identified` or `decline` is called once, at the moment it happens.
+    """
+
+    @abstractmethod
+    async def acquire(
+        self,
+        shard_id: int,
+        *,
+        priority: int = 0,
+        on_progress: OnProgress | None = None,
+        instead_of: Grant | None = None,
+    ) -> Grant:
+        """Wait until this shard may send one IDENTIFY.
+
+        Args:
+            shard_id: the shard, 0 or more.
+            priority: −10 … 10, higher goes first; convention: 1 for a session that was live and was lost.
+            on_progress: called whenever the position, the ETA or the reason changes.
+            instead_of: a grant of this shard that came too late to be used: it is declined, and the
+                asking goes on at its old place.
+
+        Raises:
+            QueueClosedError: the queue was closed by its owner. Nothing else is ever raised into a bot.
+        """
+        ...
+
+    @abstractmethod
+    def identified(self, grant: Grant) -> None:
+        """IDENTIFY has just been sent: the window starts now."""
+        ...
+
+    @abstractmethod
+    def decline(self, grant: Grant) -> None:
+        """IDENTIFY was not and will not be sent with this grant: the next shard may go at once."""
+        ...
+
+    def ready(self, grant: Grant) -> None:  # noqa: B027  # a queue that does not count has nothing to do
+        """Discord accepted the IDENTIFY (READY). Optional."""
+
+    def rejected(self, grant: Grant) -> None:  # noqa: B027  # as above
+        """Discord answered Invalid Session. Optional."""
+
+    def turn(
+        self,
+        shard_id: int,
+        *,
+        priority: int = 0,
+        near: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> "Turn":
+        """Return the turn of one shard, to be entered with ``async with``. See `Turn`."""
+        return Turn(self, shard_id, priority=priority, near=near, on_progress=on_progress)
+
+
+class QueueClosedError(Exception):
+    """The queue was closed while a shard waited; its owner is shutting down."""
+
+
+class Turn:
+    """One shard's way through a queue, as a context manager.
+
+    The short form enters when IDENTIFY may be sent, and takes leaving the block for its having been sent::
+
+        async with queue.turn(shard_id):
+            await websocket.send(identify)
+
+    The full form enters while the turn is near (about two seconds to go), so that connecting costs the
+    bucket nothing, and says the exact moments::
+
+        async with queue.turn(shard_id, near=True) as turn:
+            websocket = await connect()
+            await turn.granted()  # right before the send: looks at the clock
+            await websocket.send(identify)
+            turn.identified()
+
+    An exception before `granted` returned gives the place or the turn back. After that nobody can know
+    whether IDENTIFY left, so the turn counts as used, unless `decline` was called.
+    """
+
+    def __init__(
+        self, queue: Queue, shard_id: int, *, priority: int, near: bool, on_progress: OnProgress | None
+    ) -> None:
+        self.queue = queue
+        self.shard_id = shard_id
+        self.priority = priority
+        self.progress: Progress | None = None
+        self._enter_near = near
+        self._on_progress = on_progress
+        self._near = asyncio.Event()
+        self._asking: asyncio.Task[Grant] | None = None
+        self._grant: Grant | None = None
+        self._decided = False
+
+    async def __aenter__(self) -> Self:
+        self._ask()
+        try:
+            await (self.near() if self._enter_near else self.granted())
+        except BaseException:
+            await self._withdraw()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._grant is not None:
+            self.identified()  # does nothing where the turn was decided already
+        else:
+            await self._withdraw()
+
+    async def near(self) -> None:
+        """Wait until the turn is about two seconds away, or here: the moment to connect."""
+        asking = self._ask()
+        waiting = asyncio.ensure_future(self._near.wait())
+        try:
+            await asyncio.wait({asking, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        if asking.done():
+            asking.result()  # raises what ended the asking, if anything did
+
+    async def granted(self) -> Grant:
+        """Wait until IDENTIFY may be sent; call it again right before the send, it costs nothing.
+
+        Looks at the clock: a grant that came too late is declined and the wait goes on at the same place.
+
+        Raises:
+            QueueClosedError: the queue was closed by its owner.
+        """
+        while True:
+            grant = await asyncio.shield(self._ask())
+            if self._decided or now_ns() <= grant.use_by_ns:
+                self._grant = grant
+                return grant
+            self._grant = None
+            self._asking = self._start_asking(instead_of=grant)
+
+    def identified(self) -> None:
+        """IDENTIFY has just been sent. Call it right after the send; later calls do nothing.
+
+        Raises:
+            RuntimeError: there is no grant: an IDENTIFY was sent that nobody allowed.
+        """
+        if not self._decided:
+            self._decided = True
+            self.queue.identified(self._held())
+
+    def decline(self) -> None:
+        """IDENTIFY was not and will not be sent: the turn goes to the next shard. Later calls do nothing."""
+        if not self._decided:
+            self._decided = True
+            self.queue.decline(self._held())
+
+    def ready(self) -> None:
+        """Discord accepted the IDENTIFY."""
+        self.queue.ready(self._held())
+
+    def rejected(self) -> None:
+        """Discord answered the IDENTIFY with Invalid Session."""
+        self.queue.rejected(self._held())
+
+    def _held(self) -> Grant:
+        if self._grant is None:
+            message = f"shard {self.shard_id} holds no grant; call this after `await turn.granted()` returned"
+            raise RuntimeError(message)
+        return self._grant
+
+    def _ask(self) -> asyncio.Task[Grant]:
+        if self._asking is None:
+            self._asking = self._start_asking()
+        return self._asking
+
+    def _start_asking(self, *, instead_of: Grant | None = None) -> asyncio.Task[Grant]:
+        acquiring = self.queue.acquire(
+            self.shard_id, priority=self.priority, on_progress=self._progressed, instead_of=instead_of
+        )
+        return asyncio.ensure_future(acquiring)
+
+    def _progressed(self, progress: Progress) -> None:
+        self.progress = progress
+        if progress.near:
+            self._near.set()
+        if self._on_progress is not None:
+            self._on_progress(progress)
+
+    async def _withdraw(self) -> None:
+        """End the asking; a grant that nobody looked at is declined, since nothing was sent with it."""
+        if self._asking is None:
+            return
+        self._asking.cancel()
+        with suppress(asyncio.CancelledError, QueueClosedError):
+            grant = await self._asking
+            if not self._decided:
+                self._decided = True
+                self.queue.decline(grant)
