@@ -1,0 +1,153 @@
+"""The ledger's content, and the words between a replica and its edge. It is neither stored nor encoded here."""
+
+from dataclasses import dataclass
+
+from nats_identify.schedule.book import Book
+from nats_identify.schedule.model import Grant, Outcome, ScheduleAction, ScheduleEvent
+
+
+@dataclass(frozen=True, slots=True)
+class GrantRecord:
+    """One grant that still holds its bucket; ``hold_ns`` is what was left of that when it was written."""
+
+    grant_id: str
+    request_id: str
+    shard_id: int
+    bucket: int
+    max_concurrency: int
+    renewal: int
+    use_within_ns: int
+    hold_ns: int
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Who leads, what is left of the day, and what each bucket was last granted: all that a successor needs.
+
+    Attributes:
+        leader: the replica's name for people; None when nobody leads. ``instance``: random for each process.
+        term: one higher for each leader. ``sequence``: one higher for each write.
+        lease_ns: a standby that has seen no movement for so long may take over.
+        max_concurrency, total, remaining, reset_in_ns: today's limits; None where nobody knows.
+    """
+
+    prefix: str
+    leader: str | None
+    instance: str
+    term: int
+    sequence: int
+    lease_ns: int
+    max_concurrency: int | None = None
+    total: int | None = None
+    remaining: int | None = None
+    reset_in_ns: int | None = None
+    grants: tuple[GrantRecord, ...] = ()
+
+    @property
+    def age(self) -> tuple[int, int]:
+        """Orders ledgers, whatever the revision: a restored copy may come back at a higher one."""
+        return (self.term, self.sequence)
+
+
+def records_of(book: Book, now_ns: int) -> tuple[GrantRecord, ...]:
+    """Write down every live grant with what is left of its hold."""
+    return tuple(
+        GrantRecord(
+            *(grant.grant_id, grant.request_id, grant.shard_id, grant.bucket, grant.max_concurrency),
+            *(grant.renewal, grant.use_within_ns, grant.opens_at_ns - now_ns, grant.outcome),
+        )
+        for grant in book.holds
+        if grant.opens_at_ns > now_ns
+    )
+
+
+def grants_of(ledger: Ledger, now_ns: int) -> list[Grant]:
+    """Read the grants back, each hold counted from now: never earlier than it was meant."""
+    return [
+        Grant(
+            *(record.grant_id, record.request_id, record.shard_id, record.bucket, record.max_concurrency),
+            *(record.renewal, record.use_within_ns, now_ns + record.hold_ns, record.outcome),
+            identified_at_ns=now_ns if record.outcome else None,
+            committed=True,
+        )
+        for record in ledger.grants
+    ]
+
+
+# --- what the edge tells
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRead:
+    """The answer to `Read`, from the stream's leader.
+
+    ``ledger`` is None where there is none; ``never_written`` tells that there has never been one.
+    """
+
+    ledger: Ledger | None
+    revision: int
+    never_written: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerUnreadable:
+    """`Read` got no answer in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSeen:
+    """A watch showed this: a hint, perhaps late."""
+
+    ledger: Ledger
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The last `Write` was accepted, and is the newest there is."""
+
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class WriteUnsettled:
+    """The last `Write` was refused, or nobody knows: both are settled by reading."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficHeard:
+    """The connection that carries the requests has just carried a message of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Leave: grant no more, and release the lock."""
+
+
+ReplicaEvent = (
+    ScheduleEvent | LedgerRead | LedgerUnreadable | LedgerSeen | Written | WriteUnsettled | TrafficHeard | Stop
+)
+
+# --- what the edge is told
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Read the ledger from the stream's leader."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Write the ledger by compare-and-set on ``revision``. One at a time."""
+
+    ledger: Ledger
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Nothing is owed any more: the process may end."""
+
+
+ReplicaAction = ScheduleAction | Read | Write | Stopped

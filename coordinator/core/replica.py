@@ -1,0 +1,316 @@
+"""One coordinator: standby, candidate or leader, behind one `handle`. It never waits, sends, logs or reads a clock.
+
+The order of the actions is a contract: what a successor must know is written before the reply that it
+concerns is returned. One write is under way at a time; all that falls due meanwhile goes into the next.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+from itertools import count
+
+from coordinator.core import ledger as words
+from coordinator.core.ledger import (
+    Ledger,
+    Read,
+    ReplicaAction,
+    ReplicaEvent,
+    Stopped,
+    Write,
+    grants_of,
+    records_of,
+)
+from coordinator.core.sighting import Sighting
+from nats_identify.schedule import model
+from nats_identify.schedule.budget import SessionBudget
+from nats_identify.schedule.model import MS, SECOND, FetchFigure, Grant, Happened, Limits
+from nats_identify.schedule.release import ReleaseSchedule
+
+FIGURE_EVERY_NS = 300 * SECOND
+"""Discord's figure is corrected so often; `GET /gateway/bot` is not to be cached for long."""
+
+RETRY_NS = 250 * MS
+"""An unanswered read is repeated so soon: a ledger that comes back is noticed well within a second."""
+
+
+class Role(Enum):
+    """What a replica is."""
+
+    STANDBY = "standby"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What one replica is told at its start.
+
+    Attributes:
+        name, prefix: who it is, and for which bot.
+        instance: random for each process: two replicas may have one name.
+        lease_ns: a standby takes over when the ledger has not moved for so long.
+        fresh_start: a ledger that never existed means that nothing was ever granted.
+        static: the limits where there is no token to ask Discord with, else None.
+    """
+
+    name: str
+    prefix: str
+    instance: str
+    timing: model.Timing
+    lease_ns: int
+    fresh_start: bool = False
+    static: Limits | None = None
+    reserve: int = 0
+    max_waiting: int = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The write under way; ``base`` is what it was made from."""
+
+    write: Write
+    base: Ledger | None
+    grants: tuple[Grant, ...]
+    sent_at_ns: int
+
+
+class Replica:
+    """Lease, ledger and schedule as one state machine."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.role = Role.STANDBY
+        self.term = 0
+        self.lease_until_ns = 0
+        self._name_grant = _names(settings.instance)
+        static = settings.static
+        self.schedule = ReleaseSchedule(
+            settings.timing,
+            SessionBudget(reserve=settings.reserve, static=static is not None),
+            max_concurrency=static.max_concurrency if static else None,
+            name_grant=self._name_grant,
+            max_waiting=settings.max_waiting,
+        )
+        self.seen = Sighting(settings.lease_ns)
+        self._longest_hold_ns = settings.timing.full_hold_ns  # the longest that anything seen can matter
+        self._pending: Pending | None = None
+        self._is_unsettled = False  # nobody knows whether the pending write was done
+        self._is_changed = False  # a standby should hear of something before the next heartbeat
+        self._is_reading = False
+        self._is_deaf = True
+        self._stopping = False
+        self._heard_at_ns: int | None = None
+        self._read_at_ns = 0
+        self._heartbeat_at_ns = 0
+        self._blanket: Grant | None = None
+        self._figure_waits = False
+        self._figure_from_ns = 0  # a figure asked for earlier may miss what an unknown leader granted
+        self._figure_at_ns: int | None = None
+        self._figure_asked: tuple[int, int] | None = None  # in which term, and when
+
+    def handle(self, event: ReplicaEvent, now_ns: int) -> list[ReplicaAction]:
+        """Take in one event; return what to do, in this order."""
+        actions: list[ReplicaAction] = []
+        match event:
+            case words.LedgerRead():
+                actions += self._read(event, now_ns)
+            case words.LedgerUnreadable():
+                self._is_reading = False
+                self._read_at_ns = now_ns + RETRY_NS
+            case words.LedgerSeen(ledger, revision):
+                is_news = revision > self.seen.revision and ledger.instance != self.settings.instance
+                if is_news and self._pending is None:  # a pending write will fail, and teach the same
+                    actions += self._sighted(ledger, revision, now_ns)
+            case words.Written(revision):
+                actions += self._written(revision, now_ns)
+            case words.WriteUnsettled():
+                self._is_unsettled, self._read_at_ns = True, now_ns
+            case words.TrafficHeard():
+                self._heard_at_ns = now_ns
+            case words.Stop():
+                self._stopping = True
+            case model.FigureAsked():
+                self._figure_asked = (self.term, now_ns)
+                self.schedule.handle(event, now_ns)
+            case model.Figure():
+                actions += self._figure(event, now_ns)
+            case _:
+                actions += self._speak(self.schedule.handle(event, now_ns), now_ns)
+        return actions + self._go_on(now_ns)
+
+    def next_deadline_ns(self) -> int | None:
+        """When `handle` wants a `Wake` at the latest."""
+        deadlines = [self.schedule.next_deadline_ns()]
+        if self._pending is None and self.role is Role.LEADER:
+            deadlines += [self._heartbeat_at_ns, self._figure_at_ns, self._deaf_at_ns()]
+        elif not self._is_reading and (self._pending is None or self._is_unsettled):
+            deadlines.append(self._read_at_ns)
+            if self._pending is None and self.seen.is_known and not self._is_deaf:
+                deadlines.append(self.seen.free_at_ns())
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def _go_on(self, now_ns: int) -> list[ReplicaAction]:
+        """Do what is due in the state that we are in."""
+        heard_ns = self._heard_at_ns
+        self._is_deaf = heard_ns is None or now_ns - heard_ns > self.settings.lease_ns
+        if self._pending is not None:
+            return self._look(now_ns) if self._is_unsettled and now_ns >= self._read_at_ns else []
+        if self.role is Role.LEADER:
+            return self._lead(now_ns)
+        if self._stopping:
+            return [Stopped()]
+        is_free = self.seen.is_known and not self._is_deaf and now_ns >= self.seen.free_at_ns()
+        return self._look(now_ns) if is_free or now_ns >= self._read_at_ns else []
+
+    def _look(self, now_ns: int) -> list[ReplicaAction]:
+        if self._is_reading:
+            return []
+        self._is_reading = True
+        self._read_at_ns = now_ns + self.settings.lease_ns // 3
+        return [Read()]
+
+    # --- standby
+
+    def _sighted(self, ledger: Ledger | None, revision: int, now_ns: int) -> list[ReplicaAction]:
+        """Keep the leader's records as our own; an older copy teaches nothing but mistrust."""
+        is_newer = self.seen.see(ledger, revision, now_ns)
+        if self.role is Role.LEADER:
+            self._step_down()
+        if ledger is None or not is_newer:
+            return []
+        holds_ns = [record.hold_ns for record in ledger.grants]
+        promised_ns = [record.use_within_ns for record in ledger.grants]
+        hold_ns = max(promised_ns, default=0) + self.settings.timing.confirmed_hold_ns
+        self._longest_hold_ns = max(self._longest_hold_ns, hold_ns, *holds_ns)
+        book = self.schedule.book
+        limits = Limits(ledger.max_concurrency or 1, ledger.total, ledger.remaining, ledger.reset_in_ns)
+        book.budget.set(limits, in_the_air=0, now_ns=now_ns)
+        if ledger.max_concurrency is not None:
+            book.renumber(ledger.max_concurrency)
+        self.schedule.adopt(grants_of(ledger, now_ns), now_ns)
+        return []
+
+    def _read(self, event: words.LedgerRead, now_ns: int) -> list[ReplicaAction]:
+        self._is_reading = False
+        if self._pending is not None:
+            return self._settle(self._pending, event, now_ns)
+        actions = self._sighted(event.ledger, event.revision, now_ns)
+        if self._is_deaf or self._stopping or now_ns < self.seen.free_at_ns():
+            return actions
+        return actions + self._take_over(now_ns, is_first=event.never_written and self.settings.fresh_start)
+
+    def _take_over(self, now_ns: int, *, is_first: bool) -> list[ReplicaAction]:
+        """Contest the lock: the same write deposes the old leader and proves that we hold the latest state."""
+        book, static = self.schedule.book, self.settings.static
+        self.role, self.term = Role.CANDIDATE, self.seen.newest_age[0] + 1
+        self._blanket = None
+        if not (self.seen.is_trusted or is_first):
+            self._blanket = book.hold_everything(self._name_grant(), self._longest_hold_ns, now_ns)
+            if static is None:
+                book.budget.close()
+        if static is not None:
+            book.budget.set_static(static, now_ns)
+            book.renumber(static.max_concurrency)
+        self._figure_waits = book.budget.remaining is None and not is_first
+        return self._write((), now_ns, leader=self.settings.name)
+
+    def _lead_from_now(self, now_ns: int) -> list[ReplicaAction]:
+        self.role = Role.LEADER
+        if self._blanket is not None:
+            self._blanket.opens_at_ns = now_ns + self._longest_hold_ns  # from after the commit
+        self._figure_from_ns = now_ns + (self._longest_hold_ns if self._figure_waits else 0)
+        self._figure_at_ns = None if self.settings.static else self._figure_from_ns
+        self.schedule.look_everywhere()
+        facts = {"leader": self.settings.name, "instance": self.settings.instance, "term": self.term}
+        return self._speak([Happened("leader", facts)], now_ns)
+
+    # --- leader
+
+    def _lead(self, now_ns: int) -> list[ReplicaAction]:
+        if self._stopping or self._is_deaf:
+            return self._write((), now_ns, leader=None)
+        grants, said = self.schedule.release(now_ns)
+        actions = self._speak(said, now_ns)
+        if self._figure_at_ns is not None and now_ns >= self._figure_at_ns:
+            self._figure_at_ns = now_ns + FIGURE_EVERY_NS
+            actions.append(FetchFigure("its turn has come"))
+        if grants or self._is_changed or now_ns >= self._heartbeat_at_ns:
+            actions += self._write(tuple(grants), now_ns, leader=self.settings.name)
+        return actions
+
+    def _write(self, grants: tuple[Grant, ...], now_ns: int, *, leader: str | None) -> list[ReplicaAction]:
+        book = self.schedule.book
+        budget = book.budget
+        resets_in_ns = None if budget.resets_at_ns is None else max(0, budget.resets_at_ns - now_ns)
+        entry = Ledger(
+            *(self.settings.prefix, leader, self.settings.instance, self.term, self.seen.newest_age[1] + 1),
+            *(self.settings.lease_ns, book.max_concurrency, budget.total, budget.remaining, resets_in_ns),
+            records_of(book, now_ns),
+        )
+        write = Write(entry, self.seen.revision)
+        self._pending = Pending(write, self.seen.ledger, grants, now_ns)
+        self._heartbeat_at_ns = now_ns + self.settings.lease_ns // 3
+        self._is_changed = False
+        return [write]
+
+    def _written(self, revision: int, now_ns: int) -> list[ReplicaAction]:
+        pending = self._pending
+        if pending is None:
+            return []
+        self._pending, self._is_unsettled = None, False
+        self.seen.wrote(pending.write.ledger, revision, now_ns)
+        if pending.write.ledger.leader is None:
+            self._step_down()
+            return []
+        self.lease_until_ns = pending.sent_at_ns + self.settings.lease_ns  # from before it was sent
+        if self.role is Role.CANDIDATE:
+            return self._lead_from_now(now_ns)
+        in_time = now_ns <= self.lease_until_ns
+        return self._speak(self.schedule.committed(pending.grants, now_ns, in_time=in_time), now_ns)
+
+    def _settle(self, pending: Pending, event: words.LedgerRead, now_ns: int) -> list[ReplicaAction]:
+        """The outcome of a write was unknown: it is there, or it is written again, or another has written."""
+        found, ours = event.ledger, pending.write.ledger
+        if found is not None and (found.instance, found.age) == (ours.instance, ours.age):
+            return self._written(event.revision, now_ns)
+        self._is_unsettled = False
+        if _identity(found) == _identity(pending.base):
+            write = Write(ours, event.revision)
+            self._pending = replace(pending, write=write)
+            return [write]
+        self._step_down()
+        return self._sighted(found, event.revision, now_ns)
+
+    def _step_down(self) -> None:
+        self.schedule.step_down(self._pending.grants if self._pending else ())
+        self.role, self._pending, self._is_unsettled, self.lease_until_ns = Role.STANDBY, None, False, 0
+
+    def _figure(self, event: model.Figure, now_ns: int) -> list[ReplicaAction]:
+        """Believe Discord's figure only if we led, in one term, since before it was asked for."""
+        asked, self._figure_asked = self._figure_asked, None
+        if self.role is not Role.LEADER or asked is None or asked[0] != self.term:
+            return []
+        if asked[1] < self._figure_from_ns:
+            self._figure_at_ns = self._figure_from_ns
+            return []
+        self._figure_at_ns = now_ns + FIGURE_EVERY_NS
+        self._is_changed = True
+        return self._speak(self.schedule.handle(event, now_ns), now_ns)
+
+    def _speak(self, actions: list[model.ScheduleAction], now_ns: int) -> list[ReplicaAction]:
+        """Only a leader within its own lease is heard."""
+        if self.role is Role.LEADER and now_ns <= self.lease_until_ns:
+            return list(actions)
+        return []
+
+    def _deaf_at_ns(self) -> int:
+        return (self._heard_at_ns or 0) + self.settings.lease_ns + 1
+
+
+def _identity(ledger: Ledger | None) -> tuple[str, int, int] | None:
+    return None if ledger is None else (ledger.instance, *ledger.age)
+
+
+def _names(instance: str) -> Callable[[], str]:
+    numbers = count(1)
+    return lambda: f"{instance}-{next(numbers)}"

@@ -1,0 +1,58 @@
+"""What a replica has seen of the ledger, on its own clock: has it moved, and can it be trusted? It writes nothing."""
+
+from coordinator.core.ledger import Ledger
+
+
+class Sighting:
+    """The last known ledger and when it was last seen to move.
+
+    Attributes:
+        ledger, revision: as last seen; the revision is what a takeover compares against.
+        newest_age: the highest (term, sequence) ever seen; anything below is an older copy.
+        moved_at_ns: when it last changed before our eyes.
+        is_trusted: it was seen to move forward since we have been in contact. A copy that was restored while
+            nobody looked does not; neither does one that we have only just met.
+    """
+
+    def __init__(self, lease_ns: int) -> None:
+        self.lease_ns = lease_ns
+        self.ledger: Ledger | None = None
+        self.revision = 0
+        self.newest_age = (0, 0)
+        self.moved_at_ns = 0
+        self.is_trusted = False
+        self._contact_at_ns: int | None = None
+
+    def see(self, ledger: Ledger | None, revision: int, now_ns: int) -> bool:
+        """Take in a sighting; return whether it shows something newer than all seen before."""
+        before = self._contact_at_ns
+        was_lost = before is None or now_ns - before > self.lease_ns
+        self._contact_at_ns = now_ns
+        age = ledger.age if ledger else (0, 0)
+        has_moved = revision != self.revision or age != (self.ledger.age if self.ledger else (0, 0))
+        is_newer = age > self.newest_age
+        self.ledger, self.revision, self.newest_age = ledger, revision, max(age, self.newest_age)
+        if was_lost or (has_moved and not is_newer):
+            self.is_trusted = False
+        elif has_moved:
+            self.is_trusted = True
+        if was_lost or has_moved:
+            self.moved_at_ns = now_ns
+        return is_newer
+
+    def wrote(self, ledger: Ledger, revision: int, now_ns: int) -> None:
+        """Our own write is the newest there is."""
+        self.ledger, self.revision, self.newest_age = ledger, revision, ledger.age
+        self.moved_at_ns = self._contact_at_ns = now_ns
+        self.is_trusted = True
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the ledger, or its absence, was ever seen."""
+        return self._contact_at_ns is not None
+
+    def free_at_ns(self) -> int:
+        """When the lease of whoever leads has run out, as far as we can see; at once where nobody leads."""
+        if self.ledger is None or self.ledger.leader is None:
+            return self.moved_at_ns
+        return self.moved_at_ns + max(self.lease_ns, self.ledger.lease_ns)

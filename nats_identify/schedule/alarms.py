@@ -1,0 +1,55 @@
+"""When to look at what again: a heap of instants. It holds no state of what it wakes, and never reads a clock."""
+
+import heapq
+from enum import IntEnum
+from typing import NamedTuple
+
+
+class Look(IntEnum):
+    """What an alarm says to look at."""
+
+    GRANT = 0
+    ASKING = 1
+    BUCKET = 2
+    BUDGET = 3
+
+
+class Alarm(NamedTuple):
+    """Look at ``key`` at ``at_ns``; whoever looks decides whether there is still something to do."""
+
+    at_ns: int
+    look: Look
+    key: str | int
+
+
+class Alarms:
+    """The instants at which something may be due. One too many is harmless; each key has at most one."""
+
+    def __init__(self) -> None:
+        self._heap: list[Alarm] = []
+        self._set: dict[tuple[Look, str | int], int] = {}
+
+    def at(self, at_ns: int, look: Look, key: str | int = 0) -> None:
+        """Look at ``key`` no later than ``at_ns``; an earlier alarm for it stands."""
+        standing = self._set.get((look, key))
+        if standing is None or at_ns < standing:
+            self._set[look, key] = at_ns
+            heapq.heappush(self._heap, Alarm(at_ns, look, key))
+
+    def next_ns(self) -> int | None:
+        """The earliest alarm, or None."""
+        while self._heap and self._replaced(self._heap[0]):
+            heapq.heappop(self._heap)
+        return self._heap[0].at_ns if self._heap else None
+
+    def pop_due(self, now_ns: int) -> Alarm | None:
+        """Take one alarm that is due, or None."""
+        due_ns = self.next_ns()
+        if due_ns is None or due_ns > now_ns:
+            return None
+        alarm = heapq.heappop(self._heap)
+        del self._set[alarm.look, alarm.key]
+        return alarm
+
+    def _replaced(self, alarm: Alarm) -> bool:
+        return self._set.get((alarm.look, alarm.key)) != alarm.at_ns

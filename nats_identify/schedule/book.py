@@ -1,0 +1,144 @@
+"""What the schedule knows: who waits, what is granted, what is left of the day. It keeps these consistent; it decides nothing."""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from nats_identify.schedule.alarms import Alarms, Look
+from nats_identify.schedule.budget import SessionBudget
+from nats_identify.schedule.holds import EVERY_BUCKET, HoldTable
+from nats_identify.schedule.line import Asking
+from nats_identify.schedule.model import Grant, Outcome, Timing
+from nats_identify.schedule.waiting import WaitingRoom
+
+STASHED_MOST = 10_000
+"""So many answers without a grant, and grants without a READY, are kept: more than a window's worth."""
+
+
+class Book:
+    """The waiting room, the holds, the budget and the alarms of one bot, moved together."""
+
+    def __init__(
+        self, timing: Timing, budget: SessionBudget, max_concurrency: int | None, max_waiting: int
+    ) -> None:
+        self.timing = timing
+        self.budget = budget
+        self.max_concurrency = max_concurrency
+        self.room = WaitingRoom(max_concurrency or 1, max_waiting)
+        self.holds = HoldTable(max_concurrency or 1)
+        self.alarms = Alarms()
+        self.due: set[int] = set()
+        self.used: OrderedDict[str, dict[str, str | int | None]] = OrderedDict()
+        self._stash: OrderedDict[str, tuple[Outcome, int]] = OrderedDict()
+
+    def stamp(self, grant: Grant, now_ns: int) -> None:
+        """Count the whole hold of an unanswered grant from now."""
+        hold_ns = self.timing.managed_hold_ns if grant.managed else self.timing.plain_hold_ns
+        grant.granted_at_ns, grant.opens_at_ns = now_ns, now_ns + hold_ns
+        self.alarms.at(grant.opens_at_ns, Look.GRANT, grant.grant_id)
+
+    def take_up(self, grant: Grant) -> None:
+        """Let a grant hold its bucket; the asking that it serves leaves its line."""
+        self.holds.add(grant)
+        self.alarms.at(grant.opens_at_ns, Look.GRANT, grant.grant_id)
+        asking = self.room.get(grant.request_id)
+        if asking is not None and asking.grant_id is None:
+            self.room.take(asking)
+            asking.grant_id = grant.grant_id
+
+    def let_go(self, grant: Grant, *, silent: bool = True) -> Asking | None:
+        """End a grant's hold. An asking that it did not serve is back at its place; ``silent`` until it renews."""
+        self.holds.remove(grant)
+        self.due.update(self.holds.buckets_of(grant))
+        asking = self.room.get(grant.request_id)
+        if asking is None or asking.grant_id != grant.grant_id:
+            return None
+        asking.grant_id = None
+        asking.silent = asking.silent or silent
+        self.room.put(asking)
+        self.due.add(asking.bucket)
+        return asking
+
+    def identify(self, grant: Grant, at_ns: int) -> None:
+        """The turn was used: the window starts, and the asking has ended."""
+        grant.outcome, grant.identified_at_ns = Outcome.IDENTIFIED, at_ns
+        grant.opens_at_ns = at_ns + self.timing.confirmed_hold_ns
+        self.alarms.at(grant.opens_at_ns, Look.GRANT, grant.grant_id)
+        self.room.end(grant.request_id)
+
+    def stash(self, grant_id: str, outcome: Outcome, at_ns: int) -> None:
+        """Keep an answer whose grant has not been seen yet; the first one counts."""
+        self._stash.setdefault(grant_id, (outcome, at_ns))
+        if len(self._stash) > STASHED_MOST:
+            self._stash.popitem(last=False)
+
+    def remember_used(self, grant_id: str, facts: dict[str, str | int | None]) -> None:
+        """Keep the ids of a turn whose hold is over: its READY may come later."""
+        self.used[grant_id] = facts
+        if len(self.used) > STASHED_MOST:
+            self.used.popitem(last=False)
+
+    def in_the_air(self, now_ns: int) -> int:
+        """Grants that Discord's own count may not show yet: unconfirmed, or confirmed less than a window ago."""
+        return sum(1 for grant in self.holds if grant.request_id and self._may_be_uncounted(grant, now_ns))
+
+    def _may_be_uncounted(self, grant: Grant, now_ns: int) -> bool:
+        confirmed_ns = grant.identified_at_ns
+        return confirmed_ns is None or now_ns - confirmed_ns < self.timing.window_ns
+
+    def renumber(self, max_concurrency: int) -> None:
+        """Change the number of buckets: who waits moves, in order; no hold is shortened."""
+        if max_concurrency != self.max_concurrency:
+            self.max_concurrency = max_concurrency
+            self.holds.renumber(max_concurrency)
+            self.room.renumber(max_concurrency)
+        self.all_due()
+
+    def all_due(self) -> None:
+        """Look at every bucket again."""
+        self.due.update(self.room.lines)
+
+    def hold_everything(self, grant_id: str, hold_ns: int, now_ns: int) -> Grant:
+        """Block every bucket by a record that a successor will find: grants may be out that nobody here knows of."""
+        use_within_ns = self.timing.use_within_ns
+        record = Grant(grant_id, "", 0, 0, EVERY_BUCKET, 0, use_within_ns, now_ns + hold_ns)
+        record.outcome, record.committed = Outcome.IDENTIFIED, True  # no answer concerns it
+        self.take_up(record)
+        return record
+
+    def adopt(self, grants: Iterable[Grant], now_ns: int) -> list[tuple[str, Outcome, int]]:
+        """Keep the records of whoever leads, each stamped with this clock when it was seen.
+
+        A record that the leader has dropped is dropped; of one that is known already the earlier opening
+        counts, since either is enough. Returns the answers that overtook their grants: id, outcome, instant.
+        """
+        seen = {grant.grant_id: grant for grant in grants}
+        for gone in [grant for grant in self.holds if grant.grant_id not in seen]:
+            self.let_go(gone)
+        overtaken = []
+        for grant in seen.values():
+            mine = self.holds.get(grant.grant_id)
+            if mine is None:
+                self.take_up(grant)
+            elif grant.outcome is not None and mine.outcome is None:
+                mine.outcome, mine.identified_at_ns, mine.opens_at_ns = (
+                    grant.outcome,
+                    now_ns,
+                    grant.opens_at_ns,
+                )
+            else:
+                mine.opens_at_ns = min(mine.opens_at_ns, grant.opens_at_ns)
+            if grant.outcome is not None and grant.request_id:
+                self.room.end(grant.request_id)
+            self.alarms.at(grant.opens_at_ns, Look.GRANT, grant.grant_id)
+            if grant.grant_id in self._stash:
+                overtaken.append((grant.grant_id, *self._stash.pop(grant.grant_id)))
+        return overtaken
+
+    def abandon(self, grants: Iterable[Grant]) -> None:
+        """These were never committed, and nobody has heard of them; what another committed proves nothing here."""
+        for grant in grants:
+            if self.holds.get(grant.grant_id) is grant and not grant.committed:
+                self.budget.give_back()
+                self.let_go(grant, silent=False)
+        for grant in self.holds:
+            grant.sent = None

@@ -1,0 +1,82 @@
+"""The day's session starts: what is left, for whom, and until when. It never asks Discord and never guesses.
+
+Unknown means closed. Charged when a grant is committed, given back on proof that nothing was sent, and only
+Discord's own figure (or, with static limits, the end of the day) refills it.
+"""
+
+from nats_identify.schedule.model import DAY, Limits, Reason
+
+
+class SessionBudget:
+    """Discord's ``session_start_limit``, counted here between two figures.
+
+    Args:
+        reserve: the last identifies, for priority 1 and above only.
+        static: the figures are settings, so nobody will send new ones: the day refills itself.
+    """
+
+    def __init__(self, *, reserve: int = 0, static: bool = True) -> None:
+        self.reserve = reserve
+        self.static = static
+        self.total: int | None = None
+        self.remaining: int | None = None
+        self.resets_at_ns: int | None = None
+
+    def set(self, limits: Limits, *, in_the_air: int, now_ns: int) -> None:
+        """Take a figure, less the grants that it may not have counted yet."""
+        self.total = limits.total
+        self.remaining = None if limits.remaining is None else max(0, limits.remaining - in_the_air)
+        self.resets_at_ns = None if not limits.reset_in_ns else now_ns + limits.reset_in_ns
+        if in_the_air and self.resets_at_ns is None:
+            self._begin_day(now_ns)
+
+    def set_static(self, limits: Limits, now_ns: int) -> None:
+        """Take figures that are settings: what is known to be spent stays spent."""
+        if self.remaining is None or self.total is None or limits.total is None:
+            self.set(limits, in_the_air=0, now_ns=now_ns)
+        else:
+            self.remaining = max(0, limits.total - (self.total - self.remaining))
+            self.total = limits.total
+
+    def close(self) -> None:
+        """What is left is not known any more."""
+        self.remaining = None
+
+    def closed_for(self, priority: int) -> Reason | None:
+        """Why an identify of this priority may not be charged now, or None where it may."""
+        if self.remaining is None:
+            return Reason.LIMITS_UNKNOWN
+        kept_back = 0 if priority >= 1 else self.reserve
+        return Reason.SESSION_LIMIT if self.remaining <= kept_back else None
+
+    def charge(self, now_ns: int) -> None:
+        """Spend one identify; an unbegun day begins with it."""
+        if self.remaining is None or self.remaining <= 0:
+            message = "a grant was charged to a closed budget"
+            raise AssertionError(message)
+        self.remaining -= 1
+        if self.resets_at_ns is None:
+            self._begin_day(now_ns)
+
+    def give_back(self) -> None:
+        """One identify proved not to have been sent."""
+        if self.remaining is not None:
+            self.remaining = min(self.remaining + 1, self.total or 0)
+
+    def end_day(self, now_ns: int, *, in_the_air: int) -> bool:
+        """Close or refill at the day's end; return whether the day has just ended.
+
+        With static limits the turns still in the air may count for the new day, so it is charged with them.
+        """
+        if self.resets_at_ns is None or now_ns < self.resets_at_ns:
+            return False
+        if self.static and self.total is not None:
+            self.set(Limits(1, self.total, self.total), in_the_air=in_the_air, now_ns=now_ns)
+        else:
+            self.close()
+            self.resets_at_ns = None
+        return True
+
+    def _begin_day(self, now_ns: int) -> None:
+        # Our clock may run a little faster than Discord's: a static day is 0.1 % longer, 86 s.
+        self.resets_at_ns = now_ns + DAY + (DAY // 1000 if self.static else 0)

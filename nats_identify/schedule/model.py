@@ -1,0 +1,288 @@
+"""The words of the schedule: what it is told, what it answers, and the numbers it obeys. It decides nothing.
+
+Every instant and duration is an integer of nanoseconds on the caller's own monotonic clock.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+MS: Final = 1_000_000
+SECOND: Final = 1_000 * MS
+DAY: Final = 24 * 3600 * SECOND
+
+MAX_BUCKETS: Final = 4096
+"""A larger max_concurrency is taken for nonsense: Discord's largest bots have a few hundred, and one record
+of each bucket must fit into a NATS message of 1 MB."""
+
+
+class Outcome(StrEnum):
+    """What became of a granted turn."""
+
+    IDENTIFIED = "identified"
+    DECLINED = "declined"
+    READY = "ready"
+    REJECTED = "rejected"
+
+
+class Reason(StrEnum):
+    """Why a request waits."""
+
+    WINDOW = "window"
+    SESSION_LIMIT = "session_limit"
+    CRASH_LOOP = "crash_loop"
+    LIMITS_UNKNOWN = "limits_unknown"
+
+
+class Code(StrEnum):
+    """Why a request is refused, for good."""
+
+    BAD_REQUEST = "bad_request"
+    WRONG_BUCKET = "wrong_bucket"
+    SESSION_LIMIT = "session_limit"
+    OVERLOADED = "overloaded"
+    TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The durations of the schedule.
+
+    Attributes:
+        window_ns: two IDENTIFYs of one bucket must reach Discord at least so far apart. Discord's docs: 5 s.
+        margin_ns: added to the window for the network between shard and Discord. Bots still see Invalid
+            Session at "exactly 5 s"; the larger libraries add 0.1 to 1 s.
+        use_within_ns: a managed shard may use a grant so long after it first sent the renewal that the
+            grant echoes. As long as a window: time enough to connect, short enough not to stall a bucket.
+        grace_ns: a plain requester, which does not answer, is believed to identify within it.
+    """
+
+    window_ns: int = 5 * SECOND
+    margin_ns: int = 200 * MS
+    use_within_ns: int = 5 * SECOND
+    grace_ns: int = 1 * SECOND
+
+    @property
+    def confirmed_hold_ns(self) -> int:
+        """How long a bucket stays shut after an IDENTIFY was reported."""
+        return self.window_ns + self.margin_ns
+
+    @property
+    def managed_hold_ns(self) -> int:
+        """How long a bucket stays shut after a managed grant that nobody answers."""
+        return self.use_within_ns + self.confirmed_hold_ns
+
+    @property
+    def plain_hold_ns(self) -> int:
+        """How long a bucket stays shut after a plain grant that nobody answers."""
+        return self.grace_ns + self.window_ns
+
+    @property
+    def full_hold_ns(self) -> int:
+        """The longest that any grant of these settings can matter."""
+        return max(self.managed_hold_ns, self.plain_hold_ns)
+
+    @property
+    def fresh_ns(self) -> int:
+        """A renewal older than this leaves its shard too little time to use the grant: 0.6 of use_within."""
+        return self.use_within_ns * 6 // 10
+
+    @property
+    def nudge_lead_ns(self) -> int:
+        """How long before its bucket opens the head is told; renewals near the head keep this pace too."""
+        return min(2 * SECOND, self.use_within_ns * 4 // 10)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What Discord allows a bot: the answer of ``GET /gateway/bot``, or static settings.
+
+    Attributes:
+        max_concurrency: identify requests allowed per window, one for each bucket.
+        total: session starts of a day. ``remaining``: those left; None means unknown, and unknown is closed.
+        reset_in_ns: until the day ends; None means that it has not begun.
+    """
+
+    max_concurrency: int
+    total: int | None
+    remaining: int | None
+    reset_in_ns: int | None = None
+
+
+# --- events: what the schedule is told
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A shard asks for a turn, or renews its asking; the fields are those of the wire's request."""
+
+    request_id: str
+    shard_id: int
+    bucket: int
+    reply_to: str
+    renewal: int = 0
+    waited_ns: int = 0
+    max_concurrency: int | None = None
+    priority: int = 0
+    managed: bool = False
+    timeout_ns: int | None = None
+    client: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """A waiting request is withdrawn. It never frees a turn that was granted."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A shard says what became of its grant."""
+
+    grant_id: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Undeliverable:
+    """NATS found nobody to receive a grant (503 No Responders)."""
+
+    grant_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class NudgeUndeliverable:
+    """NATS found nobody to receive a nudge: its shard is gone, for now."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class FigureAsked:
+    """Discord is being asked for its figures from this moment on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """Discord's answer to the last `FigureAsked`."""
+
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Time has passed; early, late and repeated wake-ups are harmless."""
+
+
+ScheduleEvent = Ask | Cancel | Answer | Undeliverable | NudgeUndeliverable | FigureAsked | Figure | Wake
+
+
+# --- records
+
+
+@dataclass(slots=True)
+class Grant:
+    """One granted turn, for as long as it holds its bucket. Every replica keeps the same records.
+
+    Attributes:
+        max_concurrency: the number under which it was made; with another one in force it blocks every
+            bucket congruent to its shard modulo their greatest common divisor.
+        renewal: the renewal that it answers, and echoes.
+        use_within_ns: what this grant promised, whatever the settings are now.
+        opens_at_ns: when its bucket may be granted again, by the clock of whoever keeps the record.
+        outcome: None until answered.
+        identified_at_ns: when ``identified`` was received here, or first seen.
+        committed: the ledger holds it; before that nobody may hear of it.
+        sent: how often this leader published it; None where another committed it: then 503 proves nothing.
+        late_commits: how often its commit took too long for a plain requester.
+        granted_at_ns, asked_at_ns, managed, reply_to: what the granting leader needs to publish it.
+    """
+
+    grant_id: str
+    request_id: str
+    shard_id: int
+    bucket: int
+    max_concurrency: int
+    renewal: int
+    use_within_ns: int
+    opens_at_ns: int
+    outcome: Outcome | None = None
+    identified_at_ns: int | None = None
+    committed: bool = False
+    sent: int | None = None
+    late_commits: int = 0
+    granted_at_ns: int = 0
+    asked_at_ns: int = 0
+    managed: bool = True
+    reply_to: str = ""
+
+
+# --- actions: what the schedule wants done
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The turn; it is answered with its grant_id."""
+
+    shard_id: int
+    bucket: int
+    request_id: str
+    grant_id: str
+    renewal: int
+    use_within_ns: int
+    waited_ns: int
+    remaining: int | None
+    max_concurrency: int
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """Where a managed request stands, and when it should renew. ``nudge``: sent unasked; 503 tells of the dead."""
+
+    shard_id: int
+    bucket: int
+    request_id: str
+    position: int
+    eta_ns: int | None
+    renew_in_ns: int
+    reason: Reason
+    max_concurrency: int
+    nudge: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Final: the request is not, or no longer, in the queue."""
+
+    request_id: str
+    code: Code
+    message: str
+    max_concurrency: int | None = None
+    retry_after_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Send this to the requester."""
+
+    to: str
+    body: Granted | Queued | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """Tell whoever listens; ``facts`` are plain values, named with their units."""
+
+    name: str
+    facts: dict[str, str | int | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FetchFigure:
+    """Ask Discord for its figures: ``why`` is for people."""
+
+    why: str
+
+
+ScheduleAction = Reply | Happened | FetchFigure

@@ -1,0 +1,48 @@
+"""Whom to tell that a bucket is about to open. It grants nothing, and sends nothing itself.
+
+The head is told a moment before: its renewal is then fresh when the bucket opens, and its shard connects
+meanwhile. Who does not answer may be dead, so a step later twice as many are told: a hundred dead
+requesters in front of a live one are passed before the bucket has opened.
+"""
+
+from nats_identify.schedule.book import Book
+from nats_identify.schedule.line import Asking, Line
+
+STEPS = 10
+"""So many steps fit into the time before a bucket opens; doubled at each, over a thousand are told."""
+
+
+def nudge(book: Book, line: Line, opens_at_ns: int, now_ns: int) -> list[Asking]:
+    """Mark and return those to be told now: the first in order, up to the width, none of whom has answered."""
+    near_at_ns = opens_at_ns - book.timing.nudge_lead_ns
+    if now_ns < near_at_ns:
+        line.nudge_width, line.widen_at_ns = 1, None
+        return []
+    if line.widen_at_ns is not None and now_ns >= line.widen_at_ns:
+        line.nudge_width, line.widen_at_ns = min(2 * line.nudge_width, len(line)), None
+    told: list[Asking] = []
+    unheard = 0
+    for asking in line:
+        if unheard == line.nudge_width or book.budget.closed_for(asking.ask.priority) is not None:
+            break
+        if asking.silent or (not asking.ask.managed and asking.retry_at_ns > opens_at_ns):
+            continue  # known to be away
+        if (
+            not asking.ask.managed
+            or asking.nudged_at_ns >= near_at_ns
+            and asking.heard_at_ns >= asking.nudged_at_ns
+        ):
+            return told  # this one will take the turn
+        unheard += 1
+        if asking.nudged_at_ns < near_at_ns:
+            asking.nudged_at_ns = now_ns
+            told.append(asking)
+    if told or unheard == line.nudge_width < len(line):
+        line.widen_at_ns = line.widen_at_ns or now_ns + book.timing.nudge_lead_ns // STEPS
+    return told
+
+
+def next_look_ns(book: Book, line: Line, opens_at_ns: int, now_ns: int) -> int | None:
+    """When this line wants to be looked at again on account of its nudges, or None."""
+    near_at_ns = opens_at_ns - book.timing.nudge_lead_ns
+    return near_at_ns if now_ns < near_at_ns else line.widen_at_ns

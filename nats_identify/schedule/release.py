@@ -1,0 +1,420 @@
+"""Who may identify next, and when: the release schedule of one bot. It never waits, sends, logs or reads a clock.
+
+Tell it what happened with `handle`; ask it for what is due with `release`; when those grants are safely
+recorded, say so with `committed`, and it returns the replies. A coordinator records them in the ledger in
+between; a queue inside one process does both at once. A standby calls `handle` and `adopt` alone.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from nats_identify.schedule import model, nudge, replies
+from nats_identify.schedule.alarms import Look
+from nats_identify.schedule.book import Book
+from nats_identify.schedule.budget import SessionBudget
+from nats_identify.schedule.line import Asking, Line
+from nats_identify.schedule.model import Grant, Happened, Outcome, Reason, Reply, ScheduleAction
+from nats_identify.schedule.replies import facts_of
+
+PLAIN_RETRIES = 4
+"""A plain request that nobody receives is tried again after 1, 2, 4 and 8 s, then forgotten."""
+
+LATE_COMMITS = 3
+"""A plain grant whose commit took too long is committed again so often, then refused."""
+
+
+class ReleaseSchedule:
+    """The queue, the holds and the budget of one bot, behind one `handle`.
+
+    Args:
+        timing: the durations that new grants are made with.
+        budget: the day's session starts.
+        max_concurrency: today's number of buckets; None while nobody knows it.
+        name_grant: returns a grant_id that was never used before.
+        max_waiting: requests beyond it are refused as overloaded.
+    """
+
+    def __init__(
+        self,
+        timing: model.Timing,
+        budget: SessionBudget,
+        *,
+        max_concurrency: int | None,
+        name_grant: Callable[[], str],
+        max_waiting: int = 200_000,
+    ) -> None:
+        self.book = Book(timing, budget, max_concurrency, max_waiting)
+        self._timing = timing
+        self._budget = budget
+        self._name_grant = name_grant
+        self._again: list[Grant] = []
+        self._uncounted: int | None = None  # grants that the figure being fetched may not show
+        self._closed = (False, False)  # whether the budget had run out for priority 0, for priority 1
+
+    # --- told
+
+    def handle(self, event: model.ScheduleEvent, now_ns: int) -> list[ScheduleAction]:
+        """Take in one event; return what to send. Grants come from `release` alone."""
+        actions = self._pass_time(now_ns)
+        match event:
+            case model.Ask():
+                actions += self._ask(event, now_ns)
+            case model.Cancel(request_id):
+                actions += self._cancel(request_id)
+            case model.Answer(grant_id, outcome):
+                actions += self._answer(grant_id, outcome, now_ns)
+            case model.Undeliverable(grant_id):
+                actions += self._undeliverable(grant_id, now_ns)
+            case model.NudgeUndeliverable(request_id):
+                self._nudge_undeliverable(request_id)
+            case model.FigureAsked():
+                self._uncounted = self.book.in_the_air(now_ns)
+            case model.Figure(limits):
+                actions += self._figure(limits, now_ns)
+            case model.Wake():
+                pass
+        return actions
+
+    def next_deadline_ns(self) -> int | None:
+        """When time alone changes something here."""
+        return self.book.alarms.next_ns()
+
+    @property
+    def has_due(self) -> bool:
+        """Whether `release` has anything to look at."""
+        return bool(self.book.due or self._again)
+
+    # --- asked
+
+    def release(self, now_ns: int) -> tuple[list[Grant], list[ScheduleAction]]:
+        """Grant all that is due and nudge those whose turn is near. Nobody may hear of a grant before `committed`."""
+        actions = self._pass_time(now_ns)
+        grants, self._again = self._again, []
+        for grant in grants:
+            self.book.stamp(grant, now_ns)
+        lines = self.book.room.lines
+        due, self.book.due = self.book.due, set()
+        for bucket in sorted(due & lines.keys()):
+            asking = self._candidate(bucket, now_ns)
+            if asking is not None:
+                grants.append(self._grant(asking, now_ns))
+            if bucket in lines:
+                actions += self._prepare(bucket, lines[bucket], now_ns)
+        return grants, actions + self._refuse_plain_when_exhausted(now_ns)
+
+    def committed(self, grants: Iterable[Grant], now_ns: int, *, in_time: bool = True) -> list[ScheduleAction]:
+        """These grants are recorded where a successor will find them: return their replies.
+
+        Args:
+            grants: what `release` returned.
+            now_ns: a reading of the clock after the commit; the holds count from it.
+            in_time: whether the leader's own lease stands; otherwise no reply leaves, and a renewal finds its grant.
+        """
+        actions: list[ScheduleAction] = []
+        for grant in grants:
+            is_late = not in_time or now_ns - grant.granted_at_ns > self._timing.grace_ns // 2
+            self.book.stamp(grant, now_ns)
+            if is_late and not grant.managed:
+                actions += self._commit_again_or_refuse(grant)
+                continue
+            grant.committed = True
+            if in_time:
+                actions += self._publish(grant, grant.reply_to, now_ns)
+                waited_ms = replies.ms(now_ns - grant.asked_at_ns)
+                actions.append(Happened("granted", facts_of(grant, waited_ms=waited_ms)))
+        return actions
+
+    def adopt(self, grants: Iterable[Grant], now_ns: int) -> list[ScheduleAction]:
+        """Keep the leader's records; answers that overtook theirs are applied now."""
+        actions: list[ScheduleAction] = []
+        for grant_id, outcome, at_ns in self.book.adopt(grants, now_ns):
+            actions += self._answer(grant_id, outcome, at_ns)
+        return actions
+
+    def step_down(self, uncommitted: Iterable[Grant]) -> None:
+        """Lead no more: what was never committed goes back to its place."""
+        self.book.abandon([*uncommitted, *self._again])
+        self._again, self._uncounted = [], None
+
+    def look_everywhere(self) -> None:
+        """Begin to lead: whatever is due was nobody's business here until now."""
+        self.book.all_due()
+        if self._budget.resets_at_ns is not None:
+            self.book.alarms.at(self._budget.resets_at_ns, Look.BUDGET)
+
+    # --- requests
+
+    def _ask(self, ask: model.Ask, now_ns: int) -> list[ScheduleAction]:
+        room = self.book.room
+        if room.has_ended(ask.request_id):
+            return []
+        asking = room.get(ask.request_id)
+        refusal = replies.wrong_bucket(self.book, ask) or (self._full(ask, now_ns) if asking is None else None)
+        if refusal is not None:
+            return self._refuse(ask, refusal)
+        is_new = asking is None
+        if asking is None:
+            asking = room.admit(ask, now_ns)
+        elif ask.renewal < asking.ask.renewal:
+            return []
+        else:
+            room.renew(asking, ask, now_ns)
+        self._set_pace(asking, asking.renew_in_ns, now_ns)
+        actions: list[ScheduleAction] = []
+        if ask.max_concurrency not in {None, self.book.max_concurrency}:
+            actions.append(model.FetchFigure(f"a request claims max_concurrency {ask.max_concurrency}"))
+        if asking.grant_id is not None:
+            return actions + self._same_grant_again(asking, now_ns)
+        self.book.due.add(asking.bucket)
+        if asking is not self._candidate(asking.bucket, now_ns):
+            actions += self._queue(asking, now_ns, is_new=is_new)
+        return actions
+
+    def _full(self, ask: model.Ask, now_ns: int) -> model.Refused | None:
+        if self.book.room.is_full:
+            message = f"{self.book.room.max_waiting} requests wait already; ask again later"
+            return replies.overloaded(ask.request_id, message)
+        if not ask.managed and self._budget.closed_for(ask.priority) is Reason.SESSION_LIMIT:
+            return replies.exhausted(self.book, ask.request_id, now_ns)
+        return None
+
+    def _refuse(self, ask: model.Ask, refusal: model.Refused) -> list[ScheduleAction]:
+        return [Reply(ask.reply_to, refusal), Happened("refused", facts_of(ask, code=refusal.code))]
+
+    def _queue(self, asking: Asking, now_ns: int, *, is_new: bool) -> list[ScheduleAction]:
+        queued = replies.queued(self.book, asking, now_ns)
+        self._set_pace(asking, queued.renew_in_ns, now_ns)
+        actions: list[ScheduleAction] = []
+        if asking.ask.managed:
+            actions.append(Reply(asking.ask.reply_to, queued))
+        if is_new:
+            where = {
+                "position": queued.position,
+                "eta_ms": replies.ms(queued.eta_ns),
+                "reason": queued.reason,
+            }
+            actions.append(Happened("queued", facts_of(asking, **where)))
+        return actions
+
+    def _set_pace(self, asking: Asking, renew_in_ns: int, now_ns: int) -> None:
+        asking.set_pace(renew_in_ns, now_ns)
+        self.book.alarms.at(asking.gone_at_ns, Look.ASKING, asking.ask.request_id)
+
+    def _cancel(self, request_id: str) -> list[ScheduleAction]:
+        asking = self.book.room.end(request_id)  # a turn that it was granted is not freed by this
+        if asking is None:
+            return []
+        self.book.due.add(asking.bucket)
+        return [Happened("cancelled", facts_of(asking))]
+
+    def _same_grant_again(self, asking: Asking, now_ns: int) -> list[ScheduleAction]:
+        """The grant was lost, or crossed this renewal: the identical one again, with no new commit, charge or hold."""
+        grant = self.book.holds.get(asking.grant_id or "")
+        if grant is None or not grant.committed or grant.outcome is not None or not asking.ask.managed:
+            return []
+        return self._publish(grant, asking.ask.reply_to, now_ns)
+
+    def _publish(self, grant: Grant, to: str, now_ns: int) -> list[ScheduleAction]:
+        grant.sent = None if grant.sent is None else grant.sent + 1
+        return [Reply(to, replies.granted(self.book, grant, now_ns))]
+
+    # --- grants
+
+    def _candidate(self, bucket: int, now_ns: int) -> Asking | None:
+        """Who is granted if this bucket is looked at now: the first in order whose renewal is fresh."""
+        if self.book.holds.opens_at_ns(bucket) > now_ns:
+            return None
+        for asking in self.book.room.lines.get(bucket, ()):
+            if self._budget.closed_for(asking.ask.priority) is not None:
+                return None  # those behind have no higher priority
+            if asking.is_fresh(now_ns, self._timing):
+                return asking
+        return None
+
+    def _grant(self, asking: Asking, now_ns: int) -> Grant:
+        ask, book = asking.ask, self.book
+        use_within_ns = self._timing.use_within_ns if ask.managed else self._timing.grace_ns // 2
+        grant = Grant(
+            *(self._name_grant(), ask.request_id, ask.shard_id, asking.bucket, book.room.max_concurrency),
+            *(ask.renewal, use_within_ns, 0),
+            sent=0,
+            asked_at_ns=asking.asked_at_ns,
+            managed=ask.managed,
+            reply_to=ask.reply_to,
+        )
+        self._budget.charge(now_ns)
+        if self._budget.resets_at_ns is not None:
+            book.alarms.at(self._budget.resets_at_ns, Look.BUDGET)
+        if self._uncounted is not None:
+            self._uncounted += 1
+        book.stamp(grant, now_ns)
+        book.take_up(grant)
+        return grant
+
+    def _commit_again_or_refuse(self, grant: Grant) -> list[ScheduleAction]:
+        """A plain grant is never sent late: its shard counts from receipt, a successor from the commit."""
+        grant.late_commits += 1
+        if grant.late_commits <= LATE_COMMITS:
+            self._again.append(grant)
+            return []
+        grant.committed = True  # it holds its bucket until its time is over
+        asking = self.book.room.end(grant.request_id)
+        refusal = replies.overloaded(grant.request_id, "the ledger could not be written fast enough; ask again")
+        return [] if asking is None else self._refuse(asking.ask, refusal)
+
+    def _prepare(self, bucket: int, line: Line, now_ns: int) -> list[ScheduleAction]:
+        opens_at_ns = self.book.holds.opens_at_ns(bucket)
+        nudged = nudge.nudge(self.book, line, opens_at_ns, now_ns)
+        look_at_ns = nudge.next_look_ns(self.book, line, opens_at_ns, now_ns)
+        if look_at_ns is not None:
+            self.book.alarms.at(look_at_ns, Look.BUCKET, bucket)
+        actions: list[ScheduleAction] = []
+        for asking in nudged:
+            told = replace(replies.queued(self.book, asking, now_ns), position=1, renew_in_ns=0, nudge=True)
+            self._set_pace(asking, asking.renew_in_ns, now_ns)
+            actions.append(Reply(asking.ask.reply_to, told))
+        return actions
+
+    def _nudge_undeliverable(self, request_id: str) -> None:
+        """Nobody is there: it is passed over until it renews, and the next one is nudged at once."""
+        asking = self.book.room.get(request_id)
+        if asking is not None and asking.heard_at_ns < asking.nudged_at_ns:
+            asking.silent = True
+            self.book.due.add(asking.bucket)
+
+    # --- what became of a grant
+
+    def _answer(self, grant_id: str, outcome: Outcome, at_ns: int) -> list[ScheduleAction]:
+        grant = self.book.holds.get(grant_id)
+        if grant is None:
+            return self._late_answer(grant_id, outcome, at_ns)
+        if not grant.committed or not grant.request_id:
+            return []  # nobody can have heard of it
+        if outcome is Outcome.DECLINED:
+            return self._declined(grant) if grant.outcome is None else []
+        actions: list[ScheduleAction] = []
+        if grant.outcome is None:
+            self.book.identify(grant, at_ns)
+            actions.append(Happened("identified", facts_of(grant)))
+        if outcome is not Outcome.IDENTIFIED and grant.outcome is Outcome.IDENTIFIED:
+            grant.outcome = outcome
+            actions.append(Happened(outcome, facts_of(grant)))
+        return actions
+
+    def _late_answer(self, grant_id: str, outcome: Outcome, at_ns: int) -> list[ScheduleAction]:
+        if outcome in {Outcome.IDENTIFIED, Outcome.DECLINED}:
+            self.book.stash(grant_id, outcome, at_ns)
+            return []
+        facts = self.book.used.pop(grant_id, None)
+        return [] if facts is None else [Happened(outcome, facts)]
+
+    def _declined(self, grant: Grant) -> list[ScheduleAction]:
+        self._budget.give_back()
+        asking = self.book.let_go(grant)
+        if asking is not None and not asking.ask.managed:
+            self.book.room.forget(asking)  # its one reply was the grant
+        return [Happened("declined", facts_of(grant))]
+
+    def _undeliverable(self, grant_id: str, now_ns: int) -> list[ScheduleAction]:
+        """503 proves that nothing was sent: to the leader that committed the grant and published it once."""
+        grant = self.book.holds.get(grant_id)
+        if grant is None or grant.sent != 1 or grant.outcome is not None:
+            return []
+        self._budget.give_back()
+        asking = self.book.let_go(grant)
+        if asking is not None and not asking.ask.managed:
+            asking.retry_at_ns = now_ns + (model.SECOND << asking.undeliverable_count)
+            asking.undeliverable_count += 1
+            self.book.alarms.at(asking.retry_at_ns, Look.BUCKET, asking.bucket)
+            if asking.undeliverable_count > PLAIN_RETRIES:
+                self.book.room.forget(asking)
+        return [Happened("undeliverable", facts_of(grant))]
+
+    # --- the day
+
+    def _figure(self, limits: model.Limits, now_ns: int) -> list[ScheduleAction]:
+        if not 1 <= limits.max_concurrency <= model.MAX_BUCKETS:
+            return []  # nonsense: the old limits stay
+        uncounted = self.book.in_the_air(now_ns) if self._uncounted is None else self._uncounted
+        self._uncounted = None
+        self._budget.set(limits, in_the_air=uncounted, now_ns=now_ns)
+        self.book.renumber(limits.max_concurrency)
+        if self._budget.resets_at_ns is not None:
+            self.book.alarms.at(self._budget.resets_at_ns, Look.BUDGET)
+        return [Happened("limits", replies.limits(self.book, now_ns))]
+
+    def _end_day(self, now_ns: int) -> list[ScheduleAction]:
+        if not self._budget.end_day(now_ns, in_the_air=self.book.in_the_air(now_ns)):
+            if self._budget.resets_at_ns is not None:
+                self.book.alarms.at(self._budget.resets_at_ns, Look.BUDGET)
+            return []
+        self.book.all_due()
+        over = Happened("limits", replies.limits(self.book, now_ns))
+        return [over] if self._budget.static else [over, model.FetchFigure("the day has ended")]
+
+    def _refuse_plain_when_exhausted(self, now_ns: int) -> list[ScheduleAction]:
+        """When the budget runs out for a priority, those who cannot be told to wait are told at once."""
+        limit = Reason.SESSION_LIMIT
+        closed = (self._budget.closed_for(0) is limit, self._budget.closed_for(1) is limit)
+        ran_out, self._closed = closed > self._closed, closed
+        if not ran_out:
+            return []
+        actions: list[ScheduleAction] = [Happened("exhausted", replies.limits(self.book, now_ns))]
+        waiting = [asking for line in self.book.room.lines.values() for asking in line]
+        for asking in waiting:
+            if not asking.ask.managed and self._budget.closed_for(asking.ask.priority) is limit:
+                self.book.room.forget(asking)
+                refusal = replies.exhausted(self.book, asking.ask.request_id, now_ns)
+                actions += self._refuse(asking.ask, refusal)
+        return actions
+
+    # --- time
+
+    def _pass_time(self, now_ns: int) -> list[ScheduleAction]:
+        actions: list[ScheduleAction] = []
+        while (alarm := self.book.alarms.pop_due(now_ns)) is not None:
+            match alarm:
+                case (_, Look.GRANT, str(grant_id)):
+                    self._look_at_grant(grant_id, now_ns)
+                case (_, Look.ASKING, str(request_id)):
+                    actions += self._look_at_asking(request_id, now_ns)
+                case (_, Look.BUCKET, int(bucket)):
+                    self.book.due.add(bucket)
+                case _:
+                    actions += self._end_day(now_ns)
+        return actions
+
+    def _look_at_grant(self, grant_id: str, now_ns: int) -> None:
+        grant = self.book.holds.get(grant_id)
+        if grant is None:
+            return
+        if not grant.committed:  # its write is still under way: the hold begins at its end
+            self.book.alarms.at(now_ns + model.SECOND, Look.GRANT, grant_id)
+        elif grant.opens_at_ns > now_ns:
+            self.book.alarms.at(grant.opens_at_ns, Look.GRANT, grant_id)
+        else:
+            self._let_over(grant)
+
+    def _let_over(self, grant: Grant) -> None:
+        """A hold has run out: what was answered is settled, what was not may have been lost."""
+        asking = self.book.let_go(grant)
+        if grant.outcome is Outcome.IDENTIFIED:
+            self.book.remember_used(grant.grant_id, facts_of(grant))
+        if asking is not None and not asking.ask.managed:
+            self.book.room.forget(asking)
+
+    def _look_at_asking(self, request_id: str, now_ns: int) -> list[ScheduleAction]:
+        asking = self.book.room.get(request_id)
+        if asking is None:
+            return []
+        if asking.gone_at_ns > now_ns or asking.grant_id is not None:  # a granted one ends with its hold
+            look_at_ns = max(asking.gone_at_ns, now_ns + model.SECOND)
+            self.book.alarms.at(look_at_ns, Look.ASKING, request_id)
+            return []
+        self.book.room.forget(asking)
+        self.book.due.add(asking.bucket)
+        expired = Happened("expired", facts_of(asking))
+        if asking.timeout_at_ns is None or now_ns < asking.timeout_at_ns:
+            return [expired]
+        message = "not granted within timeout_ms; ask again"
+        return [Reply(asking.ask.reply_to, model.Refused(request_id, model.Code.TIMEOUT, message)), expired]

@@ -1,0 +1,91 @@
+"""What is said to a requester and to whoever watches, made from the book. It changes nothing."""
+
+from nats_identify.schedule import model
+from nats_identify.schedule.book import Book
+from nats_identify.schedule.line import RENEW_MOST_NS, Asking
+from nats_identify.schedule.model import MS, Ask, Code, Grant, Reason, Refused
+
+Facts = dict[str, str | int | None]
+
+
+def granted(book: Book, grant: Grant, now_ns: int) -> model.Granted:
+    """The turn itself."""
+    waited_ns = now_ns - grant.asked_at_ns
+    return model.Granted(
+        *(grant.shard_id, grant.bucket, grant.request_id, grant.grant_id, grant.renewal, grant.use_within_ns),
+        *(waited_ns, book.budget.remaining, grant.max_concurrency),
+    )
+
+
+def queued(book: Book, asking: Asking, now_ns: int) -> model.Queued:
+    """Where an asking stands: the ETA counts one confirmed hold for each asking ahead."""
+    ask = asking.ask
+    position = book.room.lines[asking.bucket].position(asking)
+    opens_in_ns = max(0, book.holds.opens_at_ns(asking.bucket) - now_ns)
+    turn_in_ns = opens_in_ns + (position - 1) * book.timing.confirmed_hold_ns
+    pace_ns = min(max(turn_in_ns // 2, book.timing.nudge_lead_ns), RENEW_MOST_NS)
+    eta_ns: int | None = turn_in_ns
+    closed = book.budget.closed_for(ask.priority)
+    if closed is not None:
+        resets_at_ns = book.budget.resets_at_ns
+        eta_ns = None if resets_at_ns is None else max(turn_in_ns, resets_at_ns - now_ns)
+    return model.Queued(
+        *(ask.shard_id, asking.bucket, ask.request_id, position, eta_ns, pace_ns),
+        *(closed or Reason.WINDOW, book.max_concurrency),
+    )
+
+
+def wrong_bucket(book: Book, ask: Ask) -> Refused | None:
+    """Refuse a bucket that neither today's max_concurrency nor the one claimed explains."""
+    today, claimed = book.max_concurrency, ask.max_concurrency
+    if today is None or ask.bucket == ask.shard_id % today:
+        return None
+    if claimed is not None and ask.bucket == ask.shard_id % claimed:
+        return None
+    right = ask.shard_id % today
+    message = f"shard {ask.shard_id} belongs to bucket {right} (max_concurrency {today}), not {ask.bucket}"
+    return Refused(ask.request_id, Code.WRONG_BUCKET, message, max_concurrency=today)
+
+
+def overloaded(request_id: str, message: str) -> Refused:
+    """Refuse what cannot be kept."""
+    return Refused(request_id, Code.OVERLOADED, message, retry_after_ns=5 * model.SECOND)
+
+
+def exhausted(book: Book, request_id: str, now_ns: int) -> Refused:
+    """Refuse a plain requester until the day ends."""
+    budget = book.budget
+    resets_in_ns = None if budget.resets_at_ns is None else max(0, budget.resets_at_ns - now_ns)
+    kept = f"{budget.remaining} of {budget.total} session starts are left today; the last {budget.reserve}"
+    message = f"{kept} are kept for priority 1 and above"
+    return Refused(request_id, Code.SESSION_LIMIT, message, retry_after_ns=resets_in_ns)
+
+
+def facts_of(record: Grant | Asking | Ask, **more: str | int | None) -> Facts:
+    """The ids of a grant or of an asking, for an event."""
+    if isinstance(record, Grant):
+        shard: Facts = {"grant_id": record.grant_id}
+        return {
+            "shard_id": record.shard_id,
+            "bucket": record.bucket,
+            "request_id": record.request_id,
+            **shard,
+            **more,
+        }
+    ask = record.ask if isinstance(record, Asking) else record
+    bucket = record.bucket
+    named: Facts = {"client": ask.client} if ask.client else {}
+    return {"shard_id": ask.shard_id, "bucket": bucket, "request_id": ask.request_id, **named, **more}
+
+
+def ms(duration_ns: int | None) -> int | None:
+    """Milliseconds for people, rounded down."""
+    return None if duration_ns is None else duration_ns // MS
+
+
+def limits(book: Book, now_ns: int) -> Facts:
+    """The day's limit as it stands."""
+    budget = book.budget
+    resets_in_ns = None if budget.resets_at_ns is None else max(0, budget.resets_at_ns - now_ns)
+    left: Facts = {"total": budget.total, "remaining": budget.remaining, "reserve": budget.reserve}
+    return {"max_concurrency": book.max_concurrency, **left, "reset_in_ms": ms(resets_in_ns)}

@@ -1,0 +1,97 @@
+"""All askings of one bot, in their lines and out of them. It knows nothing of grants, budgets or windows."""
+
+from collections import OrderedDict
+
+from nats_identify.schedule.line import Asking, Line
+from nats_identify.schedule.model import SECOND, Ask
+
+PLAIN_TIMEOUT_NS = 60 * SECOND
+"""How long a plain requester is believed to listen where it does not say."""
+
+REMEMBERED_MOST = 20_000
+"""So many ended askings are remembered, so that a late renewal does not bring one back: about 2 MB."""
+
+
+class WaitingRoom:
+    """Askings by request id and by bucket, bounded; the ended ones are remembered for a while.
+
+    Args:
+        max_concurrency: how many buckets there are.
+        max_waiting: how many askings are taken at most.
+    """
+
+    def __init__(self, max_concurrency: int, max_waiting: int) -> None:
+        self.max_concurrency = max_concurrency
+        self.max_waiting = max_waiting
+        self.askings: dict[str, Asking] = {}
+        self.lines: dict[int, Line] = {}
+        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._order = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether one more would be too many."""
+        return len(self.askings) >= self.max_waiting
+
+    def has_ended(self, request_id: str) -> bool:
+        """Whether this asking was identified or withdrawn: nothing is heard of it again."""
+        return request_id in self._ended
+
+    def get(self, request_id: str) -> Asking | None:
+        """Return the asking of this name."""
+        return self.askings.get(request_id)
+
+    def admit(self, ask: Ask, now_ns: int) -> Asking:
+        """Begin an asking, and put it in line; what it says it has waited already counts."""
+        self._order += 1
+        asking = Asking(ask, asked_at_ns=now_ns - ask.waited_ns, order=self._order, heard_at_ns=now_ns)
+        timeout_ns = ask.timeout_ns or (None if ask.managed else PLAIN_TIMEOUT_NS)
+        asking.timeout_at_ns = None if timeout_ns is None else now_ns + timeout_ns
+        self.askings[ask.request_id] = asking
+        self.put(asking)
+        return asking
+
+    def renew(self, asking: Asking, ask: Ask, now_ns: int) -> None:
+        """Take in a newer message; the place stays, unless the priority changed."""
+        moves = ask.priority != asking.ask.priority and asking.grant_id is None
+        if moves:
+            self.take(asking)
+        asking.renew(ask, now_ns)
+        if moves:
+            self.put(asking)
+
+    def put(self, asking: Asking) -> None:
+        """Put it in the line of today's bucket, at its place."""
+        asking.bucket = asking.ask.shard_id % self.max_concurrency
+        self.lines.setdefault(asking.bucket, Line()).add(asking)
+
+    def take(self, asking: Asking) -> None:
+        """Take it out of its line."""
+        line = self.lines[asking.bucket]
+        line.remove(asking)
+        if not line:
+            del self.lines[asking.bucket]
+
+    def forget(self, asking: Asking) -> None:
+        """Drop it, in line or granted; it may come back."""
+        if asking.grant_id is None:
+            self.take(asking)
+        del self.askings[asking.ask.request_id]
+
+    def end(self, request_id: str) -> Asking | None:
+        """Drop it for good, and remember that, whether it was known or not."""
+        asking = self.askings.get(request_id)
+        if asking is not None:
+            self.forget(asking)
+        self._ended[request_id] = None
+        if len(self._ended) > REMEMBERED_MOST:
+            self._ended.popitem(last=False)
+        return asking
+
+    def renumber(self, max_concurrency: int) -> None:
+        """Move all who wait to their new buckets; their order stays."""
+        self.max_concurrency = max_concurrency
+        waiting = [asking for line in self.lines.values() for asking in line]
+        self.lines = {}
+        for asking in waiting:
+            self.put(asking)

@@ -1,0 +1,67 @@
+"""A queue that grants at once, for a bot's own tests; it keeps nothing apart and asks nobody."""
+
+from collections import deque
+from typing import Final
+from uuid import uuid4
+
+from nats_identify.clock import NS_PER_S, Clock, now_ns
+from nats_identify.queue import Grant, OnProgress, Queue
+
+USE_WITHIN_NS: Final = 5 * NS_PER_S
+"""As long as a coordinator allows by default."""
+
+ASKINGS_KEPT: Final = 10_000
+
+
+class InstantQueue(Queue):
+    """Grants every asking at once and keeps what became of it.
+
+    Attributes:
+        granted: the newest grants, oldest first.
+        outcomes: the newest answers, as ``(outcome, grant_id)``: ``identified``, ``declined``, ``ready``
+            or ``rejected``.
+    """
+
+    def __init__(self, max_concurrency: int = 1, *, clock: Clock = now_ns) -> None:
+        self.granted: deque[Grant] = deque(maxlen=ASKINGS_KEPT)
+        self.outcomes: deque[tuple[str, str]] = deque(maxlen=ASKINGS_KEPT)
+        self._max_concurrency = max_concurrency
+        self._clock = clock
+
+    async def acquire(
+        self,
+        shard_id: int,
+        *,
+        priority: int = 0,
+        on_progress: OnProgress | None = None,
+        instead_of: Grant | None = None,
+    ) -> Grant:
+        """Return a grant without waiting; so ``priority`` and ``on_progress`` have nothing to do."""
+        if instead_of is not None:
+            self.decline(instead_of)
+        grant = Grant(
+            shard_id=shard_id,
+            grant_id=uuid4().hex,
+            request_id=uuid4().hex if instead_of is None else instead_of.request_id,
+            bucket=shard_id % self._max_concurrency,
+            max_concurrency=self._max_concurrency,
+            use_by_ns=self._clock() + USE_WITHIN_NS,
+        )
+        self.granted.append(grant)
+        return grant
+
+    def identified(self, grant: Grant) -> None:
+        """Note it."""
+        self.outcomes.append(("identified", grant.grant_id))
+
+    def decline(self, grant: Grant) -> None:
+        """Note it."""
+        self.outcomes.append(("declined", grant.grant_id))
+
+    def ready(self, grant: Grant) -> None:
+        """Note it."""
+        self.outcomes.append(("ready", grant.grant_id))
+
+    def rejected(self, grant: Grant) -> None:
+        """Note it."""
+        self.outcomes.append(("rejected", grant.grant_id))

@@ -1,0 +1,268 @@
+"""The contract on the wire: subjects, messages and the ledger, as JSON. It holds no state and sends nothing.
+
+pydantic lives here and at the coordinator's settings; the cores never see it.
+"""
+
+import re
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from nats_identify.schedule import model
+from nats_identify.schedule.model import MS, Ask, Code, Outcome, Reason
+
+REQUEST_BYTES_MOST: Final = 4096
+"""A larger request is refused."""
+
+ERROR_NUMBERS: Final = {
+    Code.BAD_REQUEST: 400,
+    Code.WRONG_BUCKET: 409,
+    Code.SESSION_LIMIT: 429,
+    Code.OVERLOADED: 503,
+    Code.TIMEOUT: 408,
+}
+"""The NATS service header ``Nats-Service-Error-Code`` of each refusal, as in HTTP."""
+
+_INT_MOST: Final = 2**53  # what every JSON library can carry exactly
+_TOKEN: Final = r"^[A-Za-z0-9_-]{1,64}$"  # noqa: S105  # a NATS subject token, not a secret
+_PREFIX: Final = re.compile(r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")
+
+Natural = Annotated[int, Field(ge=0, le=_INT_MOST)]
+Token = Annotated[str, Field(pattern=_TOKEN)]
+
+
+class Subjects:
+    """The subjects of one prefix.
+
+    Raises:
+        ValueError: the prefix is no NATS subject of plain tokens.
+    """
+
+    def __init__(self, prefix: str = "identify") -> None:
+        if not _PREFIX.match(prefix):
+            message = f"prefix {prefix!r}: use letters, digits, _ and -, separated by dots, as in bots.alpha.identify"
+            raise ValueError(message)
+        self.prefix = prefix
+        self.requests = f"{prefix}.request.*"
+        self.confirms = f"{prefix}.confirm.*.*"
+        self.cancels = f"{prefix}.cancel.*"
+        self.info = f"{prefix}.info"
+        self.refresh = f"{prefix}.refresh"
+        self.status = f"{prefix}.status"
+        self.kv_bucket = prefix.replace(".", "_")
+
+    def request(self, bucket: int) -> str:
+        """Ask for a turn, and renew the asking."""
+        return f"{self.prefix}.request.{bucket}"
+
+    def confirm(self, bucket: int, grant_id: str) -> str:
+        """Answer a grant: its reply subject."""
+        return f"{self.prefix}.confirm.{bucket}.{grant_id}"
+
+    def cancel(self, bucket: int) -> str:
+        """Withdraw a request."""
+        return f"{self.prefix}.cancel.{bucket}"
+
+    def event(self, name: str) -> str:
+        """One thing that happened."""
+        return f"{self.prefix}.event.{name}"
+
+
+class Message(BaseModel):
+    """Unknown fields are ignored: either side may be newer. No number is read from a string."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+
+class Request(Message):
+    """Ask for a turn. Every field is optional; an empty payload is a valid plain request."""
+
+    shard_id: Natural | None = None
+    request_id: Token | None = None
+    renewal: Natural = 0
+    waited_ms: Natural = 0
+    max_concurrency: Annotated[int, Field(ge=1, le=_INT_MOST)] | None = None
+    priority: Annotated[int, Field(ge=-10, le=10)] = 0
+    managed: bool = False
+    timeout_ms: Annotated[int, Field(gt=0, le=_INT_MOST)] | None = None
+    client: Annotated[str, Field(max_length=128)] | None = None
+
+    def ask(self, *, bucket: int, reply_to: str, request_id: str) -> Ask:
+        """Return the schedule's event; ``request_id`` stands in where the payload names none."""
+        return Ask(
+            request_id=self.request_id or request_id,
+            shard_id=bucket if self.shard_id is None else self.shard_id,
+            bucket=bucket,
+            reply_to=reply_to,
+            renewal=self.renewal,
+            waited_ns=self.waited_ms * MS,
+            max_concurrency=self.max_concurrency,
+            priority=self.priority,
+            managed=self.managed,
+            timeout_ns=None if self.timeout_ms is None else self.timeout_ms * MS,
+            client=self.client or "",
+        )
+
+
+class Cancelled(Message):
+    """Withdraw a waiting request."""
+
+    request_id: Token
+
+
+class Answered(Message):
+    """What became of a grant; an empty payload means identified."""
+
+    outcome: Annotated[Outcome, Field(strict=False)] = Outcome.IDENTIFIED
+
+
+class Granted(Message):
+    """The turn. ``use_within_ms`` counts from the first sending of the renewal that is echoed."""
+
+    status: Literal["granted"] = "granted"
+    shard_id: int
+    bucket: int
+    request_id: str
+    grant_id: str
+    renewal: int
+    use_within_ms: int
+    waited_ms: int
+    remaining: int | None
+    max_concurrency: int
+    term: int = 0
+
+
+class Queued(Message):
+    """Where a managed request stands, and when to renew it; 0 means now."""
+
+    status: Literal["queued"] = "queued"
+    shard_id: int
+    bucket: int
+    request_id: str
+    position: int
+    eta_ms: int | None
+    renew_in_ms: int
+    reason: Annotated[Reason, Field(strict=False)]
+    max_concurrency: int | None = None
+
+
+class Refused(Message):
+    """Final."""
+
+    status: Literal["refused"] = "refused"
+    code: Annotated[Code, Field(strict=False)]
+    message: str
+    request_id: str | None = None
+    max_concurrency: int | None = None
+    retry_after_ms: int | None = None
+
+
+class ReplyTo(Message):
+    """Any of the three replies, told apart by ``status``; what is newer than this library is ignored."""
+
+    reply: Annotated[Granted | Queued | Refused, Field(discriminator="status")]
+
+
+class SessionStartLimit(Message):
+    """The day's limit, as Discord words it; null where nobody knows."""
+
+    total: int | None = None
+    remaining: int | None = None
+    reset_after_ms: int | None = None
+
+
+class Info(Message):
+    """The limits a client needs."""
+
+    max_concurrency: int | None = None
+    window_ms: int
+    session_start_limit: SessionStartLimit
+    shards: int | None = None
+    leader: str | None = None
+    term: int = 0
+    version: str = ""
+
+
+class LedgerGrant(Message):
+    """One grant that still holds its bucket."""
+
+    grant_id: str
+    request_id: str
+    shard_id: int
+    bucket: int
+    max_concurrency: int
+    renewal: int
+    use_within_ms: int
+    hold_ms: int
+    outcome: Annotated[Outcome | None, Field(strict=False)] = None
+
+
+class LedgerEntry(Message):
+    """The one key of the KV bucket: JSON that a person can read."""
+
+    prefix: str
+    leader: str | None
+    instance: str
+    term: int
+    sequence: int
+    lease_ms: int
+    max_concurrency: int | None
+    total: int | None
+    remaining: int | None
+    reset_in_ms: int | None
+    grants: list[LedgerGrant]
+
+
+def encode_reply(body: model.Granted | model.Queued | model.Refused, term: int) -> bytes:
+    """Write a reply of the schedule as JSON; durations in milliseconds, permissions rounded down."""
+    return _reply(body, term).model_dump_json().encode()
+
+
+def _reply(body: model.Granted | model.Queued | model.Refused, term: int) -> Message:
+    match body:
+        case model.Granted():
+            return Granted(
+                shard_id=body.shard_id,
+                bucket=body.bucket,
+                request_id=body.request_id,
+                grant_id=body.grant_id,
+                renewal=body.renewal,
+                use_within_ms=body.use_within_ns // MS,
+                waited_ms=body.waited_ns // MS,
+                remaining=body.remaining,
+                max_concurrency=body.max_concurrency,
+                term=term,
+            )
+        case model.Queued():
+            return Queued(
+                shard_id=body.shard_id,
+                bucket=body.bucket,
+                request_id=body.request_id,
+                position=body.position,
+                eta_ms=None if body.eta_ns is None else ms_up(body.eta_ns),
+                renew_in_ms=body.renew_in_ns // MS,
+                reason=body.reason,
+                max_concurrency=body.max_concurrency,
+            )
+        case model.Refused():
+            return Refused(
+                code=body.code,
+                message=body.message,
+                request_id=body.request_id,
+                max_concurrency=body.max_concurrency,
+                retry_after_ms=None if body.retry_after_ns is None else ms_up(body.retry_after_ns),
+            )
+
+
+def ms_up(duration_ns: int) -> int:
+    """Milliseconds, rounded up: what must be waited is never shortened."""
+    return -(-duration_ns // MS)
+
+
+def decode_reply(payload: bytes) -> Granted | Queued | Refused:
+    """Read a reply.
+
+    Raises:
+        pydantic.ValidationError: it is none of this contract.
+    """
+    return ReplyTo.model_validate_json(b'{"reply":' + payload + b"}").reply
