@@ -274,9 +274,7 @@ class SimulatedGateway:
         await socket.prepare(request)
         self._connections_so_far += 1
         number = self._connections_so_far
-        connection = Connection(
-            number, socket, request.transport, make_encoder(), self._backend, self._options
-        )
+        connection = Connection(number, socket, request.transport, make_encoder(), self._backend, self._options)
         self._connections[number] = connection
         try:
             await connection.serve()

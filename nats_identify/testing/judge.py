@@ -181,14 +181,10 @@ class Judge:
 
     def _check(self, at_ns: int, shard_id: int, max_concurrency: int) -> None:
         if shard_id < 0 or max_concurrency < 1:
-            message = (
-                f"there is no bucket {shard_id} % {max_concurrency}; check both numbers first"
-            )
+            message = f"there is no bucket {shard_id} % {max_concurrency}; check both numbers first"
             raise ValueError(message)
         if self._now_ns is not None and at_ns < self._now_ns:
-            message = (
-                f"{at_ns} ns is before the last arrival, {self._now_ns} ns; judge in order"
-            )
+            message = f"{at_ns} ns is before the last arrival, {self._now_ns} ns; judge in order"
             raise ValueError(message)
 
     def _move_on(self, at_ns: int, max_concurrency: int) -> None:

@@ -63,14 +63,19 @@ class Link:
         Raises:
             LinkLostError: it did not come to that.
         """
+        query = {"v": "10", "encoding": "json"}
         timeout = aiohttp.ClientWSTimeout(ws_close=CLOSE_WITHIN_S)
+        socket = None
         try:
             async with asyncio.timeout(HELLO_WITHIN_S):
-                query = {"v": "10", "encoding": "json"}
                 socket = await http.ws_connect(url, params=query, timeout=timeout, max_msg_size=0)
-                return cls(socket, await _hello(socket))
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise LinkLostError(CloseCode.ABNORMAL) from error
+                return cls(socket, await _heartbeat_interval_s(socket))
+        except BaseException as error:
+            if socket is not None:
+                await socket.close(code=CloseCode.UNKNOWN_ERROR)
+            if isinstance(error, (aiohttp.ClientError, TimeoutError)):
+                raise LinkLostError(CloseCode.ABNORMAL) from error
+            raise
 
     async def send(self, op: Op, data: object) -> None:
         """Send one payload.
@@ -103,11 +108,13 @@ class Link:
         self.lost.set()
 
     async def _read(self) -> None:
-        async for message in self._socket:
-            if message.type is aiohttp.WSMsgType.TEXT:
-                await self._take(json.loads(message.data))
-        self.code = self._socket.close_code or CloseCode.ABNORMAL
-        self.lost.set()
+        try:
+            async for message in self._socket:
+                if message.type is aiohttp.WSMsgType.TEXT:
+                    await self._take(json.loads(message.data))
+        finally:
+            self.code = self._socket.close_code or CloseCode.ABNORMAL
+            self.lost.set()
         await self._unread.put(None)
 
     async def _take(self, payload: dict[str, object]) -> None:
@@ -123,7 +130,7 @@ class Link:
                 await self._unread.put(Frame(op, payload.get("d"), name if isinstance(name, str) else None))
 
     async def _beat(self) -> None:
-        """Beat first after a random part of the interval, as Discord asks, so that a fleet does not beat at once.
+        """Beat, first after a random part of the interval: a fleet must not beat as one, says Discord.
 
         Source: https://discord.com/developers/docs/events/gateway#sending-heartbeats
         """
@@ -138,8 +145,8 @@ class Link:
         await self._socket.close(code=CloseCode.UNKNOWN_ERROR)  # a zombie, but resumable
 
 
-async def _hello(socket: aiohttp.ClientWebSocketResponse) -> float:
-    """Return the heartbeat interval, in seconds."""
+async def _heartbeat_interval_s(socket: aiohttp.ClientWebSocketResponse) -> float:
+    """Wait for HELLO."""
     message = await socket.receive()
     if message.type is not aiohttp.WSMsgType.TEXT:
         raise LinkLostError(socket.close_code or CloseCode.ABNORMAL)

@@ -7,10 +7,8 @@ IDENTIFY, say what became of the turn, RESUME without the queue, and never ident
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import StrEnum
 from types import TracebackType
 from typing import Final, Self
 
@@ -20,6 +18,7 @@ from nats_identify.queue import OnProgress, Queue, Turn
 from nats_identify.testing.codes import FATAL, NEEDS_IDENTIFY, CloseCode, Op
 from nats_identify.testing.instant import InstantQueue
 from nats_identify.testing.link import Frame, Link, LinkLostError
+from nats_identify.testing.shard_state import OnState, ShardRefusedError, ShardState
 from nats_identify.testing.weather import Range
 
 LOST_PRIORITY: Final = 1
@@ -36,36 +35,6 @@ RETRY_MAX_S: Final = 5.0
 """A connection that fails is tried again at once, then after 0.1 s, doubled each time up to this."""
 
 
-class ShardState(StrEnum):
-    """Where a shard is on its way."""
-
-    WAITING = "waiting"  # asked the queue
-    NEAR = "near"  # the turn is near: connecting, or connected
-    GRANTED = "granted"  # about to send IDENTIFY
-    IDENTIFIED = "identified"  # sent
-    REJECTED = "rejected"  # Invalid Session was the answer
-    UP = "up"  # READY or RESUMED
-    RESUMING = "resuming"  # lost the connection, not the session
-    REFUSED = "refused"  # a close code that no retry can mend
-    CLOSED = "closed"  # by its owner
-
-
-OnState = Callable[[int, ShardState], None]
-"""Called with the shard id and the state it has just entered."""
-
-
-class ShardRefusedError(Exception):
-    """Discord closed a shard with a code that no retry can mend: the bot's owner must change something."""
-
-    def __init__(self, shard_id: int, code: int) -> None:
-        super().__init__(
-            f"shard {shard_id} was refused with close code {code}; it does not ask again: check the token, "
-            "the shard count and the intents (https://discord.com/developers/docs/topics/opcodes-and-status-codes)"
-        )
-        self.shard_id = shard_id
-        self.code = code
-
-
 @dataclass(frozen=True, slots=True)
 class _Session:
     session_id: str
@@ -73,7 +42,9 @@ class _Session:
 
 
 class BareShard:
-    """One shard of a bot::
+    """One shard of a bot.
+
+    For example::
 
         async with BareShard(queue, 0, 1, gateway.ws_url, token) as shard:
             await shard.until(ShardState.UP)
@@ -132,3 +103,200 @@ class BareShard:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    async def until(self, state: ShardState) -> None:
+        """Wait until this state is entered; not at all if it is the present one. Give it a deadline of yours.
+
+        Raises:
+            ShardRefusedError: Discord refused the shard for good.
+            QueueClosedError: the queue was closed by its owner.
+            RuntimeError: nothing is under way, so the wait would never end.
+        """
+        if self.state is state:
+            return
+        if self._running is None:
+            raise RuntimeError(
+                "this shard is not running; use `async with`, or keep the task of `run` yourself"
+            )
+        entered = asyncio.get_running_loop().create_future()
+        self._awaited[state].append(entered)
+        await asyncio.wait({entered, self._running}, return_when=asyncio.FIRST_COMPLETED)
+        if not entered.done():
+            self._running.result()  # raises what ended it
+            raise RuntimeError("this shard was closed")
+
+    async def close(self, code: int = CloseCode.NORMAL) -> None:
+        """End: give a waiting turn back, and close the connection.
+
+        Args:
+            code: 1000 ends the session; 4000, say, leaves it resumable for minutes.
+        """
+        self._goodbye = code
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait({self._running})
+
+    async def run(self) -> None:
+        """Be a shard until cancelled.
+
+        Raises:
+            ShardRefusedError: Discord refused the shard for good.
+            QueueClosedError: the queue was closed by its owner.
+        """
+        last = ShardState.CLOSED
+        async with aiohttp.ClientSession() as http:
+            try:
+                while True:
+                    await self._live(http)
+            except ShardRefusedError:
+                last = ShardState.REFUSED
+                raise
+            finally:
+                await self._hang_up(self._goodbye)
+                self._enter(last)
+
+    async def _live(self, http: aiohttp.ClientSession) -> None:
+        """Live until the connection ends: log in or resume, then listen."""
+        valid = True
+        try:
+            welcome = self._log_in if self._session is None else self._resume
+            valid = await welcome(http)
+            if valid:
+                self._failures = 0
+                self._enter(ShardState.UP)
+                valid = await self._listen()
+        except LinkLostError as lost:
+            if lost.code in FATAL:
+                raise ShardRefusedError(self.shard_id, lost.code) from None
+            if lost.code in NEEDS_IDENTIFY:
+                self._session = None
+        self._failures += 1
+        await self._hang_up(CloseCode.UNKNOWN_ERROR)
+        if not valid:
+            self._enter(ShardState.REJECTED)
+            await asyncio.sleep(random.uniform(*self._invalid_session_delay_s))  # noqa: S311  # not a secret
+
+    async def _log_in(self, http: aiohttp.ClientSession) -> bool:
+        """Take a turn and use it. Return whether READY came."""
+        self._enter(ShardState.WAITING)
+        async with self._queue.turn(
+            self.shard_id, near=True, priority=self._priority, on_progress=self._on_progress
+        ) as turn:
+            self._enter(ShardState.NEAR)
+            try:
+                link = await self._connected_and_granted(http, turn)
+            except BaseException:
+                with suppress(RuntimeError):  # there may be no grant yet; leaving the block then withdraws
+                    turn.decline()
+                raise
+            self._enter(ShardState.GRANTED)
+            await link.send(Op.IDENTIFY, self._identify_data())
+            turn.identified()
+            self._enter(ShardState.IDENTIFIED)
+            welcome = await self._is_welcome(link)
+            if welcome:
+                turn.ready()
+                self._priority = max(self._priority, LOST_PRIORITY)  # from now on it has something to lose
+            else:
+                turn.rejected()
+        return welcome
+
+    async def _connected_and_granted(self, http: aiohttp.ClientSession, turn: Turn) -> Link:
+        """Return a living connection at a moment when IDENTIFY may be sent.
+
+        A connection that dies during the wait is replaced; the turn, or the place in the queue, is kept.
+        """
+        while True:
+            link = await self._connect(http, self._gateway_url)
+            granted = asyncio.ensure_future(turn.granted())
+            lost = asyncio.ensure_future(link.lost.wait())
+            try:
+                await asyncio.wait({granted, lost}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                granted.cancel()  # does nothing to one that is done
+                lost.cancel()
+            if granted.done():
+                granted.result()  # raises what ended the asking, if anything did
+            if not link.lost.is_set():
+                return link
+            if link.code in FATAL:
+                raise LinkLostError(link.code)
+            self._failures += 1
+            await self._hang_up(CloseCode.UNKNOWN_ERROR)
+
+    async def _resume(self, http: aiohttp.ClientSession) -> bool:
+        """Go on with the session, without the queue: RESUME is free. Return whether RESUMED came."""
+        session = self._session
+        if session is None:
+            return False
+        self._enter(ShardState.RESUMING)
+        link = await self._connect(http, session.resume_url)
+        resume = {"token": self._token, "session_id": session.session_id, "seq": self._sequence}
+        await link.send(Op.RESUME, resume)
+        return await self._is_welcome(link)
+
+    async def _connect(self, http: aiohttp.ClientSession, url: str) -> Link:
+        """Connect, however often it takes."""
+        while True:
+            if self._failures > 1:
+                await asyncio.sleep(min(RETRY_MAX_S, RETRY_FIRST_S * 2 ** min(self._failures - 2, 10)))
+            try:
+                self._link = await Link.open(http, url)
+            except LinkLostError as lost:
+                if lost.code in FATAL:
+                    raise
+                self._failures += 1
+            else:
+                return self._link
+
+    async def _is_welcome(self, link: Link) -> bool:
+        """Wait for the answer to IDENTIFY or RESUME. Return False for Invalid Session."""
+        while True:
+            frame = await link.receive()
+            match frame:
+                case Frame(
+                    name="READY", data={"session_id": str(session_id), "resume_gateway_url": str(resume_url)}
+                ):
+                    self._session = _Session(session_id, resume_url)
+                    return True
+                case Frame(name="RESUMED"):
+                    return True
+                case Frame(op=Op.INVALID_SESSION, data=resumable):
+                    self._session = self._session if resumable else None
+                    return False
+                case Frame(op=Op.RECONNECT):
+                    raise LinkLostError(CloseCode.UNKNOWN_ERROR)
+
+    async def _listen(self) -> bool:
+        """Read until the gateway asks for another connection. Return False for Invalid Session."""
+        link = self._link
+        while link is not None:
+            frame = await link.receive()
+            if frame.op == Op.RECONNECT:
+                break
+            if frame.op == Op.INVALID_SESSION:
+                self._session = self._session if frame.data else None
+                return False
+        return True
+
+    async def _hang_up(self, code: int) -> None:
+        if self._link is not None:
+            link, self._link = self._link, None
+            self._sequence = link.sequence if link.sequence is not None else self._sequence
+            await link.close(code)
+
+    def _identify_data(self) -> dict[str, object]:
+        return {
+            "token": self._token,
+            "properties": {"os": "linux", "browser": "bare-shard", "device": "bare-shard"},
+            "intents": self._intents,
+            "shard": [self.shard_id, self._shard_count],
+        }
+
+    def _enter(self, state: ShardState) -> None:
+        self.state = state
+        for entered in self._awaited.pop(state, ()):
+            if not entered.done():
+                entered.set_result(None)
+        if self._on_state is not None:
+            self._on_state(self.shard_id, state)
