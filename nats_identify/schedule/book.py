@@ -63,6 +63,7 @@ class Book:
         grant.outcome, grant.identified_at_ns = Outcome.IDENTIFIED, at_ns
         grant.opens_at_ns = at_ns + self.timing.confirmed_hold_ns
         self.alarms.at(grant.opens_at_ns, Look.GRANT, grant.grant_id)
+        self.due.update(self.holds.buckets_of(grant))  # it opens at another time now
         self.room.end(grant.request_id)
 
     def stash(self, grant_id: str, outcome: Outcome, at_ns: int) -> None:

@@ -27,14 +27,11 @@ def nudge(book: Book, line: Line, opens_at_ns: int, now_ns: int) -> list[Asking]
             break
         if asking.silent or (not asking.ask.managed and asking.retry_at_ns > opens_at_ns):
             continue  # known to be away
-        if (
-            not asking.ask.managed
-            or asking.nudged_at_ns >= near_at_ns
-            and asking.heard_at_ns >= asking.nudged_at_ns
-        ):
+        has_answered = asking.heard_at_ns >= max(near_at_ns, asking.nudged_at_ns)
+        if not asking.ask.managed or (has_answered and asking.is_fresh(now_ns, book.timing)):
             return told  # this one will take the turn
         unheard += 1
-        if asking.nudged_at_ns < near_at_ns:
+        if asking.nudged_at_ns < near_at_ns or has_answered:
             asking.nudged_at_ns = now_ns
             told.append(asking)
     if told or unheard == line.nudge_width < len(line):

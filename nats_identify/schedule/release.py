@@ -271,7 +271,6 @@ class ReleaseSchedule:
         actions: list[ScheduleAction] = []
         for asking in nudged:
             told = replace(replies.queued(self.book, asking, now_ns), position=1, renew_in_ns=0, nudge=True)
-            self._set_pace(asking, asking.renew_in_ns, now_ns)
             actions.append(Reply(asking.ask.reply_to, told))
         return actions
 

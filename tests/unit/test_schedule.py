@@ -1,0 +1,396 @@
+"""The release schedule, told by hand: windows, order, answers, nudges, expiry."""
+
+import pytest
+
+from nats_identify.schedule import model
+from nats_identify.schedule.model import MS, SECOND, Code, Outcome, Reason, Timing
+from tests.unit.desk import Desk, events, granted, replies
+
+
+def only(bodies):
+    assert len(bodies) == 1, bodies
+    return bodies[0]
+
+
+def test_an_idle_bucket_grants_at_once():
+    grant = only(replies(Desk().ask(0)))
+    assert (grant.shard_id, grant.bucket, grant.renewal, grant.waited_ns) == (0, 0, 0, 0)
+    assert grant.use_within_ns == 5 * SECOND
+    assert grant.remaining == 999
+
+
+def test_buckets_do_not_wait_for_each_other():
+    desk = Desk(4)
+    assert [granted(desk.ask(shard)) for shard in range(4)] == [[0], [1], [2], [3]]
+
+
+def test_identified_opens_the_bucket_one_window_and_margin_later():
+    desk = Desk()
+    grant = only(replies(desk.ask(0)))
+    desk.ask(1)
+    desk.answer(grant.grant_id, after_ms=300)
+    desk.ask(1, renewal=1, after_ms=5_000)
+    assert granted(desk.pass_ms(199)) == []
+    assert granted(desk.pass_ms(1)) == [1]
+
+
+def test_a_silent_managed_grant_holds_for_use_within_window_and_margin():
+    desk = Desk()
+    desk.ask(0)
+    desk.ask(1)
+    desk.ask(1, renewal=1, after_ms=10_199)
+    assert granted(desk.said) == [0]
+    assert granted(desk.pass_ms(1)) == [1]
+
+
+def test_a_silent_plain_grant_holds_for_window_and_grace():
+    desk = Desk()
+    desk.ask(0, managed=False)
+    assert only(replies(desk.said)).use_within_ns == SECOND // 2
+    desk.ask(1, managed=False)
+    assert granted(desk.pass_ms(5_999)) == []
+    assert granted(desk.pass_ms(1)) == [1]
+
+
+def test_a_plain_answer_counts_the_same():
+    desk = Desk()
+    desk.ask(0, managed=False)
+    desk.ask(1, managed=False)
+    desk.answer("g1", after_ms=100)
+    assert granted(desk.pass_ms(5_199)) == []
+    assert granted(desk.pass_ms(1)) == [1]
+
+
+def test_first_come_first_served_within_a_priority():
+    desk = Desk(timing=Timing(use_within_ns=SECOND))
+    for shard in (0, 5, 3, 4):
+        desk.ask(shard, managed=False, after_ms=1)
+    desk.ask(9, managed=False, priority=1, after_ms=1)
+    assert granted(desk.pass_ms(60_000)) == [9, 5, 3, 4]
+
+
+def test_waited_ms_gives_a_place_back():
+    desk = Desk()
+    desk.ask(0, managed=False)
+    desk.ask(1, managed=False)
+    desk.ask(2, managed=False, waited_ns=10 * SECOND, after_ms=10)
+    assert granted(desk.pass_ms(20_000)) == [2, 1]
+
+
+def test_the_wait_already_spent_is_told():
+    desk = Desk()
+    assert only(replies(desk.ask(0, waited_ns=7 * SECOND))).waited_ns == 7 * SECOND
+
+
+def test_queued_tells_position_eta_and_pace():
+    desk = Desk()
+    desk.ask(0)
+    desk.answer("g1")
+    told = [only(replies(desk.ask(shard), model.Queued)) for shard in (1, 2, 30)]
+    assert [body.position for body in told] == [1, 2, 3]
+    assert [body.eta_ns for body in told] == [5_200 * MS, 10_400 * MS, 15_600 * MS]
+    assert [body.renew_in_ns for body in told] == [2_600 * MS, 5_200 * MS, 7_800 * MS]
+    assert {body.reason for body in told} == {Reason.WINDOW}
+
+
+def test_the_pace_is_at_most_a_minute_and_at_least_the_nudge_lead():
+    desk = Desk()
+    desk.ask(0)
+    for shard in range(1, 100):
+        last = desk.ask(shard)
+    assert only(replies(last, model.Queued)).renew_in_ns == 60 * SECOND
+    desk.answer("g1")
+    first = desk.ask(1, renewal=1, after_ms=4_000)
+    assert only(replies(first, model.Queued)).renew_in_ns == 2 * SECOND
+
+
+def test_the_head_is_nudged_two_seconds_before_its_bucket_opens():
+    desk = Desk()
+    desk.ask(0)
+    desk.answer("g1")
+    desk.ask(1)
+    assert replies(desk.pass_ms(3_199), model.Queued) == []
+    nudge = only(replies(desk.pass_ms(1), model.Queued))
+    assert (nudge.nudge, nudge.renew_in_ns, nudge.position, nudge.eta_ns) == (True, 0, 1, 2 * SECOND)
+    desk.ask(1, renewal=1)
+    assert [body for body in replies(desk.pass_ms(1_999), model.Queued) if body.nudge] == []
+    assert granted(desk.pass_ms(1)) == [1]
+
+
+def test_a_hundred_dead_are_passed_before_the_bucket_opens():
+    desk = Desk()
+    desk.ask(0)
+    desk.answer("g1")
+    for shard in range(1, 101):
+        desk.ask(shard)
+    desk.ask(101)
+    renewed = False
+    for _ in range(5_200):
+        for body in replies(desk.pass_ms(1), model.Queued):
+            if body.nudge and body.shard_id == 101 and not renewed:
+                renewed = True
+                desk.ask(101, renewal=1)
+    assert renewed
+    assert granted(desk.said) == [0, 101]
+
+
+def test_dead_inboxes_are_passed_at_once():
+    desk = Desk()
+    desk.ask(0)
+    desk.answer("g1")
+    for shard in range(1, 101):
+        desk.ask(shard)
+    said = desk.pass_ms(3_200)
+    for _ in range(99):
+        body = only([body for body in replies(said, model.Queued) if body.nudge])
+        said = desk.tell(model.NudgeUndeliverable(body.request_id))
+    assert only(replies(said, model.Queued)).shard_id == 100
+
+
+def test_a_stale_head_is_passed_over_and_keeps_its_place():
+    desk = Desk()
+    desk.ask(0)
+    desk.answer("g1")
+    desk.ask(1)
+    desk.ask(2)
+    desk.ask(2, renewal=1, after_ms=4_000)
+    assert granted(desk.pass_ms(1_300)) == [2]
+    desk.answer("g2")
+    assert only(replies(desk.ask(1, renewal=1), model.Queued)).position == 1
+
+
+def test_a_renewal_number_sent_twice_counts_from_its_first_sending():
+    desk = Desk()
+    desk.ask(0)
+    desk.answer("g1")
+    desk.ask(1, renewal=3)
+    desk.ask(1, renewal=3, after_ms=5_000)
+    assert granted(desk.pass_ms(300)) == []
+    grant = only(replies(desk.ask(1, renewal=4)))
+    assert grant.renewal == 4
+
+
+def test_an_old_renewal_is_ignored():
+    desk = Desk()
+    desk.ask(0)
+    desk.ask(1, renewal=5)
+    assert desk.ask(1, renewal=4) == []
+
+
+def test_a_renewal_that_finds_its_grant_gets_the_same_one():
+    desk = Desk()
+    first = only(replies(desk.ask(0, renewal=2)))
+    again = only(replies(desk.ask(0, renewal=3, after_ms=500)))
+    assert (again.grant_id, again.renewal, again.remaining) == (first.grant_id, 2, first.remaining)
+    desk.ask(1)
+    desk.ask(1, renewal=1, after_ms=9_699)
+    assert granted(desk.pass_ms(1)) == [1]  # no longer hold
+
+
+def test_identified_spends_the_request():
+    desk = Desk()
+    desk.ask(0)
+    assert events(desk.answer("g1")) == ["identified"]
+    assert desk.ask(0, renewal=1) == []
+    desk.pass_ms(60_000)
+    assert desk.ask(0, renewal=2) == []
+
+
+def test_an_answer_is_final():
+    desk = Desk()
+    desk.ask(0)
+    desk.answer("g1")
+    opens_ns = desk.schedule.book.holds.opens_at_ns(0)
+    assert desk.answer("g1", after_ms=100) == []
+    assert desk.answer("g1", Outcome.DECLINED) == []
+    assert desk.schedule.book.holds.opens_at_ns(0) == opens_ns
+
+
+def test_declined_frees_the_bucket_gives_back_and_keeps_the_place():
+    desk = Desk()
+    desk.ask(0)
+    desk.ask(1)
+    said = desk.answer("g1", Outcome.DECLINED, after_ms=1)
+    assert granted(said) == [1]
+    assert desk.schedule.book.budget.remaining == 999
+    assert granted(desk.pass_ms(1)) == []  # shard 0 has not renewed
+    desk.answer("g2", Outcome.DECLINED)
+    assert granted(desk.ask(0, renewal=1)) == [0]
+
+
+def test_declined_plain_has_had_its_one_reply():
+    desk = Desk()
+    desk.ask(0, managed=False)
+    desk.answer("g1", Outcome.DECLINED)
+    assert granted(desk.pass_ms(20_000)) == []
+
+
+def test_503_passes_the_turn_and_gives_back():
+    desk = Desk()
+    desk.ask(0)
+    desk.ask(1)
+    assert granted(desk.tell(model.Undeliverable("g1"))) == [1]
+    assert desk.schedule.book.budget.remaining == 999
+
+
+def test_503_of_a_copy_proves_nothing():
+    desk = Desk()
+    desk.ask(0)
+    desk.ask(0, renewal=1)
+    desk.ask(1)
+    assert desk.tell(model.Undeliverable("g1")) == []
+    assert desk.schedule.book.budget.remaining == 999
+
+
+def test_503_of_another_leaders_grant_proves_nothing():
+    desk = Desk()
+    desk.ask(0)
+    desk.schedule.step_down(())
+    assert desk.tell(model.Undeliverable("g1")) == []
+
+
+def test_plain_503_is_retried_after_1_2_4_and_8_seconds():
+    desk = Desk()
+    desk.ask(0, managed=False)
+    waits = []
+    for attempt in range(1, 5):
+        desk.tell(model.Undeliverable(f"g{attempt}"))
+        start_ns = desk.now_ns
+        while not granted(desk.pass_ms(100)):
+            pass
+        waits.append((desk.now_ns - start_ns) // SECOND)
+    assert waits == [1, 2, 4, 8]
+    desk.tell(model.Undeliverable("g5"))
+    assert granted(desk.pass_ms(60_000)) == []
+    assert desk.schedule.book.budget.remaining == 1000
+
+
+def test_cancel_ends_a_wait_and_nothing_else():
+    desk = Desk()
+    desk.ask(0)
+    desk.ask(1)
+    desk.ask(2)
+    assert events(desk.tell(model.Cancel("r1"))) == ["cancelled"]
+    assert desk.ask(1, renewal=1) == []  # a late renewal does not bring it back
+    desk.tell(model.Cancel("r0"))  # granted: frees nothing
+    desk.ask(2, renewal=1, after_ms=10_199)
+    assert granted(desk.said) == [0]
+    assert granted(desk.pass_ms(1)) == [2]
+
+
+def test_a_cancel_that_overtakes_its_request_counts():
+    desk = Desk()
+    desk.tell(model.Cancel("r0"))
+    assert desk.ask(0) == []
+
+
+def test_managed_expires_after_three_missed_renewals():
+    desk = Desk()
+    desk.ask(0)
+    desk.answer("g1")
+    desk.ask(1)  # told to renew in 2.6 s: three of these are less than the least, 12 s
+    assert "expired" not in events(desk.pass_ms(11_999))
+    assert "expired" in events(desk.pass_ms(1))
+    assert "r1" not in desk.schedule.book.room.askings
+
+
+def test_expiry_frees_no_turn():
+    desk = Desk()
+    desk.ask(0)
+    desk.pass_ms(10_199)
+    assert desk.schedule.book.holds.opens_at_ns(0) > desk.now_ns
+
+
+def test_plain_times_out_with_a_word():
+    desk = Desk()
+    desk.ask(0, managed=False)
+    desk.ask(1, managed=False, timeout_ns=2 * SECOND)
+    refused = only(replies(desk.pass_ms(2_000), model.Refused))
+    assert refused.code is Code.TIMEOUT
+
+
+def test_a_managed_timeout_counts_from_the_first_message():
+    desk = Desk()
+    desk.ask(0)
+    desk.ask(1, timeout_ns=3 * SECOND)
+    desk.ask(1, timeout_ns=3 * SECOND, renewal=1, after_ms=2_000)
+    assert only(replies(desk.pass_ms(1_001), model.Refused)).code is Code.TIMEOUT
+
+
+def test_wrong_bucket_names_the_right_one():
+    refused = only(replies(Desk(4).ask(6, bucket=3), model.Refused))
+    assert refused.code is Code.WRONG_BUCKET
+    assert refused.max_concurrency == 4
+    assert "bucket 2" in refused.message
+
+
+def test_a_bucket_of_another_max_concurrency_is_moved_and_discord_is_asked():
+    desk = Desk(4)
+    said = desk.ask(6, bucket=0, max_concurrency=2)
+    assert only(replies(said)).bucket == 2
+    assert any(isinstance(action, model.FetchFigure) for action in said)
+
+
+def test_more_than_max_waiting_is_refused():
+    desk = Desk(max_waiting=2)
+    desk.ask(0)
+    desk.ask(1)
+    assert only(replies(desk.ask(2), model.Refused)).code is Code.OVERLOADED
+    assert replies(desk.ask(1, renewal=1), model.Refused) == []
+
+
+def test_early_late_and_repeated_wakeups_are_harmless():
+    desk = Desk()
+    desk.ask(0)
+    desk.ask(1, managed=False)
+    for _ in range(50):
+        assert granted(desk.tell(model.Wake())) == []
+    assert granted(desk.pass_ms(60_000)) == [1]
+
+
+def test_ready_and_rejected_are_told_even_after_the_hold():
+    desk = Desk()
+    desk.ask(0)
+    desk.answer("g1")
+    assert events(desk.answer("g1", Outcome.READY, after_ms=6_000)) == ["ready"]
+    assert events(desk.answer("g1", Outcome.READY)) == []
+
+
+def test_a_stranger_s_answer_changes_nothing():
+    desk = Desk()
+    desk.ask(0)
+    opens_ns = desk.schedule.book.holds.opens_at_ns(0)
+    for outcome in Outcome:
+        assert desk.answer("nobody", outcome) == []
+    assert desk.schedule.book.holds.opens_at_ns(0) == opens_ns
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_answers_before_the_commit_are_not_believed(outcome):
+    desk = Desk()
+    desk.schedule.handle(model.Ask("r0", 0, 0, "inbox", managed=True), desk.now_ns)
+    grants, _ = desk.schedule.release(desk.now_ns)
+    assert desk.schedule.handle(model.Answer(grants[0].grant_id, outcome), desk.now_ns) == []
+    assert grants[0].outcome is None
+
+
+def test_a_late_commit_is_committed_again_for_plain_requesters_and_refused_in_the_end():
+    desk = Desk()
+    desk.schedule.handle(model.Ask("r0", 0, 0, "inbox"), desk.now_ns)
+    for _ in range(4):
+        grants, _ = desk.schedule.release(desk.now_ns)
+        assert [grant.grant_id for grant in grants] == ["g1"]
+        desk.now_ns += 501 * MS
+        said = desk.schedule.committed(grants, desk.now_ns)
+        assert granted(said) == []
+    assert only(replies(said, model.Refused)).code is Code.OVERLOADED
+    assert desk.schedule.book.budget.remaining == 999
+    assert desk.schedule.book.holds.opens_at_ns(0) == desk.now_ns + 6 * SECOND
+
+
+def test_out_of_lease_no_grant_leaves_and_a_renewal_finds_it():
+    desk = Desk()
+    desk.schedule.handle(model.Ask("r0", 0, 0, "inbox", managed=True), desk.now_ns)
+    grants, _ = desk.schedule.release(desk.now_ns)
+    assert desk.schedule.committed(grants, desk.now_ns, in_time=False) == []
+    assert only(replies(desk.ask(0, renewal=1))).grant_id == "g1"
