@@ -83,7 +83,7 @@ class Queue(Protocol):
 
         Args:
             shard_id: the shard, 0 or more.
-            priority: −10 … 10, higher goes first; convention: 1 for a session that was live and was lost.
+            priority: -10 … 10, higher goes first; convention: 1 for a session that was live and was lost.
             on_progress: called whenever the position, the ETA or the reason changes.
             instead_of: a grant of this shard that came too late to be used: it is declined, and the
                 asking goes on at its old place.
@@ -103,10 +103,10 @@ class Queue(Protocol):
         """IDENTIFY was not and will not be sent with this grant: the next shard may go at once."""
         ...
 
-    def ready(self, grant: Grant) -> None:  # noqa: B027  # a queue that does not count has nothing to do
+    def ready(self, grant: Grant) -> None:
         """Discord accepted the IDENTIFY (READY). Optional."""
 
-    def rejected(self, grant: Grant) -> None:  # noqa: B027  # as above
+    def rejected(self, grant: Grant) -> None:
         """Discord answered Invalid Session. Optional."""
 
     def turn(

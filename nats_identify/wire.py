@@ -40,7 +40,9 @@ class Subjects:
 
     def __init__(self, prefix: str = "identify") -> None:
         if not _PREFIX.match(prefix):
-            message = f"prefix {prefix!r}: use letters, digits, _ and -, separated by dots, as in bots.alpha.identify"
+            message = (
+                f"prefix {prefix!r}: use letters, digits, _ and -, separated by dots, as in bots.alpha.identify"
+            )
             raise ValueError(message)
         self.prefix = prefix
         self.requests = f"{prefix}.request.*"
@@ -215,10 +217,11 @@ class LedgerEntry(Message):
 
 def encode_reply(body: model.Granted | model.Queued | model.Refused, term: int) -> bytes:
     """Write a reply of the schedule as JSON; durations in milliseconds, permissions rounded down."""
-    return _reply(body, term).model_dump_json().encode()
+    return reply_of(body, term).model_dump_json().encode()
 
 
-def _reply(body: model.Granted | model.Queued | model.Refused, term: int) -> Message:
+def reply_of(body: model.Granted | model.Queued | model.Refused, term: int = 0) -> Granted | Queued | Refused:
+    """The message for a reply of the schedule."""
     match body:
         case model.Granted():
             return Granted(

@@ -1,0 +1,311 @@
+"""One request's life at the shard: ask, renew, take or decline the grant, withdraw. It never waits or sends.
+
+Tell it what happened with `handle`, with the time; do what it returns. It counts a grant's use_within from the
+first sending of the renewal that the grant echoes, decides once for each grant, and repeats that answer.
+"""
+
+import zlib
+from dataclasses import dataclass
+from enum import Enum
+
+from nats_identify import wire
+from nats_identify.clock import NS_PER_MS, NS_PER_S
+from nats_identify.schedule.model import Code, Outcome
+
+RENEWALS_REMEMBERED = 256
+"""Sending times are kept for so many renewals; a grant that echoes an older one is declined as late."""
+
+GRANTS_REMEMBERED = 64
+"""So many decided grants are remembered, to repeat the answer to their copies."""
+
+PACE_NS = 2 * NS_PER_S
+"""With no leader answering, renew so often, plus up to 20 % so that a fleet does not move in step."""
+
+NEAR_NS = 2 * NS_PER_S
+"""At the head of the queue and so little to go: time for TCP, TLS, the websocket and HELLO."""
+
+
+class State(Enum):
+    """Where an asking stands."""
+
+    ASKING = "asking"  # in the queue, or on its way there
+    HOLDING = "holding"  # granted, handed to the shard, not yet decided
+    OVER = "over"  # identified or withdrawn
+
+
+# --- told
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The shard wants a turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A reply arrived; ``answer_to`` is its reply subject."""
+
+    reply: wire.Granted | wire.Queued | wire.Refused
+    answer_to: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnected:
+    """The connection is back: whatever was sent meanwhile may be lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """IDENTIFY has just been sent with the grant held."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decline:
+    """The grant held was not and will not be used. ``goes_on``: it came too late, the asking goes on."""
+
+    goes_on: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """The shard wants nothing any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed; early and repeated ticks are harmless."""
+
+
+AttemptEvent = Begin | Received | Reconnected | Identified | Decline | Withdraw | Tick
+
+# --- wanted
+
+
+@dataclass(frozen=True, slots=True)
+class SendRequest:
+    """Publish this on the request subject of ``bucket``, with this attempt's inbox as reply subject."""
+
+    bucket: int
+    request: wire.Request
+
+
+@dataclass(frozen=True, slots=True)
+class SendCancel:
+    """Publish this on the cancel subject of ``bucket``."""
+
+    bucket: int
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendAnswer:
+    """Publish this on the reply subject of a grant."""
+
+    to: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """The shard may identify until ``use_by_ns``."""
+
+    grant: wire.Granted
+    use_by_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Where the asking stands, for whoever wants to know. ``problem``: what an operator should look at."""
+
+    position: int | None
+    eta_ms: int | None
+    reason: str
+    near: bool
+    problem: str = ""
+
+
+AttemptAction = SendRequest | SendCancel | SendAnswer | HandOver | Tell
+
+
+class Attempt:
+    """One asking of one shard.
+
+    Args:
+        shard_id: the shard.
+        request_id: random, never used for another asking.
+        max_concurrency: as far as is known; replies correct it.
+        priority: -10 … 10, higher goes first.
+        client: a name for people.
+        pace_ns: how often to renew while nobody answers: min(2 s, 0.4 use_within).
+    """
+
+    def __init__(
+        self,
+        shard_id: int,
+        request_id: str,
+        *,
+        max_concurrency: int | None = None,
+        priority: int = 0,
+        client: str = "",
+        pace_ns: int = PACE_NS,
+    ) -> None:
+        self.shard_id = shard_id
+        self.request_id = request_id
+        self.max_concurrency = max_concurrency
+        self.priority = priority
+        self.client = client
+        self.state = State.ASKING
+        self._jitter_ns = pace_ns * (zlib.crc32(request_id.encode()) % 201) // 1000
+        self._pace_ns = pace_ns + self._jitter_ns
+        self._begun_at_ns: int | None = None
+        self._renewal = -1
+        self._first_sent_ns: dict[int, int] = {}
+        self._renew_at_ns: int | None = None
+        self._near_at_ns: int | None = None
+        self._told: Tell | None = None
+        self._held: tuple[str, str] | None = None  # grant_id, answer_to
+        self._decided: dict[str, Outcome] = {}
+
+    def handle(self, event: AttemptEvent, now_ns: int) -> list[AttemptAction]:
+        """Take in one event; return what to do, in this order."""
+        actions: list[AttemptAction] = []
+        match event:
+            case Begin() | Reconnected():
+                if self.state is State.ASKING:
+                    self._renew_at_ns = now_ns
+            case Received(wire.Granted() as grant, answer_to):
+                actions += self._granted(grant, answer_to, now_ns)
+            case Received(wire.Queued() as queued, _):
+                actions += self._queued(queued, now_ns)
+            case Received(wire.Refused() as refused, _):
+                actions += self._refused(refused, now_ns)
+            case Identified():
+                actions += self._decide(Outcome.IDENTIFIED)
+                self._end()
+            case Decline(goes_on):
+                actions += self._decide(Outcome.DECLINED)
+                actions += self._ask_on(now_ns) if goes_on else self._withdraw()
+            case Withdraw():
+                actions += self._decide(Outcome.DECLINED) + self._withdraw()
+            case Tick():
+                pass
+        return actions + self._due(now_ns)
+
+    def next_deadline_ns(self) -> int | None:
+        """When `handle` wants a `Tick`; None while nothing is waited for."""
+        deadlines = (self._renew_at_ns, self._near_at_ns)
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    # --- replies
+
+    def _granted(self, grant: wire.Granted, answer_to: str, now_ns: int) -> list[AttemptAction]:
+        if grant.request_id != self.request_id or not self._was_sent(grant.renewal):
+            return []  # not ours: whoever it is for will answer
+        decided = self._decided.get(grant.grant_id)
+        if decided is not None:
+            return [SendAnswer(answer_to, decided)]
+        if self._held is not None and self._held[0] == grant.grant_id:
+            return []  # a copy of the one in hand: answered when it is decided
+        self.max_concurrency = grant.max_concurrency
+        first_sent_ns = self._first_sent_ns.get(grant.renewal)
+        use_by_ns = 0 if first_sent_ns is None else first_sent_ns + grant.use_within_ms * NS_PER_MS
+        if self.state is not State.ASKING or now_ns > use_by_ns:
+            self._remember(grant.grant_id, Outcome.DECLINED)
+            answer: list[AttemptAction] = [SendAnswer(answer_to, Outcome.DECLINED)]
+            return answer + self._ask_on(now_ns) if self.state is State.ASKING else answer
+        self.state, self._held = State.HOLDING, (grant.grant_id, answer_to)
+        self._renew_at_ns = self._near_at_ns = None
+        return [HandOver(grant, use_by_ns)]
+
+    def _queued(self, queued: wire.Queued, now_ns: int) -> list[AttemptAction]:
+        if queued.request_id != self.request_id or self.state is not State.ASKING:
+            return []
+        self.max_concurrency = queued.max_concurrency or self.max_concurrency
+        self._renew_at_ns = now_ns + queued.renew_in_ms * NS_PER_MS
+        eta_ns = None if queued.eta_ms is None else queued.eta_ms * NS_PER_MS
+        is_next = queued.position == 1 and eta_ns is not None
+        self._near_at_ns = now_ns + max(0, (eta_ns or 0) - NEAR_NS) if is_next else None
+        near = is_next and (eta_ns or 0) <= NEAR_NS
+        return self._tell(Tell(queued.position, queued.eta_ms, queued.reason, near))
+
+    def _refused(self, refused: wire.Refused, now_ns: int) -> list[AttemptAction]:
+        """A refusal is final for the coordinator, never for the shard: it asks again, differently or later."""
+        if refused.request_id != self.request_id or self.state is not State.ASKING:
+            return []
+        self.max_concurrency = refused.max_concurrency or self.max_concurrency
+        is_moved = refused.code is Code.WRONG_BUCKET and refused.max_concurrency is not None
+        wait_ms = refused.retry_after_ms or 5_000
+        wait_ns = self._jitter_ns if is_moved else wait_ms * NS_PER_MS + self._jitter_ns
+        self._renew_at_ns, self._near_at_ns = now_ns + wait_ns, None
+        return self._tell(Tell(None, None, refused.code, near=False, problem=refused.message))
+
+    # --- steps
+
+    def _due(self, now_ns: int) -> list[AttemptAction]:
+        actions: list[AttemptAction] = []
+        if self._near_at_ns is not None and now_ns >= self._near_at_ns:
+            self._near_at_ns = None
+            told = self._told
+            if told is not None and not told.near:
+                actions += self._tell(Tell(told.position, NEAR_NS // NS_PER_MS, told.reason, near=True))
+        if self._renew_at_ns is not None and now_ns >= self._renew_at_ns:
+            actions.append(self._renew(now_ns))
+        return actions
+
+    def _renew(self, now_ns: int) -> SendRequest:
+        if self._begun_at_ns is None:
+            self._begun_at_ns = now_ns
+        self._renewal += 1
+        self._first_sent_ns[self._renewal] = now_ns
+        self._first_sent_ns.pop(self._renewal - RENEWALS_REMEMBERED, None)
+        self._renew_at_ns = now_ns + self._pace_ns  # a reply names another pace
+        return SendRequest(
+            self._bucket(),
+            wire.Request(
+                shard_id=self.shard_id,
+                request_id=self.request_id,
+                renewal=self._renewal,
+                waited_ms=(now_ns - self._begun_at_ns) // NS_PER_MS,
+                max_concurrency=self.max_concurrency,
+                priority=self.priority,
+                managed=True,
+                client=self.client or None,
+            ),
+        )
+
+    def _bucket(self) -> int:
+        return self.shard_id % (self.max_concurrency or 1)
+
+    def _was_sent(self, renewal: int) -> bool:
+        return 0 <= renewal <= self._renewal
+
+    def _ask_on(self, now_ns: int) -> list[AttemptAction]:
+        self.state, self._held = State.ASKING, None
+        self._renew_at_ns = now_ns
+        return []
+
+    def _decide(self, outcome: Outcome) -> list[AttemptAction]:
+        if self._held is None:
+            return []
+        (grant_id, answer_to), self._held = self._held, None
+        self._remember(grant_id, outcome)
+        return [SendAnswer(answer_to, outcome)]
+
+    def _remember(self, grant_id: str, outcome: Outcome) -> None:
+        self._decided[grant_id] = outcome
+        if len(self._decided) > GRANTS_REMEMBERED:
+            del self._decided[next(iter(self._decided))]
+
+    def _withdraw(self) -> list[AttemptAction]:
+        if self.state is State.OVER:
+            return []
+        self._end()
+        return [SendCancel(self._bucket(), self.request_id)] if self._renewal >= 0 else []
+
+    def _end(self) -> None:
+        self.state = State.OVER
+        self._renew_at_ns = self._near_at_ns = None
+
+    def _tell(self, told: Tell) -> list[AttemptAction]:
+        self._told = told
+        return [told]

@@ -1,0 +1,236 @@
+"""Runs the attempts of one process's shards: events in, messages out. It knows no NATS and no schedule.
+
+`LocalQueue` and `NatsQueue` are this, with a different post: the same state machine waits in both.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from abc import abstractmethod
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from nats_identify import attempt as words
+from nats_identify import wire
+from nats_identify.attempt import Attempt, AttemptEvent, SendAnswer, SendCancel, SendRequest
+from nats_identify.clock import NS_PER_S, Clock, now_ns
+from nats_identify.queue import Grant, OnProgress, Progress, Queue, QueueClosedError
+from nats_identify.schedule.alarms import Alarms, Look
+from nats_identify.schedule.model import Outcome
+
+ENDED_MOST = 1024
+"""So many ended attempts are kept, to answer copies of their grants."""
+
+logger = logging.getLogger("nats_identify")
+
+Message = SendRequest | SendCancel | SendAnswer
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One attempt and whoever waits for it."""
+
+    attempt: Attempt
+    granted: asyncio.Future[Grant]
+    on_progress: OnProgress | None
+    answer_to: str = ""
+
+
+class AttemptQueue(Queue):
+    """A queue whose waiting is done by `Attempt`; a subclass carries the messages."""
+
+    def __init__(self, *, client: str = "", clock: Clock = now_ns) -> None:
+        self._client = client
+        self._clock = clock
+        self._max_concurrency: int | None = None
+        self._entries: dict[str, Entry] = {}
+        self._ended: OrderedDict[str, Entry] = OrderedDict()
+        self._alarms = Alarms()
+        self._wake = asyncio.Event()
+        self._runner: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    # --- the interface
+
+    async def acquire(
+        self,
+        shard_id: int,
+        *,
+        priority: int = 0,
+        on_progress: OnProgress | None = None,
+        instead_of: Grant | None = None,
+    ) -> Grant:
+        """Wait until this shard may send one IDENTIFY. See `Queue.acquire`."""
+        if self._is_closed:
+            raise QueueClosedError
+        entry = self._entries.get(instead_of.request_id) if instead_of else None
+        if entry is None:
+            entry = self._begin(shard_id, priority, on_progress)
+        else:
+            entry.granted, entry.on_progress = _future(), on_progress
+            self._drive(entry, words.Decline(goes_on=True))
+        self._keep_running()
+        try:
+            return await entry.granted
+        except asyncio.CancelledError:
+            self._drive(entry, words.Withdraw())
+            raise
+
+    def identified(self, grant: Grant) -> None:
+        """IDENTIFY has just been sent: the window starts now."""
+        self._tell(grant, words.Identified())
+        if self._clock() > grant.use_by_ns + NS_PER_S:
+            late_s = (self._clock() - grant.use_by_ns) / NS_PER_S
+            logger.warning(
+                "shard %d used its turn %.1f s too late; call `await turn.granted()` right before the send",
+                grant.shard_id,
+                late_s,
+            )
+
+    def decline(self, grant: Grant) -> None:
+        """IDENTIFY was not and will not be sent; the asking ends."""
+        self._tell(grant, words.Decline())
+
+    def ready(self, grant: Grant) -> None:
+        """Discord accepted the IDENTIFY."""
+        self._report(grant, Outcome.READY)
+
+    def rejected(self, grant: Grant) -> None:
+        """Discord answered Invalid Session."""
+        self._report(grant, Outcome.REJECTED)
+
+    async def close(self) -> None:
+        """Withdraw every asking, and end every wait with `QueueClosedError`. Idempotent."""
+        self._is_closed = True
+        for entry in list(self._entries.values()):
+            self._drive(entry, words.Withdraw())
+            if not entry.granted.done():
+                entry.granted.set_exception(QueueClosedError())
+                entry.granted.exception()  # retrieved here: nobody may be waiting any more
+        if self._runner is not None:
+            self._runner.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._runner
+
+    # --- for subclasses
+
+    @abstractmethod
+    def _post(self, entry: Entry, message: Message) -> None:
+        """Carry a message of this entry's attempt; never waits."""
+
+    @abstractmethod
+    async def _run(self) -> None:
+        """Do all the waiting of this queue; started when somebody waits."""
+
+    def _keep_running(self) -> None:
+        if self._runner is None or self._runner.done():
+            self._runner = asyncio.create_task(self._run(), name=f"{type(self).__name__} runner")
+        self._wake.set()
+
+    def _drive(self, entry: Entry, event: AttemptEvent) -> None:
+        """Tell an attempt what happened, and do what it wants."""
+        attempt = entry.attempt
+        for action in attempt.handle(event, self._clock()):
+            match action:
+                case SendRequest() | SendCancel() | SendAnswer():
+                    self._post(entry, action)
+                case words.HandOver(grant, use_by_ns):
+                    self._hand_over(entry, grant, use_by_ns)
+                case words.Tell():
+                    self._progressed(entry, action)
+        self._max_concurrency = attempt.max_concurrency or self._max_concurrency
+        if attempt.state is words.State.OVER:
+            self._end(entry)
+        deadline_ns = attempt.next_deadline_ns()
+        if deadline_ns is not None:
+            self._alarms.at(deadline_ns, Look.ASKING, attempt.request_id)
+            self._wake.set()
+
+    def _tick(self) -> None:
+        """Wake the attempts whose time has come."""
+        while (alarm := self._alarms.pop_due(self._clock())) is not None:
+            entry = self._entries.get(str(alarm.key))
+            if entry is not None:
+                self._drive(entry, words.Tick())
+
+    async def _sleep(self, *deadlines_ns: int | None, most_s: float | None = None) -> None:
+        """Wait until something is told, or the earliest deadline."""
+        wanted = [deadline for deadline in (*deadlines_ns, self._alarms.next_ns()) if deadline is not None]
+        wait_s = max(0.0, (min(wanted) - self._clock()) / NS_PER_S) if wanted else most_s
+        wait_s = wait_s if most_s is None or wait_s is None else min(wait_s, most_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._wake.wait()
+        self._wake.clear()
+
+    def _received(self, request_id: str, event: words.Received) -> None:
+        entry = self._entries.get(request_id) or self._ended.get(request_id)
+        if entry is not None:
+            if event.answer_to:
+                entry.answer_to = event.answer_to
+            self._drive(entry, event)
+
+    # --- inside
+
+    def _begin(self, shard_id: int, priority: int, on_progress: OnProgress | None) -> Entry:
+        attempt = Attempt(
+            shard_id,
+            secrets.token_hex(8),
+            max_concurrency=self._max_concurrency,
+            priority=priority,
+            client=self._client,
+            pace_ns=self._pace_ns(),
+        )
+        entry = Entry(attempt, _future(), on_progress)
+        self._entries[attempt.request_id] = entry
+        self._drive(entry, words.Begin())
+        return entry
+
+    def _pace_ns(self) -> int:
+        return words.PACE_NS
+
+    def _end(self, entry: Entry) -> None:
+        request_id = entry.attempt.request_id
+        if self._entries.pop(request_id, None) is not None:
+            self._ended[request_id] = entry
+            if len(self._ended) > ENDED_MOST:
+                self._ended.popitem(last=False)
+
+    def _tell(self, grant: Grant, event: AttemptEvent) -> None:
+        entry = self._entries.get(grant.request_id)
+        if entry is not None:
+            self._drive(entry, event)
+
+    def _report(self, grant: Grant, outcome: Outcome) -> None:
+        entry = self._entries.get(grant.request_id) or self._ended.get(grant.request_id)
+        if entry is not None and entry.answer_to:
+            self._post(entry, SendAnswer(entry.answer_to, outcome))
+
+    def _hand_over(self, entry: Entry, grant: wire.Granted, use_by_ns: int) -> None:
+        if not entry.granted.done():
+            handed = Grant(
+                shard_id=grant.shard_id,
+                grant_id=grant.grant_id,
+                request_id=grant.request_id,
+                bucket=grant.bucket,
+                max_concurrency=grant.max_concurrency,
+                use_by_ns=use_by_ns,
+                waited_ms=grant.waited_ms,
+                remaining=grant.remaining,
+            )
+            entry.granted.set_result(handed)
+
+    def _progressed(self, entry: Entry, told: words.Tell) -> None:
+        if told.problem:
+            logger.warning("shard %d waits: %s", entry.attempt.shard_id, told.problem)
+        if entry.on_progress is None:
+            return
+        try:
+            entry.on_progress(Progress(told.position, told.eta_ms, told.reason, told.near))
+        except Exception:
+            logger.exception("on_progress of shard %d failed; the wait goes on", entry.attempt.shard_id)
+
+
+def _future() -> "asyncio.Future[Grant]":
+    return asyncio.get_running_loop().create_future()

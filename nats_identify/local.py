@@ -1,0 +1,111 @@
+"""The queue of one small process: the same schedule, without NATS. It never talks to a network.
+
+It is what a bot uses where it names no queue. Several processes need `NatsQueue`: two LocalQueues know
+nothing of each other, and break the limit together.
+"""
+
+from collections import deque
+from itertools import count
+
+from nats_identify import wire
+from nats_identify.attempt import Received, SendAnswer, SendCancel, SendRequest
+from nats_identify.clock import NS_PER_S, Clock, now_ns
+from nats_identify.driver import AttemptQueue, Entry, Message
+from nats_identify.schedule import model
+from nats_identify.schedule.budget import SessionBudget
+from nats_identify.schedule.model import Limits, Timing
+from nats_identify.schedule.release import ReleaseSchedule
+
+
+class LocalQueue(AttemptQueue):
+    """The release schedule in this process, for a bot that runs in one.
+
+    Args:
+        max_concurrency: identify requests allowed per window. Discord's ``session_start_limit``: 1 for all
+            but large bots.
+        session_total: session starts of a day, or None to count none. Discord's default is 1000; what was
+            spent before this process started is not known here.
+        window_s: Discord's docs: 5 s. margin_s: for the network between here and Discord, as `Timing` says.
+        use_within_s: how long a shard may take between its turn and its IDENTIFY.
+        clock: nanoseconds that only grow; tests bring their own.
+    """
+
+    def __init__(
+        self,
+        max_concurrency: int = 1,
+        *,
+        session_total: int | None = 1000,
+        window_s: float = 5.0,
+        margin_s: float = 0.2,
+        use_within_s: float = 5.0,
+        clock: Clock = now_ns,
+    ) -> None:
+        super().__init__(clock=clock)
+        durations_ns = [round(seconds * NS_PER_S) for seconds in (window_s, margin_s, use_within_s)]
+        timing = Timing(window_ns=durations_ns[0], margin_ns=durations_ns[1], use_within_ns=durations_ns[2])
+        self._timing = timing
+        total = 2**53 if session_total is None else session_total
+        budget = self._make_budget()
+        if budget.static:
+            budget.set(Limits(max_concurrency, total, total), in_the_air=0, now_ns=clock())
+            self._max_concurrency = max_concurrency
+        numbers = count(1)
+        self._schedule = ReleaseSchedule(
+            timing,
+            budget,
+            max_concurrency=self._max_concurrency,
+            name_grant=lambda: f"local-{next(numbers)}",
+        )
+        self._posted: deque[Message] = deque()
+
+    def _make_budget(self) -> SessionBudget:
+        return SessionBudget()
+
+    def _pace_ns(self) -> int:
+        return self._timing.nudge_lead_ns
+
+    def _post(self, entry: Entry, message: Message) -> None:
+        self._posted.append(message)
+        self._keep_running()
+
+    async def _run(self) -> None:
+        """Pass messages between the attempts and the schedule, until nobody waits any more."""
+        while self._entries or self._posted:
+            self._deliver()
+            self._tick()
+            if not self._posted:
+                self._perform(self._schedule.handle(model.Wake(), self._clock()))
+                self._release()
+            if not self._posted:
+                await self._sleep(self._schedule.next_deadline_ns())
+
+    def _deliver(self) -> None:
+        while self._posted:
+            event = _event(self._posted.popleft())
+            self._perform(self._schedule.handle(event, self._clock()))
+            self._release()
+
+    def _release(self) -> None:
+        grants, actions = self._schedule.release(self._clock())
+        self._perform([*actions, *self._schedule.committed(grants, self._clock())])
+
+    def _perform(self, actions: list[model.ScheduleAction]) -> None:
+        for action in actions:
+            if isinstance(action, model.Reply):
+                self._received(action.to, _received(action.body))
+
+
+def _event(message: Message) -> model.ScheduleEvent:
+    """What a coordinator's intake would make of the message."""
+    match message:
+        case SendRequest(bucket, request):
+            request_id = request.request_id or ""
+            return request.ask(bucket=bucket, reply_to=request_id, request_id=request_id)
+        case SendCancel(_, request_id):
+            return model.Cancel(request_id)
+        case SendAnswer(grant_id, outcome):
+            return model.Answer(grant_id, outcome)
+
+
+def _received(body: model.Granted | model.Queued | model.Refused) -> Received:
+    return Received(wire.reply_of(body), body.grant_id if isinstance(body, model.Granted) else "")
