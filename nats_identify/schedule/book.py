@@ -41,19 +41,31 @@ class Book:
         self.holds.add(grant)
         self.alarms.at(grant.opens_at_ns, Look.GRANT, grant.grant_id)
         asking = self.room.get(grant.request_id)
-        if asking is not None and asking.grant_id is None:
+        if asking is not None:
+            self.link(asking)
+
+    def link(self, asking: Asking) -> None:
+        """Take an asking out of its line if a live grant serves it; either may be heard of first."""
+        grant = self.holds.for_request(asking.ask.request_id)
+        if grant is not None and asking.grant_id is None:
             self.room.take(asking)
             asking.grant_id = grant.grant_id
 
-    def let_go(self, grant: Grant, *, silent: bool = True) -> Asking | None:
-        """End a grant's hold. An asking that it did not serve is back at its place; ``silent`` until it renews."""
+    def let_go(self, grant: Grant, *, is_unsent: bool = False) -> Asking | None:
+        """End a grant's hold; return the asking that it did not serve, back at its place.
+
+        A managed one is silent until it renews. A plain one has had its one reply, unless ``is_unsent``.
+        """
         self.holds.remove(grant)
         self.due.update(self.holds.buckets_of(grant))
         asking = self.room.get(grant.request_id)
         if asking is None or asking.grant_id != grant.grant_id:
             return None
+        if not asking.ask.managed and not is_unsent:
+            self.room.forget(asking)
+            return None
         asking.grant_id = None
-        asking.silent = asking.silent or silent
+        asking.silent = True
         self.room.put(asking)
         self.due.add(asking.bucket)
         return asking
@@ -140,6 +152,8 @@ class Book:
         for grant in grants:
             if self.holds.get(grant.grant_id) is grant and not grant.committed:
                 self.budget.give_back()
-                self.let_go(grant, silent=False)
+                asking = self.let_go(grant, is_unsent=True)
+                if asking is not None:
+                    asking.silent = False
         for grant in self.holds:
             grant.sent = None

@@ -18,6 +18,7 @@ class HoldTable:
 
     def __init__(self, max_concurrency: int) -> None:
         self._grants: dict[str, Grant] = {}
+        self._by_request: dict[str, Grant] = {}
         self._here: dict[int, dict[str, Grant]] = {}
         self._elsewhere: dict[str, Grant] = {}
         self._max_concurrency = max_concurrency
@@ -32,9 +33,14 @@ class HoldTable:
         """Return the live grant of this name."""
         return self._grants.get(grant_id)
 
+    def for_request(self, request_id: str) -> Grant | None:
+        """Return the live grant that serves this asking."""
+        return self._by_request.get(request_id)
+
     def add(self, grant: Grant) -> None:
         """Let it hold its bucket."""
         self._grants[grant.grant_id] = grant
+        self._by_request[grant.request_id] = grant
         if grant.max_concurrency == self._max_concurrency:
             self._here.setdefault(grant.bucket, {})[grant.grant_id] = grant
         else:
@@ -43,6 +49,8 @@ class HoldTable:
     def remove(self, grant: Grant) -> None:
         """Its hold is over, or proven unused."""
         del self._grants[grant.grant_id]
+        if self._by_request.get(grant.request_id) is grant:
+            del self._by_request[grant.request_id]
         if self._elsewhere.pop(grant.grant_id, None) is None:
             standing = self._here[grant.bucket]
             del standing[grant.grant_id]

@@ -155,6 +155,7 @@ class ReleaseSchedule:
         is_new = asking is None
         if asking is None:
             asking = room.admit(ask, now_ns)
+            self.book.link(asking)
         elif ask.renewal < asking.ask.renewal:
             return []
         else:
@@ -309,9 +310,7 @@ class ReleaseSchedule:
 
     def _declined(self, grant: Grant) -> list[ScheduleAction]:
         self._budget.give_back()
-        asking = self.book.let_go(grant)
-        if asking is not None and not asking.ask.managed:
-            self.book.room.forget(asking)  # its one reply was the grant
+        self.book.let_go(grant)
         return [Happened("declined", facts_of(grant))]
 
     def _undeliverable(self, grant_id: str, now_ns: int) -> list[ScheduleAction]:
@@ -320,7 +319,7 @@ class ReleaseSchedule:
         if grant is None or grant.sent != 1 or grant.outcome is not None:
             return []
         self._budget.give_back()
-        asking = self.book.let_go(grant)
+        asking = self.book.let_go(grant, is_unsent=True)
         if asking is not None and not asking.ask.managed:
             asking.retry_at_ns = now_ns + (model.SECOND << asking.undeliverable_count)
             asking.undeliverable_count += 1
@@ -396,11 +395,9 @@ class ReleaseSchedule:
 
     def _let_over(self, grant: Grant) -> None:
         """A hold has run out: what was answered is settled, what was not may have been lost."""
-        asking = self.book.let_go(grant)
+        self.book.let_go(grant)
         if grant.outcome is Outcome.IDENTIFIED:
             self.book.remember_used(grant.grant_id, facts_of(grant))
-        if asking is not None and not asking.ask.managed:
-            self.book.room.forget(asking)
 
     def _look_at_asking(self, request_id: str, now_ns: int) -> list[ScheduleAction]:
         asking = self.book.room.get(request_id)

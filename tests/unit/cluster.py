@@ -1,0 +1,125 @@
+"""A few replicas and one ledger on a desk: time and faults by hand. It asserts nothing itself."""
+
+from coordinator.core import ledger as words
+from coordinator.core.ledger import Read, Stopped, Write
+from coordinator.core.replica import Replica, Role, Settings
+from nats_identify.schedule import model
+from nats_identify.schedule.model import MS, SECOND, Limits, Timing
+
+
+class Cluster:
+    """Replicas that hear everything, and a key with compare-and-set.
+
+    ``held_writes`` keeps writes from arriving; ``lost_acks`` does them and loses the answer.
+    """
+
+    def __init__(self, *names, static=Limits(1, 1000, 1000), timing=None, fresh=True, **settings):  # noqa: B008  # frozen
+        self.now_ns = 5_000 * SECOND
+        self.ledger: words.Ledger | None = None
+        self.revision = 0
+        self.writes: list[words.Ledger] = []
+        self.said: dict[str, list[model.ScheduleAction]] = {}
+        self.grant_log: list[tuple[str, model.Granted]] = []  # by whom, what
+        self.replicas: dict[str, Replica] = {}
+        self.left: set[str] = set()
+        self.frozen: set[str] = set()
+        self.hold_writes = False
+        self.lose_acks = False
+        self.held: list[tuple[str, Write]] = []
+        self.is_away = False
+        self._options = {"timing": timing or Timing(), "static": static, "fresh_start": fresh, **settings}
+        for name in names:
+            self.start(name)
+
+    def start(self, name, *, called=None, **settings):
+        options = {**self._options, **settings}
+        instance = f"{name}i{len(self.said)}"
+        lease_ns = options.pop("lease_ns", 3 * SECOND)
+        replica = Replica(Settings(called or name, "identify", instance, lease_ns=lease_ns, **options))
+        self.replicas[name] = replica
+        self.said.setdefault(name, [])
+        self.tell(name, words.TrafficHeard())
+
+    def kill(self, name):
+        del self.replicas[name]
+
+    def tell(self, name, event):
+        if name in self.replicas and name not in self.frozen:
+            self._perform(name, self.replicas[name].handle(event, self.now_ns))
+
+    def tell_all(self, event):
+        for name in list(self.replicas):
+            self.tell(name, event)
+
+    def ask(self, shard_id, **fields):
+        book = next(iter(self.replicas.values())).schedule.book
+        fields = {"request_id": f"r{shard_id}", "managed": True, **fields}
+        fields.setdefault("bucket", shard_id % (book.max_concurrency or 1))
+        self.tell_all(model.Ask(shard_id=shard_id, reply_to=f"inbox.{fields['request_id']}", **fields))
+
+    def answer(self, grant_id, outcome=model.Outcome.IDENTIFIED):
+        self.tell_all(model.Answer(grant_id, outcome))
+
+    def pass_ms(self, duration_ms, *, deaf=()):
+        """Move time in steps of at most 10 ms; everyone's traffic connection beats."""
+        end_ns = self.now_ns + int(duration_ms * MS)
+        while self.now_ns < end_ns:
+            self.now_ns = min(end_ns, self.now_ns + 10 * MS)
+            for name in list(self.replicas):
+                self.tell(name, model.Wake() if name in deaf else words.TrafficHeard())
+
+    def roles(self, role):
+        return [name for name, replica in self.replicas.items() if replica.role is role]
+
+    @property
+    def leader(self):
+        (name,) = self.roles(Role.LEADER)
+        return name
+
+    def release_held(self):
+        held, self.held = self.held, []
+        for name, write in held:
+            self._write(name, write)
+
+    def watch(self):
+        """Everyone's watch shows what is there."""
+        if self.ledger is not None:
+            self.tell_all(words.LedgerSeen(self.ledger, self.revision))
+
+    def restore(self, ledger, *, revision=None):
+        """Somebody brings an older copy back."""
+        self.ledger, self.revision = ledger, revision or self.revision + 1
+
+    def _perform(self, name, actions):
+        for action in actions:
+            match action:
+                case Read():
+                    if self.is_away:
+                        self.tell(name, words.LedgerUnreadable())
+                    else:
+                        never = self.revision == 0
+                        self.tell(name, words.LedgerRead(self.ledger, self.revision, never_written=never))
+                case Write() if self.hold_writes:
+                    self.held.append((name, action))
+                case Write():
+                    self._write(name, action)
+                case Stopped():
+                    self.left.add(name)
+                case _:
+                    self.said[name].append(action)
+                    if isinstance(action, model.Reply) and isinstance(action.body, model.Granted):
+                        self.grant_log.append((name, action.body))
+
+    def _write(self, name, write):
+        if self.is_away or write.revision != self.revision:
+            self.tell(name, words.WriteUnsettled())
+            return
+        self.ledger, self.revision = write.ledger, self.revision + 1
+        self.writes.append(write.ledger)
+        others = [other for other in list(self.replicas) if other != name]
+        if self.lose_acks:
+            self.tell(name, words.WriteUnsettled())
+        else:
+            self.tell(name, words.Written(self.revision))
+        for other in others:
+            self.tell(other, words.LedgerSeen(write.ledger, self.revision))

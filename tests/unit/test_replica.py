@@ -1,0 +1,365 @@
+"""Whole replicas, told by hand: leading, taking over, settling writes, trusting nothing that was not seen."""
+
+from dataclasses import replace
+
+import pytest
+
+from coordinator.core import ledger as words
+from coordinator.core.replica import Role
+from nats_identify.schedule import model
+from nats_identify.schedule.model import MS, SECOND, Limits, Outcome, Timing
+from tests.unit.cluster import Cluster
+from tests.unit.desk import granted
+
+FULL_MS = 10_200  # use_within + window + margin
+
+
+def shards(cluster):
+    return [body.shard_id for _, body in cluster.grant_log]
+
+
+def test_a_fresh_start_leads_and_grants_at_once():
+    cluster = Cluster("a")
+    cluster.ask(0)
+    assert cluster.leader == "a"
+    assert shards(cluster) == [0]
+    assert cluster.ledger is not None
+    assert cluster.ledger.leader == "a"
+    assert [record.shard_id for record in cluster.ledger.grants] == [0]
+    assert cluster.ledger.remaining == 999
+
+
+def test_a_grant_is_committed_before_its_reply():
+    cluster = Cluster("a")
+    cluster.hold_writes = True
+    cluster.ask(0)
+    assert shards(cluster) == []
+    cluster.release_held()
+    assert shards(cluster) == [0]
+
+
+def test_all_that_falls_due_during_a_write_goes_into_the_next():
+    cluster = Cluster("a", static=Limits(8, 1000, 1000))
+    cluster.hold_writes = True
+    for shard in range(8):
+        cluster.ask(shard)
+    assert len(cluster.held) == 1
+    before = len(cluster.writes)
+    while cluster.held:
+        cluster.release_held()
+    assert len(cluster.writes) - before == 2
+    assert sorted(shards(cluster)) == list(range(8))
+
+
+def test_without_fresh_start_everything_is_held_for_the_full_time():
+    cluster = Cluster("a", fresh=False)
+    cluster.ask(0, managed=False)
+    cluster.pass_ms(FULL_MS - 10)
+    assert shards(cluster) == []
+    cluster.pass_ms(20)
+    assert shards(cluster) == [0]
+
+
+def test_a_lost_acknowledgement_is_settled_by_reading():
+    cluster = Cluster("a")
+    cluster.lose_acks = True
+    cluster.ask(0)
+    cluster.lose_acks = False
+    cluster.pass_ms(1_000)
+    assert shards(cluster) == [0]
+    assert cluster.ledger.remaining == 999
+
+
+def test_a_write_that_was_refused_with_no_competitor_is_written_again():
+    cluster = Cluster("a")
+    cluster.hold_writes = True
+    cluster.ask(0)
+    name, write = cluster.held.pop()
+    cluster.hold_writes = False
+    cluster.tell(name, words.WriteUnsettled())
+    assert cluster.ledger == write.ledger
+    assert shards(cluster) == [0]
+
+
+def test_away_ledger_grants_nothing_and_everything_afterwards():
+    cluster = Cluster("a")
+    cluster.is_away = True
+    cluster.ask(0)
+    cluster.pass_ms(1_500)
+    assert shards(cluster) == []
+    cluster.is_away = False
+    cluster.ask(0, renewal=1)
+    cluster.pass_ms(300)
+    cluster.ask(0, renewal=2)
+    assert set(shards(cluster)) == {0}
+    assert cluster.ledger.remaining == 999
+
+
+def test_sigterm_hands_over_at_once_and_nothing_is_asked_again():
+    cluster = Cluster("a", "b")
+    cluster.ask(0)
+    cluster.answer(cluster.grant_log[0][1].grant_id)
+    cluster.ask(1, managed=False)
+    cluster.pass_ms(2_000)
+    cluster.tell("a", words.Stop())
+    assert cluster.left == {"a"}
+    assert cluster.leader == "b"
+    cluster.kill("a")
+    cluster.pass_ms(3_190)
+    assert shards(cluster) == [0]
+    cluster.pass_ms(20)
+    assert shards(cluster) == [0, 1]
+
+
+def test_a_killed_leader_is_replaced_after_a_lease():
+    cluster = Cluster("a", "b", "c")
+    cluster.ask(0)
+    cluster.pass_ms(2_000)
+    cluster.kill("a")
+    cluster.pass_ms(2_000)
+    assert cluster.roles(Role.LEADER) == []
+    cluster.pass_ms(1_100)
+    assert cluster.leader in {"b", "c"}
+    assert cluster.replicas[cluster.leader].term == 2
+
+
+def test_a_leader_that_slept_past_its_lease_grants_nothing():
+    cluster = Cluster("a", "b")
+    cluster.ask(0)
+    cluster.pass_ms(2_000)
+    cluster.frozen.add("a")
+    cluster.pass_ms(4_000)
+    assert cluster.replicas["b"].role is Role.LEADER
+    cluster.frozen.clear()
+    cluster.tell("a", model.Ask("late", 7, 0, "inbox.late", managed=False))
+    cluster.pass_ms(100)
+    assert cluster.roles(Role.LEADER) == ["b"]
+    assert [name for name, body in cluster.grant_log if body.request_id == "late"] == []
+
+
+def test_a_successor_repeats_an_unanswered_grant_and_holds_it():
+    cluster = Cluster("a", "b")
+    cluster.ask(0)
+    cluster.pass_ms(2_000)  # b has seen the ledger move
+    grant_id = cluster.grant_log[0][1].grant_id
+    cluster.kill("a")
+    cluster.pass_ms(3_100)
+    cluster.ask(0, renewal=1)
+    name, body = cluster.grant_log[-1]
+    assert (name, body.grant_id, body.renewal) == ("b", grant_id, 0)
+    assert cluster.ledger.remaining == 999
+
+
+def test_an_answer_that_overtakes_the_watch_counts_when_the_grant_is_seen():
+    cluster = Cluster("a", "b")
+    cluster.pass_ms(2_000)
+    cluster.frozen.add("b")
+    cluster.ask(0)
+    cluster.frozen.clear()
+    grant_id = cluster.grant_log[0][1].grant_id
+    cluster.answer(grant_id)
+    cluster.watch()
+    record = cluster.replicas["b"].schedule.book.holds.get(grant_id)
+    assert record.outcome is Outcome.IDENTIFIED
+    assert record.opens_at_ns == cluster.now_ns + 5_200 * MS
+
+
+def test_two_replicas_of_one_name_never_both_lead():
+    cluster = Cluster("a")
+    cluster.start("b", called="a")
+    cluster.pass_ms(10_000)
+    assert cluster.roles(Role.LEADER) == ["a"]
+    cluster.frozen.add("a")
+    cluster.pass_ms(4_000)
+    cluster.frozen.clear()
+    cluster.pass_ms(1_100)
+    assert cluster.roles(Role.LEADER) == ["b"]
+
+
+def test_a_successor_with_a_shorter_use_within_keeps_its_predecessors_promise():
+    cluster = Cluster("a")
+    cluster.start("b", timing=Timing(use_within_ns=SECOND))
+    cluster.ask(0)
+    asked_ns = cluster.now_ns
+    cluster.pass_ms(1_500)
+    cluster.kill("a")
+    cluster.ask(1, managed=False)
+    while 1 not in shards(cluster):
+        cluster.pass_ms(10)
+    assert cluster.now_ns - asked_ns >= FULL_MS * MS
+
+
+def test_a_restarted_single_coordinator_holds_everything():
+    cluster = Cluster("a")
+    cluster.ask(0)
+    cluster.kill("a")
+    cluster.start("a2")
+    started_ns = cluster.now_ns
+    cluster.ask(1, managed=False)
+    while 1 not in shards(cluster):
+        cluster.pass_ms(10)
+    assert cluster.now_ns - started_ns >= 3 * SECOND + FULL_MS * MS
+    assert cluster.ledger.remaining == 998
+
+
+def test_the_hold_on_everything_survives_the_one_who_set_it():
+    cluster = Cluster("a", fresh=False)
+    taken_ns = cluster.now_ns
+    cluster.start("b")
+    cluster.pass_ms(2_000)
+    cluster.ask(0, managed=False)
+    cluster.kill("a")
+    while not shards(cluster):
+        cluster.pass_ms(10)
+    assert cluster.now_ns - taken_ns >= FULL_MS * MS
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_ledger_that_went_back_is_not_believed(is_gone):
+    cluster = Cluster("a", "b")
+    cluster.pass_ms(2_000)
+    old = cluster.ledger
+    cluster.ask(0)
+    cluster.pass_ms(500)
+    cluster.kill("a")
+    cluster.restore(None if is_gone else old)
+    restored_ns = cluster.now_ns
+    cluster.ask(1, managed=False)
+    while 1 not in shards(cluster):
+        cluster.pass_ms(10)
+    assert cluster.now_ns - restored_ns >= FULL_MS * MS
+    assert cluster.replicas["b"].term > old.term
+
+
+def test_a_leader_whose_ledger_vanishes_holds_everything():
+    cluster = Cluster("a")
+    cluster.ask(0)
+    cluster.pass_ms(500)
+    cluster.restore(None)
+    lost_ns = cluster.now_ns
+    cluster.ask(1, managed=False)
+    while 1 not in shards(cluster):
+        cluster.pass_ms(10)
+    assert cluster.now_ns - lost_ns >= FULL_MS * MS
+    assert cluster.ledger.remaining == 998
+
+
+def test_a_deaf_leader_resigns_and_does_not_contest():
+    cluster = Cluster("a", "b")
+    cluster.pass_ms(2_000)
+    cluster.pass_ms(3_100, deaf=("a",))
+    assert cluster.leader == "b"
+    cluster.kill("b")
+    cluster.pass_ms(5_000, deaf=("a",))
+    assert cluster.roles(Role.LEADER) == []
+    cluster.pass_ms(100)
+    assert cluster.leader == "a"
+
+
+def test_with_a_token_nothing_is_granted_before_a_figure():
+    cluster = Cluster("a", static=None)
+    assert any(isinstance(action, model.FetchFigure) for action in cluster.said["a"])
+    cluster.ask(0, bucket=0)
+    cluster.pass_ms(1_000)
+    assert shards(cluster) == []
+    cluster.tell("a", model.FigureAsked())
+    cluster.tell("a", model.Figure(Limits(2, 1000, 700, SECOND)))
+    assert shards(cluster) == [0]
+    assert (cluster.ledger.max_concurrency, cluster.ledger.remaining) == (2, 699)
+
+
+def test_a_figure_asked_for_by_another_term_is_not_believed():
+    cluster = Cluster("a", "b", static=None)
+    cluster.tell("b", model.FigureAsked())
+    cluster.tell("b", model.Figure(Limits(2, 1000, 700)))
+    assert cluster.replicas["b"].schedule.book.budget.remaining is None
+
+
+def test_after_a_blind_start_a_figure_counts_only_when_every_unknown_grant_is_settled():
+    cluster = Cluster("a", static=None, fresh=False)
+    cluster.tell("a", model.FigureAsked())
+    cluster.tell("a", model.Figure(Limits(1, 1000, 700)))
+    assert cluster.replicas["a"].schedule.book.budget.remaining is None
+    cluster.pass_ms(FULL_MS + 10)
+    cluster.tell("a", model.FigureAsked())
+    cluster.tell("a", model.Figure(Limits(1, 1000, 700)))
+    assert cluster.replicas["a"].schedule.book.budget.remaining == 700
+
+
+def test_a_figure_counts_less_what_is_in_the_air():
+    cluster = Cluster("a", static=None)
+    cluster.tell("a", model.FigureAsked())
+    cluster.tell("a", model.Figure(Limits(3, 1000, 700, 3600 * SECOND)))
+    cluster.ask(0)
+    cluster.tell("a", model.FigureAsked())
+    cluster.ask(1)
+    cluster.tell("a", model.Figure(Limits(3, 1000, 600, 3600 * SECOND)))
+    assert cluster.replicas["a"].schedule.book.budget.remaining == 598
+
+
+def test_the_day_s_end_closes_the_budget_until_a_new_figure():
+    cluster = Cluster("a", static=None)
+    cluster.tell("a", model.FigureAsked())
+    cluster.tell("a", model.Figure(Limits(1, 1000, 700, 2 * SECOND)))
+    cluster.said["a"].clear()
+    cluster.pass_ms(2_010)
+    assert cluster.replicas["a"].schedule.book.budget.remaining is None
+    assert any(isinstance(action, model.FetchFigure) for action in cluster.said["a"])
+
+
+def test_holds_survive_a_change_of_max_concurrency():
+    cluster = Cluster("a", static=None)
+    cluster.tell("a", model.FigureAsked())
+    cluster.tell("a", model.Figure(Limits(4, 1000, 700, 3600 * SECOND)))
+    cluster.ask(1)  # bucket 1 of 4
+    cluster.tell("a", model.FigureAsked())
+    cluster.tell("a", model.Figure(Limits(6, 1000, 700, 3600 * SECOND)))
+    book = cluster.replicas["a"].schedule.book
+    shut = [bucket for bucket in range(6) if book.holds.opens_at_ns(bucket) > cluster.now_ns]
+    assert shut == [1, 3, 5]  # congruent to 1 modulo gcd(4, 6)
+
+
+def test_standbys_say_nothing():
+    cluster = Cluster("a", "b", "c")
+    cluster.pass_ms(2_000)
+    for name in ("b", "c"):
+        cluster.said[name].clear()
+    for shard in range(5):
+        cluster.ask(shard)
+    cluster.pass_ms(30_000)
+    assert cluster.said["b"] == cluster.said["c"] == []
+
+
+def test_standbys_know_who_waits_and_who_was_granted():
+    cluster = Cluster("a", "b")
+    cluster.pass_ms(2_000)
+    for shard in range(5):
+        cluster.ask(shard)
+        cluster.pass_ms(10)
+    rooms = [cluster.replicas[name].schedule.book.room for name in "ab"]
+    assert [[asking.ask.shard_id for asking in room.lines[0]] for room in rooms] == [[1, 2, 3, 4]] * 2
+    assert [room.askings["r0"].grant_id is not None for room in rooms] == [True, True]
+
+
+def test_the_order_survives_two_takeovers():
+    cluster = Cluster("a", "b", "c", timing=Timing(SECOND, 0, SECOND, SECOND // 2))
+    cluster.pass_ms(2_000)
+    for shard in range(12):
+        cluster.ask(shard, managed=False)
+        cluster.pass_ms(10)
+    cluster.pass_ms(3_000)
+    cluster.tell(cluster.leader, words.Stop())
+    cluster.kill(next(iter(cluster.left)))
+    cluster.pass_ms(3_000)
+    cluster.kill(cluster.leader)
+    cluster.pass_ms(30_000)
+    assert shards(cluster) == list(range(12))
+
+
+def test_a_stale_hint_is_ignored():
+    cluster = Cluster("a", "b")
+    cluster.pass_ms(2_000)
+    old = replace(cluster.ledger, term=9, instance="ghost")
+    cluster.tell("a", words.LedgerSeen(old, cluster.revision - 1))
+    assert cluster.leader == "a"
+    assert granted([]) == []
