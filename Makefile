@@ -1,0 +1,42 @@
+# make test | make check | make demo — each makes its own virtual environment; needs Python 3.11+ and a package index.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SHARDS ?= 12
+MAX_CONCURRENCY ?= 2
+
+.PHONY: help test check demo format bench chaos clean
+
+help: ## what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /'
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+test: $(READY) ## every test but the slow ones, on real parts
+	$(BIN)/python -m pytest -m 'not slow'
+
+check: $(READY) ## format, lint, types, architecture rules, fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/unit
+
+demo: $(READY) ## a fleet through the queue, and the same without it: SHARDS= MAX_CONCURRENCY=
+	$(BIN)/nats-identify demo --shards $(SHARDS) --max-concurrency $(MAX_CONCURRENCY)
+
+chaos: $(READY) ## kill -9 and restarts while shards wait: minutes
+	$(BIN)/python -m pytest -m slow -s
+
+bench: $(READY) ## latency and capacity, with plots
+	$(BIN)/python -m benchmarks
+
+format: $(READY) ## put everything into form
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+clean: ## remove what make made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
