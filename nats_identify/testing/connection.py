@@ -79,10 +79,8 @@ class Connection:
         self._backend.record.add(events.Connected(self._backend.clock(), self.number))
         writing = self._in_background(self._write())
         self._in_background(self._read())
+        self._in_background(self._greet())
         try:
-            await asyncio.sleep(self._backend.weather.hello_delay_s())
-            interval_ms = round(self._options.heartbeat_interval_s * 1000)
-            await self._outgoing.put(payloads.control(Op.HELLO, {"heartbeat_interval": interval_ms}))
             code = await self._converse()
             with suppress(TimeoutError):
                 async with asyncio.timeout(GOODBYE_MAX_S):
@@ -144,7 +142,6 @@ class Connection:
         """Handle frames until the end. Return the code to close with."""
         try:
             async with self._patience:
-                self._be_patient()
                 while not isinstance(frame := await self._incoming.get(), _Close):
                     await self._handle(frame)
         except RefusedError as refused:
@@ -157,6 +154,13 @@ class Connection:
         if self._our_code is None:
             self._client_code = frame.code
         return frame.code
+
+    async def _greet(self) -> None:
+        await asyncio.sleep(self._backend.weather.hello_delay_s())
+        if self._our_code is None:
+            interval_ms = round(self._options.heartbeat_interval_s * 1000)
+            await self._outgoing.put(payloads.control(Op.HELLO, {"heartbeat_interval": interval_ms}))
+            self._be_patient()
 
     async def _handle(self, frame: str | bytes) -> None:
         op, data = client_frames.parse(frame)

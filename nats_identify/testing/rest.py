@@ -128,23 +128,29 @@ class Rest:
     def _answer_bot(self, request: web.Request, body: object) -> web.StreamResponse:
         if self._backend.knows(request.headers.get("Authorization")):
             return self._answer(request, body)
-        return self._respond(request, Misbehaviour.unauthorized())
+        return self._wrong(request, Misbehaviour.unauthorized())
 
     async def _misbehave(self, request: web.Request, how: Misbehaviour) -> web.StreamResponse:
         if how.status == 0:
             self._note(request, 0)
             await self._closing.wait()
             raise web.HTTPServiceUnavailable
-        return self._respond(request, how)
+        return self._wrong(request, how)
+
+    def _wrong(self, request: web.Request, how: Misbehaviour) -> web.StreamResponse:
+        return self._respond(request, how.status, how.body, how.headers)
 
     def _answer(self, request: web.Request, body: object) -> web.StreamResponse:
-        self._note(request, 200)
-        return web.json_response(body)
+        return self._respond(request, 200, json.dumps(body), {})
 
-    def _respond(self, request: web.Request, how: Misbehaviour) -> web.StreamResponse:
-        self._note(request, how.status)
-        headers = {"Content-Type": "application/json", **how.headers}
-        return web.Response(status=how.status, text=how.body, headers=headers)
+    def _respond(
+        self, request: web.Request, status: int, body: str, headers: Mapping[str, str]
+    ) -> web.StreamResponse:
+        """Answer as Discord does, with a content type without a charset: the libraries compare all of it."""
+        self._note(request, status)
+        return web.Response(
+            status=status, body=body.encode(), headers={"Content-Type": "application/json", **headers}
+        )
 
     def _note(self, request: web.Request, status: int) -> None:
         self._backend.record.add(RestAnswered(self._backend.clock(), request.path, status))

@@ -6,19 +6,18 @@ IDENTIFY, say what became of the turn, RESUME without the queue, and never ident
 
 import asyncio
 import random
-from collections import defaultdict
-from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
 import aiohttp
 
+from nats_identify.clock import now_ns
 from nats_identify.queue import OnProgress, Queue, Turn
 from nats_identify.testing.codes import FATAL, NEEDS_IDENTIFY, CloseCode, Op
 from nats_identify.testing.instant import InstantQueue
 from nats_identify.testing.link import Frame, Link, LinkLostError
-from nats_identify.testing.shard_state import OnState, ShardRefusedError, ShardState
+from nats_identify.testing.shard_state import OnState, ShardRefusedError, ShardState, States
 from nats_identify.testing.weather import Range
 
 LOST_PRIORITY: Final = 1
@@ -77,7 +76,6 @@ class BareShard:
         on_progress: OnProgress | None = None,
     ) -> None:
         self.shard_id = shard_id
-        self.state = ShardState.WAITING
         self._queue = InstantQueue() if queue is None else queue
         self._shard_count = shard_count
         self._gateway_url = gateway_url
@@ -85,7 +83,7 @@ class BareShard:
         self._priority = priority
         self._intents = intents
         self._invalid_session_delay_s = invalid_session_delay_s
-        self._on_state = on_state
+        self._states = States(shard_id, on_state)
         self._on_progress = on_progress
         self._session: _Session | None = None
         self._sequence: int | None = None
@@ -93,7 +91,6 @@ class BareShard:
         self._failures = 0
         self._goodbye: int = CloseCode.NORMAL
         self._running: asyncio.Task[None] | None = None
-        self._awaited: defaultdict[ShardState, list[asyncio.Future[None]]] = defaultdict(list)
 
     async def __aenter__(self) -> Self:
         self._running = asyncio.ensure_future(self.run())
@@ -104,26 +101,22 @@ class BareShard:
     ) -> None:
         await self.close()
 
+    @property
+    def state(self) -> ShardState:
+        """The state entered last."""
+        return self._states.present
+
     async def until(self, state: ShardState) -> None:
         """Wait until this state is entered; not at all if it is the present one. Give it a deadline of yours.
 
         Raises:
             ShardRefusedError: Discord refused the shard for good.
             QueueClosedError: the queue was closed by its owner.
-            RuntimeError: nothing is under way, so the wait would never end.
+            RuntimeError: it does not run (any more), so the wait would never end.
         """
-        if self.state is state:
-            return
         if self._running is None:
-            raise RuntimeError(
-                "this shard is not running; use `async with`, or keep the task of `run` yourself"
-            )
-        entered = asyncio.get_running_loop().create_future()
-        self._awaited[state].append(entered)
-        await asyncio.wait({entered, self._running}, return_when=asyncio.FIRST_COMPLETED)
-        if not entered.done():
-            self._running.result()  # raises what ended it
-            raise RuntimeError("this shard was closed")
+            raise RuntimeError("this shard is not running; use `async with`, or wait for the task of `run`")
+        await self._states.until(state, self._running)
 
     async def close(self, code: int = CloseCode.NORMAL) -> None:
         """End: give a waiting turn back, and close the connection.
@@ -153,46 +146,41 @@ class BareShard:
                 raise
             finally:
                 await self._hang_up(self._goodbye)
-                self._enter(last)
+                self._states.enter(last)
 
     async def _live(self, http: aiohttp.ClientSession) -> None:
         """Live until the connection ends: log in or resume, then listen."""
         valid = True
         try:
-            welcome = self._log_in if self._session is None else self._resume
-            valid = await welcome(http)
+            session = self._session
+            valid = await (self._log_in(http) if session is None else self._resume(http, session))
             if valid:
                 self._failures = 0
-                self._enter(ShardState.UP)
+                self._states.enter(ShardState.UP)
                 valid = await self._listen()
         except LinkLostError as lost:
             if lost.code in FATAL:
                 raise ShardRefusedError(self.shard_id, lost.code) from None
             if lost.code in NEEDS_IDENTIFY:
                 self._session = None
-        self._failures += 1
+            self._failures += 1
         await self._hang_up(CloseCode.UNKNOWN_ERROR)
         if not valid:
-            self._enter(ShardState.REJECTED)
+            self._states.enter(ShardState.REJECTED)
             await asyncio.sleep(random.uniform(*self._invalid_session_delay_s))  # noqa: S311  # not a secret
 
     async def _log_in(self, http: aiohttp.ClientSession) -> bool:
         """Take a turn and use it. Return whether READY came."""
-        self._enter(ShardState.WAITING)
+        self._states.enter(ShardState.WAITING)
         async with self._queue.turn(
             self.shard_id, near=True, priority=self._priority, on_progress=self._on_progress
         ) as turn:
-            self._enter(ShardState.NEAR)
-            try:
-                link = await self._connected_and_granted(http, turn)
-            except BaseException:
-                with suppress(RuntimeError):  # there may be no grant yet; leaving the block then withdraws
-                    turn.decline()
-                raise
-            self._enter(ShardState.GRANTED)
+            self._states.enter(ShardState.NEAR)
+            link = await self._connected_and_granted(http, turn)
+            self._states.enter(ShardState.GRANTED)
             await link.send(Op.IDENTIFY, self._identify_data())
             turn.identified()
-            self._enter(ShardState.IDENTIFIED)
+            self._states.enter(ShardState.IDENTIFIED)
             welcome = await self._is_welcome(link)
             if welcome:
                 turn.ready()
@@ -206,30 +194,24 @@ class BareShard:
 
         A connection that dies during the wait is replaced; the turn, or the place in the queue, is kept.
         """
-        while True:
-            link = await self._connect(http, self._gateway_url)
-            granted = asyncio.ensure_future(turn.granted())
-            lost = asyncio.ensure_future(link.lost.wait())
-            try:
-                await asyncio.wait({granted, lost}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                granted.cancel()  # does nothing to one that is done
-                lost.cancel()
-            if granted.done():
-                granted.result()  # raises what ended the asking, if anything did
-            if not link.lost.is_set():
-                return link
-            if link.code in FATAL:
-                raise LinkLostError(link.code)
-            self._failures += 1
-            await self._hang_up(CloseCode.UNKNOWN_ERROR)
+        in_hand = False
+        try:
+            while True:
+                link = await self._connect(http, self._gateway_url)
+                in_hand = False  # the turn looks at the clock again, and may decline what came too late
+                in_hand = await _granted_or_lost(turn, link)
+                if in_hand and not link.lost.is_set():
+                    return link
+                self._failures += 1
+                await self._hang_up(CloseCode.UNKNOWN_ERROR)
+        except BaseException:
+            if in_hand:
+                turn.decline()  # nothing was sent with it
+            raise
 
-    async def _resume(self, http: aiohttp.ClientSession) -> bool:
+    async def _resume(self, http: aiohttp.ClientSession, session: _Session) -> bool:
         """Go on with the session, without the queue: RESUME is free. Return whether RESUMED came."""
-        session = self._session
-        if session is None:
-            return False
-        self._enter(ShardState.RESUMING)
+        self._states.enter(ShardState.RESUMING)
         link = await self._connect(http, session.resume_url)
         resume = {"token": self._token, "session_id": session.session_id, "seq": self._sequence}
         await link.send(Op.RESUME, resume)
@@ -293,10 +275,26 @@ class BareShard:
             "shard": [self.shard_id, self._shard_count],
         }
 
-    def _enter(self, state: ShardState) -> None:
-        self.state = state
-        for entered in self._awaited.pop(state, ()):
-            if not entered.done():
-                entered.set_result(None)
-        if self._on_state is not None:
-            self._on_state(self.shard_id, state)
+
+async def _granted_or_lost(turn: Turn, link: Link) -> bool:
+    """Wait for the grant, but no longer than the connection lives. Return whether the grant is there.
+
+    Raises:
+        LinkLostError: the connection was lost for good.
+        QueueClosedError: the queue was closed by its owner.
+    """
+    while True:
+        granted = asyncio.ensure_future(turn.granted())
+        lost = asyncio.ensure_future(link.lost.wait())
+        try:
+            await asyncio.wait({granted, lost}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            granted.cancel()  # does nothing to one that is done
+            lost.cancel()
+        if not granted.done():
+            if link.code in FATAL:
+                raise LinkLostError(link.code)
+            return False
+        if now_ns() <= granted.result().use_by_ns:
+            return True
+        # This process was busy so long that the grant is too old by now: the turn asks again.

@@ -1,5 +1,7 @@
 """Where a bare shard can be on its way, and how it can fail for good; it never moves a shard."""
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Callable
 from enum import StrEnum
 
@@ -7,6 +9,7 @@ from enum import StrEnum
 class ShardState(StrEnum):
     """Where a shard is on its way."""
 
+    NEW = "new"  # not started
     WAITING = "waiting"  # asked the queue
     NEAR = "near"  # the turn is near: connecting, or connected
     GRANTED = "granted"  # about to send IDENTIFY
@@ -32,3 +35,40 @@ class ShardRefusedError(Exception):
         )
         self.shard_id = shard_id
         self.code = code
+
+
+class States:
+    """The state that one shard is in, and who waits for which."""
+
+    def __init__(self, shard_id: int, on_state: OnState | None) -> None:
+        self.present = ShardState.NEW
+        self._shard_id = shard_id
+        self._on_state = on_state
+        self._entered: defaultdict[ShardState, asyncio.Event] = defaultdict(asyncio.Event)
+
+    def enter(self, state: ShardState) -> None:
+        """Take note, and tell whoever wants to know."""
+        self.present = state
+        self._entered.pop(state, asyncio.Event()).set()
+        if self._on_state is not None:
+            self._on_state(self._shard_id, state)
+
+    async def until(self, state: ShardState, running: asyncio.Task[None]) -> None:
+        """Wait until this state is entered; not at all if it is the present one.
+
+        Raises:
+            RuntimeError: ``running``, which enters the states, was cancelled; else what it raised.
+        """
+        if self.present is state:
+            return
+        entered = asyncio.ensure_future(self._entered[state].wait())
+        try:
+            await asyncio.wait({entered, running}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            entered.cancel()  # does nothing to one that is done
+        if self.present is state or entered.done():
+            return
+        if not running.cancelled():
+            running.result()  # raises what ended it
+        message = f"shard {self._shard_id} was closed before it was {state}"
+        raise RuntimeError(message)
