@@ -24,11 +24,13 @@ ERROR_NUMBERS: Final = {
 """The NATS service header ``Nats-Service-Error-Code`` of each refusal, as in HTTP."""
 
 _INT_MOST: Final = 2**53  # what every JSON library can carry exactly
-_TOKEN: Final = r"^[A-Za-z0-9_-]{1,64}$"  # noqa: S105  # a NATS subject token, not a secret
+TOKEN: Final = re.compile(r"^[A-Za-z0-9_-]{1,64}\Z")
+"""What a request id looks like: one token of a NATS subject."""
+
 _PREFIX: Final = re.compile(r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")
 
 Natural = Annotated[int, Field(ge=0, le=_INT_MOST)]
-Token = Annotated[str, Field(pattern=_TOKEN)]
+Token = Annotated[str, Field(pattern=TOKEN)]
 
 
 class Subjects:
@@ -40,9 +42,7 @@ class Subjects:
 
     def __init__(self, prefix: str = "identify") -> None:
         if not _PREFIX.match(prefix):
-            message = (
-                f"prefix {prefix!r}: use letters, digits, _ and -, separated by dots, as in bots.alpha.identify"
-            )
+            message = f"prefix {prefix!r}: use letters, digits, _ and -, separated by dots, as in bots.alpha.identify"
             raise ValueError(message)
         self.prefix = prefix
         self.requests = f"{prefix}.request.*"

@@ -221,7 +221,11 @@ class Replica:
         self._figure_from_ns = now_ns + (self._longest_hold_ns if self._figure_waits else 0)
         self._figure_at_ns = None if self.settings.static else self._figure_from_ns
         self.schedule.look_everywhere()
-        facts = {"leader": self.settings.name, "instance": self.settings.instance, "term": self.term}
+        facts: model.Facts = {
+            "leader": self.settings.name,
+            "instance": self.settings.instance,
+            "term": self.term,
+        }
         return self._speak([Happened("leader", facts)], now_ns)
 
     # --- leader

@@ -7,7 +7,7 @@ from nats_identify.schedule.alarms import Alarms, Look
 from nats_identify.schedule.budget import SessionBudget
 from nats_identify.schedule.holds import EVERY_BUCKET, HoldTable
 from nats_identify.schedule.line import Asking
-from nats_identify.schedule.model import Grant, Outcome, Timing
+from nats_identify.schedule.model import Facts, Grant, Outcome, Timing
 from nats_identify.schedule.waiting import WaitingRoom
 
 STASHED_MOST = 10_000
@@ -17,9 +17,7 @@ STASHED_MOST = 10_000
 class Book:
     """The waiting room, the holds, the budget and the alarms of one bot, moved together."""
 
-    def __init__(
-        self, timing: Timing, budget: SessionBudget, max_concurrency: int | None, max_waiting: int
-    ) -> None:
+    def __init__(self, timing: Timing, budget: SessionBudget, max_concurrency: int | None, max_waiting: int) -> None:
         self.timing = timing
         self.budget = budget
         self.max_concurrency = max_concurrency
@@ -27,7 +25,7 @@ class Book:
         self.holds = HoldTable(max_concurrency or 1)
         self.alarms = Alarms()
         self.due: set[int] = set()
-        self.used: OrderedDict[str, dict[str, str | int | None]] = OrderedDict()
+        self.used: OrderedDict[str, Facts] = OrderedDict()
         self._stash: OrderedDict[str, tuple[Outcome, int]] = OrderedDict()
 
     def stamp(self, grant: Grant, now_ns: int) -> None:
@@ -84,7 +82,7 @@ class Book:
         if len(self._stash) > STASHED_MOST:
             self._stash.popitem(last=False)
 
-    def remember_used(self, grant_id: str, facts: dict[str, str | int | None]) -> None:
+    def remember_used(self, grant_id: str, facts: Facts) -> None:
         """Keep the ids of a turn whose hold is over: its READY may come later."""
         self.used[grant_id] = facts
         if len(self.used) > STASHED_MOST:

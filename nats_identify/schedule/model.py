@@ -3,7 +3,7 @@
 Every instant and duration is an integer of nanoseconds on the caller's own monotonic clock.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -220,6 +220,9 @@ class Grant:
 
 # --- actions: what the schedule wants done
 
+Facts = dict[str, str | int | None]
+"""The plain values of an event, named with their units."""
+
 
 @dataclass(frozen=True, slots=True)
 class Granted:
@@ -247,7 +250,7 @@ class Queued:
     eta_ns: int | None
     renew_in_ns: int
     reason: Reason
-    max_concurrency: int
+    max_concurrency: int | None
     nudge: bool = False
 
 
@@ -272,10 +275,10 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """Tell whoever listens; ``facts`` are plain values, named with their units."""
+    """Tell whoever listens."""
 
     name: str
-    facts: dict[str, str | int | None] = field(default_factory=dict)
+    facts: Facts
 
 
 @dataclass(frozen=True, slots=True)

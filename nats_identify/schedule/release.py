@@ -8,16 +8,14 @@ between; a queue inside one process does both at once. A standby calls `handle` 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from nats_identify.schedule import model, nudge, replies
+from nats_identify.schedule import answers, model, nudge, replies
 from nats_identify.schedule.alarms import Look
 from nats_identify.schedule.book import Book
 from nats_identify.schedule.budget import SessionBudget
+from nats_identify.schedule.day import Day
 from nats_identify.schedule.line import Asking, Line
-from nats_identify.schedule.model import Grant, Happened, Outcome, Reason, Reply, ScheduleAction
+from nats_identify.schedule.model import Grant, Happened, Reason, Reply, ScheduleAction
 from nats_identify.schedule.replies import facts_of
-
-PLAIN_RETRIES = 4
-"""A plain request that nobody receives is tried again after 1, 2, 4 and 8 s, then forgotten."""
 
 LATE_COMMITS = 3
 """A plain grant whose commit took too long is committed again so often, then refused."""
@@ -48,8 +46,7 @@ class ReleaseSchedule:
         self._budget = budget
         self._name_grant = name_grant
         self._again: list[Grant] = []
-        self._uncounted: int | None = None  # grants that the figure being fetched may not show
-        self._closed = (False, False)  # whether the budget had run out for priority 0, for priority 1
+        self._day = Day(self.book)
 
     # --- told
 
@@ -62,15 +59,15 @@ class ReleaseSchedule:
             case model.Cancel(request_id):
                 actions += self._cancel(request_id)
             case model.Answer(grant_id, outcome):
-                actions += self._answer(grant_id, outcome, now_ns)
+                actions += answers.answer(self.book, grant_id, outcome, now_ns)
             case model.Undeliverable(grant_id):
-                actions += self._undeliverable(grant_id, now_ns)
+                actions += answers.undeliverable(self.book, grant_id, now_ns)
             case model.NudgeUndeliverable(request_id):
                 self._nudge_undeliverable(request_id)
             case model.FigureAsked():
-                self._uncounted = self.book.in_the_air(now_ns)
+                self._day.ask(now_ns)
             case model.Figure(limits):
-                actions += self._figure(limits, now_ns)
+                actions += self._day.learn(limits, now_ns)
             case model.Wake():
                 pass
         return actions
@@ -100,7 +97,7 @@ class ReleaseSchedule:
                 grants.append(self._grant(asking, now_ns))
             if bucket in lines:
                 actions += self._prepare(bucket, lines[bucket], now_ns)
-        return grants, actions + self._refuse_plain_when_exhausted(now_ns)
+        return grants, actions + self._day.refuse_plain_when_exhausted(now_ns)
 
     def committed(self, grants: Iterable[Grant], now_ns: int, *, in_time: bool = True) -> list[ScheduleAction]:
         """These grants are recorded where a successor will find them: return their replies.
@@ -128,19 +125,19 @@ class ReleaseSchedule:
         """Keep the leader's records; answers that overtook theirs are applied now."""
         actions: list[ScheduleAction] = []
         for grant_id, outcome, at_ns in self.book.adopt(grants, now_ns):
-            actions += self._answer(grant_id, outcome, at_ns)
+            actions += answers.answer(self.book, grant_id, outcome, at_ns)
         return actions
 
     def step_down(self, uncommitted: Iterable[Grant]) -> None:
         """Lead no more: what was never committed goes back to its place."""
         self.book.abandon([*uncommitted, *self._again])
-        self._again, self._uncounted = [], None
+        self._again = []
+        self._day.forget_asking()
 
     def look_everywhere(self) -> None:
         """Begin to lead: whatever is due was nobody's business here until now."""
         self.book.all_due()
-        if self._budget.resets_at_ns is not None:
-            self.book.alarms.at(self._budget.resets_at_ns, Look.BUDGET)
+        self._day.watch()
 
     # --- requests
 
@@ -151,7 +148,7 @@ class ReleaseSchedule:
         asking = room.get(ask.request_id)
         refusal = replies.wrong_bucket(self.book, ask) or (self._full(ask, now_ns) if asking is None else None)
         if refusal is not None:
-            return self._refuse(ask, refusal)
+            return replies.refuse(ask, refusal)
         is_new = asking is None
         if asking is None:
             asking = room.admit(ask, now_ns)
@@ -178,9 +175,6 @@ class ReleaseSchedule:
         if not ask.managed and self._budget.closed_for(ask.priority) is Reason.SESSION_LIMIT:
             return replies.exhausted(self.book, ask.request_id, now_ns)
         return None
-
-    def _refuse(self, ask: model.Ask, refusal: model.Refused) -> list[ScheduleAction]:
-        return [Reply(ask.reply_to, refusal), Happened("refused", facts_of(ask, code=refusal.code))]
 
     def _queue(self, asking: Asking, now_ns: int, *, is_new: bool) -> list[ScheduleAction]:
         queued = replies.queued(self.book, asking, now_ns)
@@ -243,11 +237,7 @@ class ReleaseSchedule:
             managed=ask.managed,
             reply_to=ask.reply_to,
         )
-        self._budget.charge(now_ns)
-        if self._budget.resets_at_ns is not None:
-            book.alarms.at(self._budget.resets_at_ns, Look.BUDGET)
-        if self._uncounted is not None:
-            self._uncounted += 1
+        self._day.charge(now_ns)
         book.stamp(grant, now_ns)
         book.take_up(grant)
         return grant
@@ -261,7 +251,7 @@ class ReleaseSchedule:
         grant.committed = True  # it holds its bucket until its time is over
         asking = self.book.room.end(grant.request_id)
         refusal = replies.overloaded(grant.request_id, "the ledger could not be written fast enough; ask again")
-        return [] if asking is None else self._refuse(asking.ask, refusal)
+        return [] if asking is None else replies.refuse(asking.ask, refusal)
 
     def _prepare(self, bucket: int, line: Line, now_ns: int) -> list[ScheduleAction]:
         opens_at_ns = self.book.holds.opens_at_ns(bucket)
@@ -282,90 +272,6 @@ class ReleaseSchedule:
             asking.silent = True
             self.book.due.add(asking.bucket)
 
-    # --- what became of a grant
-
-    def _answer(self, grant_id: str, outcome: Outcome, at_ns: int) -> list[ScheduleAction]:
-        grant = self.book.holds.get(grant_id)
-        if grant is None:
-            return self._late_answer(grant_id, outcome, at_ns)
-        if not grant.committed or not grant.request_id:
-            return []  # nobody can have heard of it
-        if outcome is Outcome.DECLINED:
-            return self._declined(grant) if grant.outcome is None else []
-        actions: list[ScheduleAction] = []
-        if grant.outcome is None:
-            self.book.identify(grant, at_ns)
-            actions.append(Happened("identified", facts_of(grant)))
-        if outcome is not Outcome.IDENTIFIED and grant.outcome is Outcome.IDENTIFIED:
-            grant.outcome = outcome
-            actions.append(Happened(outcome, facts_of(grant)))
-        return actions
-
-    def _late_answer(self, grant_id: str, outcome: Outcome, at_ns: int) -> list[ScheduleAction]:
-        if outcome in {Outcome.IDENTIFIED, Outcome.DECLINED}:
-            self.book.stash(grant_id, outcome, at_ns)
-            return []
-        facts = self.book.used.pop(grant_id, None)
-        return [] if facts is None else [Happened(outcome, facts)]
-
-    def _declined(self, grant: Grant) -> list[ScheduleAction]:
-        self._budget.give_back()
-        self.book.let_go(grant)
-        return [Happened("declined", facts_of(grant))]
-
-    def _undeliverable(self, grant_id: str, now_ns: int) -> list[ScheduleAction]:
-        """503 proves that nothing was sent: to the leader that committed the grant and published it once."""
-        grant = self.book.holds.get(grant_id)
-        if grant is None or grant.sent != 1 or grant.outcome is not None:
-            return []
-        self._budget.give_back()
-        asking = self.book.let_go(grant, is_unsent=True)
-        if asking is not None and not asking.ask.managed:
-            asking.retry_at_ns = now_ns + (model.SECOND << asking.undeliverable_count)
-            asking.undeliverable_count += 1
-            self.book.alarms.at(asking.retry_at_ns, Look.BUCKET, asking.bucket)
-            if asking.undeliverable_count > PLAIN_RETRIES:
-                self.book.room.forget(asking)
-        return [Happened("undeliverable", facts_of(grant))]
-
-    # --- the day
-
-    def _figure(self, limits: model.Limits, now_ns: int) -> list[ScheduleAction]:
-        if not 1 <= limits.max_concurrency <= model.MAX_BUCKETS:
-            return []  # nonsense: the old limits stay
-        uncounted = self.book.in_the_air(now_ns) if self._uncounted is None else self._uncounted
-        self._uncounted = None
-        self._budget.set(limits, in_the_air=uncounted, now_ns=now_ns)
-        self.book.renumber(limits.max_concurrency)
-        if self._budget.resets_at_ns is not None:
-            self.book.alarms.at(self._budget.resets_at_ns, Look.BUDGET)
-        return [Happened("limits", replies.limits(self.book, now_ns))]
-
-    def _end_day(self, now_ns: int) -> list[ScheduleAction]:
-        if not self._budget.end_day(now_ns, in_the_air=self.book.in_the_air(now_ns)):
-            if self._budget.resets_at_ns is not None:
-                self.book.alarms.at(self._budget.resets_at_ns, Look.BUDGET)
-            return []
-        self.book.all_due()
-        over = Happened("limits", replies.limits(self.book, now_ns))
-        return [over] if self._budget.static else [over, model.FetchFigure("the day has ended")]
-
-    def _refuse_plain_when_exhausted(self, now_ns: int) -> list[ScheduleAction]:
-        """When the budget runs out for a priority, those who cannot be told to wait are told at once."""
-        limit = Reason.SESSION_LIMIT
-        closed = (self._budget.closed_for(0) is limit, self._budget.closed_for(1) is limit)
-        ran_out, self._closed = closed > self._closed, closed
-        if not ran_out:
-            return []
-        actions: list[ScheduleAction] = [Happened("exhausted", replies.limits(self.book, now_ns))]
-        waiting = [asking for line in self.book.room.lines.values() for asking in line]
-        for asking in waiting:
-            if not asking.ask.managed and self._budget.closed_for(asking.ask.priority) is limit:
-                self.book.room.forget(asking)
-                refusal = replies.exhausted(self.book, asking.ask.request_id, now_ns)
-                actions += self._refuse(asking.ask, refusal)
-        return actions
-
     # --- time
 
     def _pass_time(self, now_ns: int) -> list[ScheduleAction]:
@@ -379,7 +285,7 @@ class ReleaseSchedule:
                 case (_, Look.BUCKET, int(bucket)):
                     self.book.due.add(bucket)
                 case _:
-                    actions += self._end_day(now_ns)
+                    actions += self._day.look(now_ns)
         return actions
 
     def _look_at_grant(self, grant_id: str, now_ns: int) -> None:
@@ -391,13 +297,7 @@ class ReleaseSchedule:
         elif grant.opens_at_ns > now_ns:
             self.book.alarms.at(grant.opens_at_ns, Look.GRANT, grant_id)
         else:
-            self._let_over(grant)
-
-    def _let_over(self, grant: Grant) -> None:
-        """A hold has run out: what was answered is settled, what was not may have been lost."""
-        self.book.let_go(grant)
-        if grant.outcome is Outcome.IDENTIFIED:
-            self.book.remember_used(grant.grant_id, facts_of(grant))
+            answers.let_over(self.book, grant)
 
     def _look_at_asking(self, request_id: str, now_ns: int) -> list[ScheduleAction]:
         asking = self.book.room.get(request_id)

@@ -3,18 +3,14 @@
 from nats_identify.schedule import model
 from nats_identify.schedule.book import Book
 from nats_identify.schedule.line import RENEW_MOST_NS, Asking
-from nats_identify.schedule.model import MS, Ask, Code, Grant, Reason, Refused
-
-Facts = dict[str, str | int | None]
+from nats_identify.schedule.model import MS, Ask, Code, Facts, Grant, Reason, Refused
 
 
 def granted(book: Book, grant: Grant, now_ns: int) -> model.Granted:
     """The turn itself."""
     waited_ns = now_ns - grant.asked_at_ns
-    return model.Granted(
-        *(grant.shard_id, grant.bucket, grant.request_id, grant.grant_id, grant.renewal, grant.use_within_ns),
-        *(waited_ns, book.budget.remaining, grant.max_concurrency),
-    )
+    turn = (grant.shard_id, grant.bucket, grant.request_id, grant.grant_id, grant.renewal, grant.use_within_ns)
+    return model.Granted(*turn, waited_ns, book.budget.remaining, grant.max_concurrency)
 
 
 def queued(book: Book, asking: Asking, now_ns: int) -> model.Queued:
@@ -29,10 +25,8 @@ def queued(book: Book, asking: Asking, now_ns: int) -> model.Queued:
     if closed is not None:
         resets_at_ns = book.budget.resets_at_ns
         eta_ns = None if resets_at_ns is None else max(turn_in_ns, resets_at_ns - now_ns)
-    return model.Queued(
-        *(ask.shard_id, asking.bucket, ask.request_id, position, eta_ns, pace_ns),
-        *(closed or Reason.WINDOW, book.max_concurrency),
-    )
+    where = (ask.shard_id, asking.bucket, ask.request_id, position, eta_ns, pace_ns)
+    return model.Queued(*where, reason=closed or Reason.WINDOW, max_concurrency=book.max_concurrency)
 
 
 def wrong_bucket(book: Book, ask: Ask) -> Refused | None:
@@ -59,6 +53,11 @@ def exhausted(book: Book, request_id: str, now_ns: int) -> Refused:
     kept = f"{budget.remaining} of {budget.total} session starts are left today; the last {budget.reserve}"
     message = f"{kept} are kept for priority 1 and above"
     return Refused(request_id, Code.SESSION_LIMIT, message, retry_after_ns=resets_in_ns)
+
+
+def refuse(ask: Ask, refusal: Refused) -> list[model.ScheduleAction]:
+    """Say so to the requester, and to whoever watches."""
+    return [model.Reply(ask.reply_to, refusal), model.Happened("refused", facts_of(ask, code=refusal.code))]
 
 
 def facts_of(record: Grant | Asking | Ask, **more: str | int | None) -> Facts:

@@ -12,7 +12,15 @@ class Desk:
     """A leading schedule whose every grant is committed at once, and all that it ever said."""
 
     def __init__(
-        self, max_concurrency=1, *, total=1000, remaining=None, reserve=0, timing=None, static=True, max_waiting=1000
+        self,
+        max_concurrency=1,
+        *,
+        total=1000,
+        remaining=None,
+        reserve=0,
+        timing=None,
+        static=True,
+        max_waiting=1000,
     ):
         self.timing = timing or Timing()
         budget = SessionBudget(reserve=reserve, static=static)

@@ -1,0 +1,67 @@
+"""What became of a granted turn: used, declined, not received, or never answered. It grants nothing."""
+
+from nats_identify.schedule import model
+from nats_identify.schedule.alarms import Look
+from nats_identify.schedule.book import Book
+from nats_identify.schedule.model import Grant, Happened, Outcome, ScheduleAction
+from nats_identify.schedule.replies import facts_of
+
+PLAIN_RETRIES = 4
+"""A plain request that nobody receives is tried again after 1, 2, 4 and 8 s, then forgotten."""
+
+
+def answer(book: Book, grant_id: str, outcome: Outcome, at_ns: int) -> list[ScheduleAction]:
+    """Take in an answer that was received at ``at_ns``. The first one settles the turn for good."""
+    grant = book.holds.get(grant_id)
+    if grant is None:
+        return _answer_without_grant(book, grant_id, outcome, at_ns)
+    if not grant.committed or not grant.request_id:
+        return []  # nobody can have heard of it
+    if outcome is Outcome.DECLINED:
+        return _give_back(book, grant, "declined") if grant.outcome is None else []
+    actions: list[ScheduleAction] = []
+    if grant.outcome is None:
+        book.identify(grant, at_ns)
+        actions.append(Happened("identified", facts_of(grant)))
+    if outcome is not Outcome.IDENTIFIED and grant.outcome is Outcome.IDENTIFIED:
+        grant.outcome = outcome
+        actions.append(Happened(outcome, facts_of(grant)))
+    return actions
+
+
+def _answer_without_grant(book: Book, grant_id: str, outcome: Outcome, at_ns: int) -> list[ScheduleAction]:
+    """It overtook the ledger, or it is a READY that came after the window."""
+    if outcome in {Outcome.IDENTIFIED, Outcome.DECLINED}:
+        book.stash(grant_id, outcome, at_ns)
+        return []
+    facts = book.used.pop(grant_id, None)
+    return [] if facts is None else [Happened(outcome, facts)]
+
+
+def undeliverable(book: Book, grant_id: str, now_ns: int) -> list[ScheduleAction]:
+    """503 proves that nothing was sent: to the leader that committed the grant and published it once."""
+    grant = book.holds.get(grant_id)
+    if grant is None or grant.sent != 1 or grant.outcome is not None:
+        return []
+    asking = book.room.get(grant.request_id)
+    actions = _give_back(book, grant, "undeliverable", is_unsent=True)
+    if asking is not None and not asking.ask.managed:
+        asking.retry_at_ns = now_ns + (model.SECOND << asking.undeliverable_count)
+        asking.undeliverable_count += 1
+        book.alarms.at(asking.retry_at_ns, Look.BUCKET, asking.bucket)
+        if asking.undeliverable_count > PLAIN_RETRIES:
+            book.room.forget(asking)
+    return actions
+
+
+def _give_back(book: Book, grant: Grant, name: str, *, is_unsent: bool = False) -> list[ScheduleAction]:
+    book.budget.give_back()
+    book.let_go(grant, is_unsent=is_unsent)
+    return [Happened(name, facts_of(grant))]
+
+
+def let_over(book: Book, grant: Grant) -> None:
+    """A hold has run out: what was answered is settled, what was not may have been lost."""
+    book.let_go(grant)
+    if grant.outcome is Outcome.IDENTIFIED:
+        book.remember_used(grant.grant_id, facts_of(grant))
