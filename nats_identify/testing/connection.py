@@ -120,10 +120,11 @@ class Connection:
         self.session = None
 
     async def _read(self) -> None:
-        async for message in self._socket:
-            if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
-                await self._incoming.put(message.data)
-        await self._incoming.put(_Close(self._socket.close_code or CloseCode.ABNORMAL))
+        while (message := await self._socket.receive()).type in (WSMsgType.TEXT, WSMsgType.BINARY):
+            await self._incoming.put(message.data)
+        # The frame's own code: the socket's is 1006 where a client does not wait for the answer to its frame.
+        code = message.data if message.type is WSMsgType.CLOSE else self._socket.close_code
+        await self._incoming.put(_Close(code or CloseCode.ABNORMAL))
 
     async def _write(self) -> None:
         with suppress(ConnectionError):  # the client is gone: the reader notices, and ends the conversation
@@ -234,7 +235,7 @@ class Connection:
             at_ns=self._backend.clock(),
             connection=self.number,
             shard_id=self._shard_id,
-            close_code=CloseCode.ABNORMAL if code is None else code,
+            close_code=int(CloseCode.ABNORMAL if code is None else code),
             by_gateway=by_gateway,
         )
         self._backend.record.add(left)

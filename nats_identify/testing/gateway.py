@@ -197,9 +197,7 @@ class SimulatedGateway:
         """Begin a new day, with all its IDENTIFYs left."""
         self._backend.reset_day()
 
-    async def drop(
-        self, shard_id: int | None, *, resumable: bool = True, code: int = CloseCode.UNKNOWN_ERROR
-    ) -> None:
+    async def drop(self, shard_id: int | None, *, resumable: bool = True, code: int = CloseCode.UNKNOWN_ERROR) -> None:
         """Close the connections of a shard; those that have no session (yet), if ``shard_id`` is None.
 
         Args:

@@ -101,11 +101,12 @@ class Link:
 
     async def close(self, code: int) -> None:
         """Close, with a short wait for the gateway's answer."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._socket.close(code=code)
-        self.lost.set()
+        try:
+            await self._socket.close(code=code)  # while it is still read: a cancelled read would cut it
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            self.lost.set()
 
     async def _read(self) -> None:
         try:

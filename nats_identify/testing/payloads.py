@@ -62,9 +62,7 @@ def application() -> Payload:
     }
 
 
-def ready(
-    session_id: str, resume_gateway_url: str, shard_id: int, shard_count: int, guild_ids: list[str]
-) -> Payload:
+def ready(session_id: str, resume_gateway_url: str, shard_id: int, shard_count: int, guild_ids: list[str]) -> Payload:
     """Return the data of READY."""
     return {
         "v": API_VERSION,

@@ -143,14 +143,10 @@ class Rest:
     def _answer(self, request: web.Request, body: object) -> web.StreamResponse:
         return self._respond(request, 200, json.dumps(body), {})
 
-    def _respond(
-        self, request: web.Request, status: int, body: str, headers: Mapping[str, str]
-    ) -> web.StreamResponse:
+    def _respond(self, request: web.Request, status: int, body: str, headers: Mapping[str, str]) -> web.StreamResponse:
         """Answer as Discord does, with a content type without a charset: the libraries compare all of it."""
         self._note(request, status)
-        return web.Response(
-            status=status, body=body.encode(), headers={"Content-Type": "application/json", **headers}
-        )
+        return web.Response(status=status, body=body.encode(), headers={"Content-Type": "application/json", **headers})
 
     def _note(self, request: web.Request, status: int) -> None:
         self._backend.record.add(RestAnswered(self._backend.clock(), request.path, status))

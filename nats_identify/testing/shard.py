@@ -236,9 +236,7 @@ class BareShard:
         while True:
             frame = await link.receive()
             match frame:
-                case Frame(
-                    name="READY", data={"session_id": str(session_id), "resume_gateway_url": str(resume_url)}
-                ):
+                case Frame(name="READY", data={"session_id": str(session_id), "resume_gateway_url": str(resume_url)}):
                     self._session = _Session(session_id, resume_url)
                     return True
                 case Frame(name="RESUMED"):

@@ -133,9 +133,7 @@ def test_changed_figures_hold_at_once_and_what_is_not_named_stays() -> None:
     assert (day.remaining(0), day.reset_after_ms(0)) == (3, 0)
 
 
-@pytest.mark.parametrize(
-    "figures", [{"total": 0}, {"remaining": -1}, {"total": 5, "remaining": 6}, {"length_ns": 0}]
-)
+@pytest.mark.parametrize("figures", [{"total": 0}, {"remaining": -1}, {"total": 5, "remaining": 6}, {"length_ns": 0}])
 def test_figures_that_cannot_be_are_refused_and_change_nothing(figures: dict[str, int]) -> None:
     day = Day(0, total=1000, remaining=10)
     with pytest.raises(ValueError, match="give 0 <= remaining <= total"):

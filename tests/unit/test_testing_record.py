@@ -13,9 +13,7 @@ from nats_identify.testing.events import (
 )
 
 
-def identified(
-    at_s: int, bucket: int = 0, gap_s: int | None = None, verdict: Verdict = Verdict.ACCEPTED
-) -> Identified:
+def identified(at_s: int, bucket: int = 0, gap_s: int | None = None, verdict: Verdict = Verdict.ACCEPTED) -> Identified:
     return Identified(
         at_ns=at_s * NS_PER_S,
         connection=1,
