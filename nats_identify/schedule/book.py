@@ -1,4 +1,4 @@
-"""What the schedule knows: who waits, what is granted, what is left of the day. It keeps these consistent; it decides nothing."""
+"""What the schedule knows: who waits, what is granted, what is left of the day; kept consistent. It decides nothing."""
 
 from collections import OrderedDict
 from collections.abc import Iterable
