@@ -210,15 +210,21 @@ class Turn:
         Raises:
             RuntimeError: there is no grant: an IDENTIFY was sent that nobody allowed.
         """
+        grant = self._held()
         if not self._decided:
             self._decided = True
-            self.queue.identified(self._held())
+            self.queue.identified(grant)
 
     def decline(self) -> None:
-        """IDENTIFY was not and will not be sent: the turn goes to the next shard. Later calls do nothing."""
+        """IDENTIFY was not and will not be sent: the turn goes to the next shard. Later calls do nothing.
+
+        Raises:
+            RuntimeError: there is no grant; leaving the block withdraws.
+        """
+        grant = self._held()
         if not self._decided:
             self._decided = True
-            self.queue.decline(self._held())
+            self.queue.decline(grant)
 
     def ready(self) -> None:
         """Discord accepted the IDENTIFY."""

@@ -1,0 +1,121 @@
+"""The queue of one large process: LocalQueue with Discord's own limits. It knows no other process and no NATS."""
+
+import asyncio
+import logging
+import random
+from typing import TYPE_CHECKING, Final
+
+from nats_identify.clock import NS_PER_MS, NS_PER_S, Clock, now_ns
+from nats_identify.local import LocalQueue
+from nats_identify.schedule import model
+from nats_identify.schedule.budget import SessionBudget
+from nats_identify.schedule.model import Limits
+
+if TYPE_CHECKING:
+    from nats_identify.session_limit import SessionLimit
+
+FIGURE_EVERY_NS: Final = 300 * NS_PER_S
+"""An older figure is fetched anew when a shard asks; `GET /gateway/bot` is not to be cached for long."""
+
+BACK_OFF_FIRST_S: Final = 1.0
+BACK_OFF_MOST_S: Final = 60.0
+"""A fetch that failed is repeated after 1 s, doubled each time up to this, less up to half of it at random."""
+
+logger = logging.getLogger("nats_identify")
+
+
+class LargeBotQueue(LocalQueue):
+    """The release schedule in this process, with ``max_concurrency`` and the day's limit as Discord says.
+
+    The buckets are released side by side. Until the first figure has come, and whenever the day has ended,
+    nothing is granted: unknown is closed.
+
+    Args:
+        token: the bot's token, for ``GET /gateway/bot``; it is sent to Discord and shown nowhere.
+        api_url: where Discord's API is.
+        reserve: the last session starts of a day, for priority 1 and above only.
+        window_s: Discord's docs: 5 s. margin_s: for the network between here and Discord.
+        use_within_s: how long a shard may take between its turn and its IDENTIFY.
+        clock: nanoseconds that only grow; tests bring their own.
+
+    Raises:
+        ImportError: the extra ``http`` is not installed.
+    """
+
+    def __init__(
+        self,
+        token: str,
+        *,
+        api_url: str = "https://discord.com/api/v10",
+        reserve: int = 0,
+        window_s: float = 5.0,
+        margin_s: float = 0.2,
+        use_within_s: float = 5.0,
+        clock: Clock = now_ns,
+    ) -> None:
+        try:
+            import aiohttp  # noqa: F401, PLC0415  # an extra, imported only where it is used
+        except ImportError as error:
+            message = "LargeBotQueue asks Discord over HTTP: pip install 'nats-identify[http]'"
+            raise ImportError(message) from error
+        self._reserve = reserve
+        super().__init__(window_s=window_s, margin_s=margin_s, use_within_s=use_within_s, clock=clock)
+        self._token = token
+        self._api_url = api_url
+        self._learned_at_ns: int | None = None
+        self._fetching: asyncio.Task[None] | None = None
+
+    async def close(self) -> None:
+        """Withdraw every asking, and end every wait with `QueueClosedError`. Idempotent."""
+        if self._fetching is not None:
+            self._fetching.cancel()
+        await super().close()
+
+    def _make_budget(self) -> SessionBudget:
+        return SessionBudget(reserve=self._reserve, static=False)
+
+    async def _run(self) -> None:
+        learned_at_ns = self._learned_at_ns
+        if learned_at_ns is None or self._clock() - learned_at_ns > FIGURE_EVERY_NS:
+            self._fetch()
+        await super()._run()
+
+    def _perform(self, actions: list[model.ScheduleAction]) -> None:
+        super()._perform(actions)
+        if any(isinstance(action, model.FetchFigure) for action in actions):
+            self._fetch()
+
+    def _fetch(self) -> None:
+        if self._fetching is None or self._fetching.done():
+            self._fetching = asyncio.create_task(self._learn(), name="LargeBotQueue figures")
+
+    async def _learn(self) -> None:
+        """Ask Discord until it answers."""
+        import aiohttp  # noqa: PLC0415  # an extra, imported only where it is used
+
+        from nats_identify import session_limit  # noqa: PLC0415  # it needs the same extra
+
+        failures = 0
+        async with aiohttp.ClientSession() as session:
+            while True:
+                self._schedule.handle(model.FigureAsked(), self._clock())
+                try:
+                    limit = await session_limit.fetch_session_limit(session, self._token, api_url=self._api_url)
+                except session_limit.RateLimitedError as error:
+                    wait_s = error.retry_after_s
+                    logger.warning("%s; the shards wait", error)
+                except (session_limit.TokenRefusedError, session_limit.DiscordUnavailableError) as error:
+                    wait_s = min(BACK_OFF_FIRST_S * 2**failures, BACK_OFF_MOST_S) * random.uniform(0.5, 1)  # noqa: S311  # jitter
+                    failures += 1
+                    logger.warning("%s; asked again in %.1f s, the shards wait", error, wait_s)
+                else:
+                    self._learned(limit)
+                    return
+                await asyncio.sleep(wait_s)
+
+    def _learned(self, limit: "SessionLimit") -> None:
+        limits = Limits(limit.max_concurrency, limit.total, limit.remaining, limit.reset_after_ms * NS_PER_MS)
+        self._learned_at_ns = self._clock()
+        self._max_concurrency = limit.max_concurrency
+        self._perform(self._schedule.handle(model.Figure(limits), self._clock()))
+        self._wake.set()
