@@ -20,7 +20,7 @@ class Ticking(LocalQueue):
     """Looks at its line once a window, even where nothing is to be waited for."""
 
     async def acquire(self, shard_id, **options) -> Grant:
-        await asyncio.sleep(self._timing.window_ns / 1e9)
+        await asyncio.sleep(self._timing.window_ns / 1e9)  # the fault
         return await super().acquire(shard_id, **options)
 
 
