@@ -24,7 +24,7 @@ ERROR_NUMBERS: Final = {
 """The NATS service header ``Nats-Service-Error-Code`` of each refusal, as in HTTP."""
 
 _INT_MOST: Final = 2**53  # what every JSON library can carry exactly
-TOKEN: Final = re.compile(r"^[A-Za-z0-9_-]{1,64}\Z")
+TOKEN: Final = r"^[A-Za-z0-9_-]{1,64}$"  # noqa: S105  # not a secret
 """What a request id looks like: one token of a NATS subject."""
 
 _PREFIX: Final = re.compile(r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")
@@ -41,7 +41,7 @@ class Subjects:
     """
 
     def __init__(self, prefix: str = "identify") -> None:
-        if not _PREFIX.match(prefix):
+        if not _PREFIX.fullmatch(prefix):
             message = f"prefix {prefix!r}: use letters, digits, _ and -, separated by dots, as in bots.alpha.identify"
             raise ValueError(message)
         self.prefix = prefix
@@ -185,6 +185,37 @@ class Info(Message):
     version: str = ""
 
 
+class WaitingRequest(Message):
+    """One request in a bucket's queue, in its order."""
+
+    request_id: str
+    shard_id: int
+    priority: int
+    managed: bool
+    waited_ms: int
+    client: str | None = None
+
+
+class BucketStatus(Message):
+    """One bucket: how many wait, the first of them, and when the next turn is."""
+
+    bucket: int
+    waiting: int
+    next_release_ms: int
+    first: list[WaitingRequest]
+
+
+class Status(Info):
+    """The whole picture, as the coordinator that answers sees it."""
+
+    name: str
+    role: str
+    prefix: str
+    waiting: int
+    reserve: int
+    buckets: list[BucketStatus]
+
+
 class LedgerGrant(Message):
     """One grant that still holds its bucket."""
 
@@ -217,7 +248,7 @@ class LedgerEntry(Message):
 
 def encode_reply(body: model.Granted | model.Queued | model.Refused, term: int) -> bytes:
     """Write a reply of the schedule as JSON; durations in milliseconds, permissions rounded down."""
-    return reply_of(body, term).model_dump_json().encode()
+    return reply_of(body, term).model_dump_json(exclude_none=isinstance(body, model.Refused)).encode()
 
 
 def reply_of(body: model.Granted | model.Queued | model.Refused, term: int = 0) -> Granted | Queued | Refused:
@@ -251,7 +282,7 @@ def reply_of(body: model.Granted | model.Queued | model.Refused, term: int = 0) 
             return Refused(
                 code=body.code,
                 message=body.message,
-                request_id=body.request_id,
+                request_id=body.request_id or None,
                 max_concurrency=body.max_concurrency,
                 retry_after_ms=None if body.retry_after_ns is None else ms_up(body.retry_after_ns),
             )

@@ -1,0 +1,22 @@
+"""Runs a coordinator, or asks after one's health; turns its end into an exit status. It decides nothing else."""
+
+import sys
+
+
+def main(arguments: list[str]) -> int:
+    """Return the exit status."""
+    # Imported late: a health check must not load a whole coordinator.
+    if arguments == ["healthcheck"]:
+        from coordinator.healthcheck import check  # noqa: PLC0415  # see above
+
+        return check()
+    if arguments:
+        sys.stderr.write("python -m coordinator [healthcheck]: every setting is an environment variable\n")
+        return 2
+    from coordinator.process import run  # noqa: PLC0415  # see above
+
+    return run()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,202 @@
+"""The two connections to NATS, kept for as long as the process lives. They do not know what they carry.
+
+`store` commits the ledger and `traffic` carries requests and replies: one that is clogged must not hold up
+the other. Neither buffers while it is disconnected: what is sent late is worse than what is not sent.
+"""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from nats import errors
+from nats.aio.client import Client
+
+from coordinator.edge.log import Log
+from coordinator.edge.metrics import Metrics
+from coordinator.settings import Settings
+
+COMPLAIN_EVERY_S: Final = 10.0
+"""The same trouble is logged so often."""
+
+OLDEST_SERVER: Final = (2, 11)
+"""Older servers acknowledge two winners of one compare-and-set in a cluster."""
+
+UNSENT_BYTES_MOST: Final = 8 * 1024 * 1024
+"""With more than this on its way to the server, a connection takes no more."""
+
+_PATIENCE: Final[dict[str, Any]] = {
+    "ping_interval": 2,
+    "max_outstanding_pings": 2,
+    "max_reconnect_attempts": -1,
+    "reconnect_time_wait": 0.5,
+    "pending_size": 0,  # nothing is buffered while disconnected
+}
+
+
+class CannotServeError(Exception):
+    """This process cannot go on; whoever started it must act on what the message says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What a connection is called, and whom it tells of its troubles."""
+
+    name: str
+    url: str
+    wants_tls: bool
+    log: Log
+    metrics: Metrics
+    lost: "asyncio.Future[None]"
+
+
+class Connection(Client):
+    """A NATS client that no message can break.
+
+    nats-py ends its reading, silently and for seconds, at a subject that is not UTF-8 or a header block that
+    is none; anybody who may publish could send one.
+    """
+
+    def __init__(self, link: Link) -> None:
+        super().__init__()
+        self._link = link
+        self._complained_at: dict[str, float] = {}
+        self._is_leaving = False
+
+    @property
+    def is_clustered(self) -> bool:
+        """Whether the server is one of several."""
+        return bool(self._server_info.get("cluster"))
+
+    @property
+    def can_send(self) -> bool:
+        """Whether what is published now leaves now."""
+        return self.is_connected and self.pending_data_size < UNSENT_BYTES_MOST
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        try:
+            await super()._process_msg(sid, subject, reply, data, headers)
+        except (ValueError, LookupError, errors.Error) as error:
+            self._link.metrics.dropped.labels("unreadable").inc()
+            self._link.log.debug("a message that cannot be read was dropped", error=repr(error))
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if initial_connection and self._link.wants_tls and not info.get("tls_required"):
+            message = "the server offers no TLS, and NATS_URL or NATS_TLS_CA asks for it"
+            raise errors.Error(message)
+        await super()._process_info(info, initial_connection)
+
+    async def complain(self, error: Exception) -> None:
+        """Log a trouble, the same one about every ten seconds."""
+        if isinstance(error, errors.SlowConsumerError):
+            self._link.metrics.dropped.labels("slow_consumer").inc()
+        kind = type(error).__name__
+        now = monotonic()
+        if now - self._complained_at.get(kind, -COMPLAIN_EVERY_S) < COMPLAIN_EVERY_S:
+            return
+        self._complained_at[kind] = now
+        said = str(error) or kind
+        if self.is_connected:
+            self._link.log.warning("trouble with NATS", connection=self._link.name, error=said)
+        else:
+            self._link.log.warning(
+                "NATS is not reachable; trying on", connection=self._link.name, url=self._link.url, error=said
+            )
+
+    async def on_closed(self) -> None:
+        """Tell the process that this connection will never come back."""
+        if not self._is_leaving and not self._link.lost.done():
+            reason = self.last_error or "closed by the server"
+            message = f"NATS has closed the {self._link.name} connection for good ({reason}); see its log"
+            self._link.lost.set_exception(CannotServeError(message))
+
+    async def leave(self) -> None:
+        """Send what is on its way, and close."""
+        self._is_leaving = True
+        with suppress(errors.Error, OSError):
+            if self.is_connected:
+                await self.flush(timeout=1)
+        await self.close()
+
+    async def check_server(self) -> None:
+        """Tell the process where the server is too old to be trusted with a cluster's ledger."""
+        version = self.connected_server_version
+        if (version.major, version.minor) >= OLDEST_SERVER:
+            return
+        name = f"nats-server {version.major}.{version.minor}.{version.patch}"
+        oldest = ".".join(str(number) for number in OLDEST_SERVER)
+        if not self.is_clustered:
+            self._link.log.warning(f"{name} is older than {oldest}; update it before you run a cluster")
+        elif not self._link.lost.done():
+            message = f"{name} in a cluster can let two coordinators win; update it to {oldest} or newer"
+            self._link.lost.set_exception(CannotServeError(message))
+
+
+async def connect(
+    settings: Settings,
+    name: str,
+    *,
+    log: Log,
+    metrics: Metrics,
+    lost: "asyncio.Future[None]",
+) -> Connection:
+    """Return a connection, once there is one; until then, keep trying and say so.
+
+    Args:
+        settings: where NATS is, and who we are there.
+        name: what the connection carries, for people.
+        log: told of troubles.
+        metrics: counts what is dropped.
+        lost: gets the reason why this process cannot go on.
+    """
+    urls = settings.nats_urls
+    wants_tls = settings.nats_tls_ca is not None or any(url.startswith(("tls:", "wss:")) for url in urls)
+    link = Link(name, ", ".join(without_secrets(url) for url in urls), wants_tls, log, metrics, lost)
+    connection = Connection(link)
+
+    async def on_reconnected() -> None:
+        metrics.connected.labels(name).set(1)
+        log.info("NATS is back", connection=name, url=link.url)
+        await connection.check_server()
+
+    async def on_disconnected() -> None:
+        metrics.connected.labels(name).set(0)
+        if not connection.is_closed:
+            log.warning("NATS is gone; trying on", connection=name, url=link.url)
+
+    await connection.connect(
+        urls,
+        name=f"identify-coordinator {settings.identify_replica_name} {name}",
+        error_cb=connection.complain,
+        closed_cb=connection.on_closed,
+        reconnected_cb=on_reconnected,
+        disconnected_cb=on_disconnected,
+        inbox_prefix=settings.nats_inbox_prefix,
+        tls=settings.tls(),
+        **_who(settings),
+        **_PATIENCE,
+    )
+    metrics.connected.labels(name).set(1)
+    await connection.check_server()
+    return connection
+
+
+def without_secrets(url: str) -> str:
+    """Return the address alone."""
+    parts = urlsplit(url if "://" in url else f"nats://{url}")
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def _who(settings: Settings) -> dict[str, Any]:
+    who: dict[str, Any] = {}
+    if settings.nats_creds_file is not None:
+        who["user_credentials"] = str(settings.nats_creds_file)
+    if settings.nats_nkey_seed_file is not None:
+        who["nkeys_seed"] = str(settings.nats_nkey_seed_file)
+    if settings.nats_user is not None and settings.nats_password is not None:
+        who["user"], who["password"] = settings.nats_user, settings.nats_password.get_secret_value()
+    if settings.nats_token is not None:
+        who["token"] = settings.nats_token.get_secret_value()
+    return who

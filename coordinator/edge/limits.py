@@ -1,0 +1,145 @@
+"""Asks Discord for its figures when the replica wishes it, as seldom as Discord wants. It judges no figure."""
+
+import asyncio
+import random
+from typing import Final
+
+import aiohttp
+
+from coordinator.edge.inbox import Inbox
+from coordinator.edge.log import Log
+from coordinator.edge.metrics import Metrics
+from coordinator.edge.seat import Seat
+from coordinator.settings import Settings
+from nats_identify.schedule.model import MS, Figure, FigureAsked, Limits
+from nats_identify.session_limit import (
+    DiscordUnavailableError,
+    RateLimitedError,
+    SessionLimit,
+    TokenRefusedError,
+    fetch_session_limit,
+)
+
+ASK_EVERY_S: Final = 1.0
+BACK_OFF_MOST_S: Final = 60.0
+REFUSED_WAIT_S: Final = 60.0
+"""A wrong token does not mend itself, and asking on with it can get the address banned."""
+
+
+class StaticLimits:
+    """Without a token nobody is asked: the limits are settings."""
+
+    shards: int | None = None
+
+    def wish(self, why: str) -> None:
+        """There is nobody to ask."""
+
+    async def refresh(self) -> str | None:
+        """Nothing changes; that is no trouble."""
+        return None
+
+    async def run(self) -> None:
+        """There is nothing to do."""
+
+
+class DiscordLimits:
+    """The one who asks Discord.
+
+    Args:
+        settings: where Discord is, and what overrides its figures.
+        token: the bot's.
+        inbox: told when Discord is being asked, and what it said.
+        seat: whether this replica leads; a standby's figure would not be believed.
+        metrics: counts the fetches.
+        log: told of troubles.
+
+    Attributes:
+        shards: how many Discord recommends, once known.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        token: str,
+        inbox: Inbox,
+        *,
+        seat: Seat,
+        metrics: Metrics,
+        log: Log,
+    ) -> None:
+        self.shards: int | None = None
+        self._settings = settings
+        self._token = token
+        self._inbox = inbox
+        self._seat = seat
+        self._metrics = metrics
+        self._log = log
+        self._wished = asyncio.Event()
+        self._next: asyncio.Future[str | None] | None = None
+        self._failures = 0
+
+    def wish(self, why: str) -> None:
+        """Fetch a figure as soon as that is allowed; wishes made meanwhile are one."""
+        self._log.debug("Discord's figures are wanted", why=why)
+        self._wished.set()
+
+    async def refresh(self) -> str | None:
+        """Wait for a figure that is asked for from now on; return why there is none, else None."""
+        if self._next is None:
+            self._next = asyncio.get_running_loop().create_future()
+        waiting = self._next
+        self.wish("refresh")
+        return await asyncio.shield(waiting)
+
+    async def run(self) -> None:
+        """Fetch whenever wished, until cancelled."""
+        async with aiohttp.ClientSession() as session:
+            while True:
+                await self._wished.wait()
+                self._wished.clear()
+                waiting, self._next = self._next, None
+                trouble, wait_s = await self._fetch(session)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(trouble)
+                await asyncio.sleep(wait_s)
+                if trouble is not None and self._seat.is_leading:
+                    self._wished.set()  # whoever leads next makes its own wish
+
+    async def _fetch(self, session: aiohttp.ClientSession) -> tuple[str | None, float]:
+        """Ask once; return the trouble, if any, and how long to leave Discord alone."""
+        await self._inbox.tell_and_wait(FigureAsked())  # what is granted from now on may not be counted
+        try:
+            limit = await fetch_session_limit(session, self._token, api_url=self._settings.discord_api_url)
+        except RateLimitedError as error:
+            return self._failed("rate_limited", error, max(error.retry_after_s, ASK_EVERY_S))
+        except TokenRefusedError as error:
+            return self._failed("token_refused", error, REFUSED_WAIT_S)
+        except DiscordUnavailableError as error:
+            self._failures += 1
+            back_off_s = min(ASK_EVERY_S * 2**self._failures, BACK_OFF_MOST_S)
+            return self._failed("unavailable", error, back_off_s * random.uniform(0.5, 1))  # noqa: S311  # jitter
+        self._failures = 0
+        self._metrics.fetches.labels("ok").inc()
+        self.shards = limit.shards
+        await self._inbox.tell_and_wait(Figure(limits_of(limit, self._settings)))
+        return None, ASK_EVERY_S
+
+    def _failed(self, result: str, error: Exception, wait_s: float) -> tuple[str, float]:
+        self._metrics.fetches.labels(result).inc()
+        self._log.warning("no figures from Discord", error=str(error), again_in_s=round(wait_s, 1))
+        return str(error), wait_s
+
+
+def limits_of(limit: SessionLimit, settings: Settings) -> Limits:
+    """Return Discord's figure; a total of our own lowers it, and never raises it."""
+    total, remaining = limit.total, limit.remaining
+    if settings.identify_session_total is not None:
+        used = max(0, limit.total - limit.remaining)
+        total = settings.identify_session_total
+        remaining = min(remaining, max(0, total - used))
+    return Limits(
+        max_concurrency=settings.identify_max_concurrency or limit.max_concurrency,
+        total=total,
+        remaining=remaining,
+        reset_in_ns=limit.reset_after_ms * MS,
+    )

@@ -1,0 +1,34 @@
+"""Makes the one logger of a process, as text or JSON on standard error. It keeps no global configuration."""
+
+import logging
+import sys
+from typing import Any, Final
+
+import structlog
+from structlog.typing import FilteringBoundLogger, Processor
+
+Log = FilteringBoundLogger
+
+_LEVELS: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+
+def make_log(level: str, style: str, **always: Any) -> Log:  # noqa: ANN401  # whatever a log line may carry
+    """Return a logger that writes each line at once; ``always`` is on every line."""
+    last: Processor = structlog.processors.JSONRenderer()
+    if style == "text":
+        last = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+    processors: list[Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        last,
+    ]
+    wrapper = structlog.make_filtering_bound_logger(_LEVELS[level])
+    printer = structlog.PrintLogger(sys.stderr)
+    log: Log = structlog.wrap_logger(printer, processors=processors, wrapper_class=wrapper, **always)
+    return log

@@ -1,0 +1,76 @@
+"""Describes a replica as the wire's Info and Status, from its own book. It changes nothing; its size is bounded."""
+
+from coordinator.core.replica import Replica
+from nats_identify.schedule.book import Book
+from nats_identify.schedule.line import Asking
+from nats_identify.schedule.model import MS
+from nats_identify.wire import BucketStatus, Info, SessionStartLimit, Status, WaitingRequest, ms_up
+
+LISTED_PER_BUCKET = 20
+LISTED_IN_ALL = 400
+"""With 4096 buckets, and the longest names that may be given, a status stays below a NATS message of 1 MB."""
+
+
+def info(replica: Replica, now_ns: int, *, shards: int | None, version: str) -> Info:
+    """Return the limits a client needs."""
+    book = replica.schedule.book
+    leader, term = _leader(replica)
+    return Info(
+        max_concurrency=book.max_concurrency,
+        window_ms=book.timing.window_ns // MS,
+        session_start_limit=_limit(book, now_ns),
+        shards=shards,
+        leader=leader,
+        term=term,
+        version=version,
+    )
+
+
+def status(replica: Replica, now_ns: int, *, shards: int | None, version: str) -> Status:
+    """Return the whole picture."""
+    book = replica.schedule.book
+    known = info(replica, now_ns, shards=shards, version=version)
+    listed = min(LISTED_PER_BUCKET, LISTED_IN_ALL // max(1, len(book.room.lines)))
+    return Status(
+        **dict(known),
+        name=replica.settings.name,
+        role=replica.role.value,
+        prefix=replica.settings.prefix,
+        waiting=sum(len(line) for line in book.room.lines.values()),
+        reserve=book.budget.reserve,
+        buckets=[_bucket(book, bucket, listed, now_ns) for bucket in range(book.max_concurrency or 0)],
+    )
+
+
+def _leader(replica: Replica) -> tuple[str | None, int]:
+    """Who leads, as far as the ledger was seen."""
+    ledger = replica.seen.ledger
+    return (None, 0) if ledger is None else (ledger.leader, ledger.term)
+
+
+def _limit(book: Book, now_ns: int) -> SessionStartLimit:
+    resets_at_ns = book.budget.resets_at_ns
+    reset_after_ms = None if resets_at_ns is None else ms_up(max(0, resets_at_ns - now_ns))
+    return SessionStartLimit(total=book.budget.total, remaining=book.budget.remaining, reset_after_ms=reset_after_ms)
+
+
+def _bucket(book: Book, bucket: int, listed: int, now_ns: int) -> BucketStatus:
+    line = book.room.lines.get(bucket, ())
+    return BucketStatus(
+        bucket=bucket,
+        waiting=len(line),
+        next_release_ms=ms_up(max(0, book.holds.opens_at_ns(bucket) - now_ns)),
+        first=[_waiting(asking, now_ns) for asking, _ in zip(line, range(listed), strict=False)],
+    )
+
+
+def _waiting(asking: Asking, now_ns: int) -> WaitingRequest:
+    ask = asking.ask
+    return WaitingRequest(
+        request_id=ask.request_id,
+        shard_id=ask.shard_id,
+        priority=ask.priority,
+        managed=ask.managed,
+        waited_ms=max(0, now_ns - asking.asked_at_ns) // MS,
+        client=ask.client or None,
+    )

@@ -1,0 +1,90 @@
+"""Publishes what the leader says: replies to requesters, events to whoever listens. It waits for nobody."""
+
+import json
+from datetime import UTC, datetime
+from typing import Final
+
+from nats import errors
+from nats.aio.msg import Msg
+
+from coordinator.edge.connections import Connection
+from coordinator.edge.inbox import Inbox
+from coordinator.edge.log import Log
+from coordinator.edge.metrics import Metrics
+from nats_identify.schedule import model
+from nats_identify.schedule.model import Happened, NudgeUndeliverable, Reply
+from nats_identify.wire import ERROR_NUMBERS, Subjects, encode_reply
+
+Facts = dict[str, str | int | None]
+
+_QUIET: Final = frozenset({"queued", "identified", "ready", "cancelled"})
+_LOUD: Final = frozenset({"undeliverable", "rejected", "exhausted"})
+
+
+class Replies:
+    """The mouth of a coordinator.
+
+    Args:
+        traffic: carries the replies.
+        subjects: where events and answers to grants go.
+        inbox: told of nudges that nobody received.
+        metrics: counts what happens.
+        log: told of it too.
+    """
+
+    def __init__(self, traffic: Connection, subjects: Subjects, inbox: Inbox, *, metrics: Metrics, log: Log) -> None:
+        self._traffic = traffic
+        self._subjects = subjects
+        self._inbox = inbox
+        self._metrics = metrics
+        self._log = log
+        self._nudges = f"{traffic.new_inbox()}."
+
+    async def open(self) -> None:
+        """Hear of the nudges that nobody receives."""
+        await self._traffic.subscribe(f"{self._nudges}*", cb=self._nudge_came_back)
+
+    async def reply(self, reply: Reply, term: int) -> None:
+        """Send a reply of the schedule; a grant's, and a nudge's, tells us when nobody is there."""
+        body, answer_to, headers = reply.body, "", None
+        match body:
+            case model.Granted():
+                answer_to = self._subjects.confirm(body.bucket, body.grant_id)
+            case model.Queued(nudge=True):
+                answer_to = self._nudges + body.request_id
+            case model.Refused():
+                headers = {
+                    "Nats-Service-Error-Code": str(ERROR_NUMBERS[body.code]),
+                    "Nats-Service-Error": body.message,
+                }
+        await self.send(reply.to, encode_reply(body, term), answer_to=answer_to, headers=headers)
+
+    async def happened(self, happened: Happened) -> None:
+        """Publish, count and log an event."""
+        name, facts = happened.name, happened.facts
+        self._metrics.happened(name, facts)
+        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        await self.send(self._subjects.event(name), json.dumps({"at": at, **facts}).encode())
+        if name in _LOUD:
+            self._log.warning(name, **facts)
+        elif name in _QUIET:
+            self._log.debug(name, **facts)
+        else:
+            self._log.info(name, **facts)
+
+    async def send(
+        self, to: str, payload: bytes, *, answer_to: str = "", headers: dict[str, str] | None = None
+    ) -> None:
+        """Publish now or not at all: a requester asks again, and a grant that is sent late is of no use."""
+        if not self._traffic.can_send:
+            self._metrics.dropped.labels("unsent").inc()
+            return
+        try:
+            await self._traffic.publish(to, payload, reply=answer_to, headers=headers)
+        except errors.Error as error:
+            self._metrics.dropped.labels("unsent").inc()
+            self._log.debug("not sent", to=to, error=str(error))
+
+    async def _nudge_came_back(self, message: Msg) -> None:
+        if message.headers and message.headers.get("Status") == "503":
+            self._inbox.offer(NudgeUndeliverable(message.subject.removeprefix(self._nudges)))

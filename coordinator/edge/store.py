@@ -1,0 +1,171 @@
+"""The ledger in JetStream KV: read from the stream's leader, written by compare-and-set. It decides nothing.
+
+A read or a write has one outcome, within about a second; what an unsettled one means is the core's to find out.
+"""
+
+from typing import Final
+
+from nats import errors
+from nats.js import JetStreamContext, api
+from nats.js.errors import BadRequestError, NotFoundError
+
+from coordinator.core.ledger import Ledger, LedgerRead, LedgerUnreadable, Write, WriteUnsettled, Written
+from coordinator.edge.connections import Connection
+from coordinator.edge.ledger_json import decode, encode
+from coordinator.edge.log import Log
+from coordinator.edge.metrics import Metrics
+from coordinator.settings import SettingsError
+from nats_identify.clock import NS_PER_S, Clock
+
+ANSWER_WITHIN_S: Final = 1.0
+"""A stream whose leader died answers nobody for seconds; the core asks again by itself."""
+
+CLUSTER_REPLICAS: Final = 3
+
+_KEY: Final = "ledger"
+_STREAM_MISSING: Final = 10059  # JetStream's err_code, as against 10037: no message
+_TROUBLE: Final = (errors.Error, OSError, LookupError, ValueError, TypeError)
+
+
+class LedgerStore:
+    """One KV entry.
+
+    Args:
+        connection: carries nothing else.
+        bucket: the KV bucket's name.
+        prefix: whose ledger it must be.
+        replicas: copies to make the KV bucket with; None for what the server allows.
+        clock: stamps what was answered.
+        metrics: measures the commits.
+        log: told of troubles.
+
+    Attributes:
+        revision: the newest that was read or written.
+        answered_at_ns: when that was.
+        called_at_ns: when the call began that is still under way, else None.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        bucket: str,
+        prefix: str,
+        replicas: int | None,
+        clock: Clock,
+        metrics: Metrics,
+        log: Log,
+    ) -> None:
+        self.subject = f"$KV.{bucket}.{_KEY}"
+        self.stream = f"KV_{bucket}"
+        self.jetstream: JetStreamContext = connection.jetstream(timeout=ANSWER_WITHIN_S)
+        self.revision = 0
+        self.answered_at_ns: int | None = None
+        self.called_at_ns: int | None = None
+        self._connection = connection
+        self._bucket = bucket
+        self._prefix = prefix
+        self._replicas = replicas
+        self._clock = clock
+        self._metrics = metrics
+        self._log = log
+        self._has_seen_one = False
+
+    async def read(self) -> LedgerRead | LedgerUnreadable:
+        """Read the ledger from the stream's leader; make the KV bucket where there is none.
+
+        Raises:
+            SettingsError: the KV bucket belongs to another prefix.
+        """
+        self.called_at_ns = self._clock()
+        try:
+            read = await self._read()
+        except _TROUBLE as error:
+            await self._connection.complain(LedgerTroubleError(f"the ledger cannot be read: {_said(error)}"))
+            return LedgerUnreadable()
+        finally:
+            self.called_at_ns = None
+        self._answered(read.revision)
+        self._has_seen_one = self._has_seen_one or read.ledger is not None
+        return read
+
+    async def write(self, write: Write) -> Written | WriteUnsettled:
+        """Write the ledger if ``write.revision`` is still the newest."""
+        self.called_at_ns = began_ns = self._clock()
+        newest = {api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(write.revision)}
+        try:
+            done = await self.jetstream.publish(self.subject, encode(write.ledger), headers=newest)
+        except _TROUBLE as error:
+            self._metrics.commits_unsettled.inc()
+            self._log.debug("a commit is unsettled", revision=write.revision, error=_said(error))
+            return WriteUnsettled()
+        finally:
+            self.called_at_ns = None
+        self._answered(done.seq)
+        self._metrics.commit.observe((self._clock() - began_ns) / NS_PER_S)
+        return Written(done.seq)
+
+    def _answered(self, revision: int) -> None:
+        self.revision, self.answered_at_ns = revision, self._clock()
+
+    async def _read(self) -> LedgerRead:
+        try:
+            message = await self.jetstream.get_msg(self.stream, subject=self.subject)
+        except NotFoundError as error:
+            if error.err_code == _STREAM_MISSING:
+                await self._make()
+            return LedgerRead(None, 0, never_written=await self._was_never_written())
+        revision = message.seq or 0
+        if message.headers and "KV-Operation" in message.headers:  # a delete marker
+            return LedgerRead(None, revision)
+        return LedgerRead(self.decode(message.data or b""), revision)
+
+    def decode(self, payload: bytes) -> Ledger:
+        """Read an entry of ours.
+
+        Raises:
+            SettingsError: it belongs to another prefix.
+            ValueError: it is no ledger.
+        """
+        try:
+            ledger = decode(payload)
+        except ValueError as error:
+            message = f"KV bucket {self._bucket} holds no ledger that this version can read; mend or delete its key"
+            raise ValueError(message) from error
+        if ledger.prefix != self._prefix:
+            line = f"IDENTIFY_PREFIX: KV bucket {self._bucket} belongs to {ledger.prefix!r}; give another prefix"
+            raise SettingsError(line)
+        return ledger
+
+    async def _make(self) -> None:
+        replicas = self._replicas or (CLUSTER_REPLICAS if self._connection.is_clustered else 1)
+        config = api.KeyValueConfig(
+            bucket=self._bucket,
+            description="Who leads the IDENTIFY queue, what it granted, and what is left of the day",
+            history=1,
+            storage=api.StorageType.FILE,
+            replicas=replicas,
+        )
+        try:
+            await self.jetstream.create_key_value(config)
+        except BadRequestError:  # another coordinator was faster, perhaps with other settings
+            await self.jetstream.stream_info(self.stream)
+        else:
+            self._log.info("KV bucket made", bucket=self._bucket, replicas=replicas)
+
+    async def _was_never_written(self) -> bool:
+        """Whether nobody has ever led here; not to be allowed to look is no proof of it."""
+        if self._has_seen_one:
+            return False
+        try:
+            return (await self.jetstream.stream_info(self.stream)).state.last_seq == 0
+        except errors.TimeoutError:
+            return False
+
+
+class LedgerTroubleError(Exception):
+    """The ledger cannot be read; NATS or its operator must act."""
+
+
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,70 @@
+"""Judges whether this process lives and is ready to lead, from what its parts noted. It repairs nothing.
+
+NATS being down makes a coordinator unready, never dead: starting it again would not bring NATS back.
+"""
+
+from typing import Final
+
+from coordinator.edge.connections import Connection
+from coordinator.edge.probe import Probe
+from coordinator.edge.store import LedgerStore
+from coordinator.runtime import Runtime
+from nats_identify.clock import NS_PER_S, Clock
+
+STUCK_AFTER_NS: Final = 10 * NS_PER_S
+"""The loop turns each second, and a call to the ledger ends within one: more than this is a fault of ours."""
+
+READY_WITHIN_LEASES: Final = 2
+
+
+class Vitals:
+    """The health of one process; its parts come once NATS has been reached.
+
+    Args:
+        lease_ns: the ledger must be seen, and the traffic heard, at this pace.
+        clock: the replica's time.
+    """
+
+    def __init__(self, lease_ns: int, clock: Clock) -> None:
+        self._within_ns = READY_WITHIN_LEASES * lease_ns
+        self._stuck_after_ns = max(STUCK_AFTER_NS, 3 * lease_ns)
+        self._clock = clock
+        self._parts: tuple[Runtime, LedgerStore, Probe, tuple[Connection, ...]] | None = None
+        self._is_leaving = False
+
+    def attach(self, runtime: Runtime, store: LedgerStore, probe: Probe, connections: tuple[Connection, ...]) -> None:
+        """Watch these from now on."""
+        self._parts = (runtime, store, probe, connections)
+
+    def leave(self) -> None:
+        """Not ready any more: this process is about to end."""
+        self._is_leaving = True
+
+    def why_dead(self) -> str | None:
+        """Return why this process should be started again, or None where it lives."""
+        if self._parts is None:
+            return None
+        runtime, store, _, _ = self._parts
+        if self._age_ns(runtime.turned_at_ns) > self._stuck_after_ns:
+            return "the loop does not turn"
+        if store.called_at_ns is not None and self._age_ns(store.called_at_ns) > self._stuck_after_ns:
+            return "a call to the ledger does not end"
+        return None
+
+    def why_unready(self) -> str | None:
+        """Return why this process could not lead now, or None where it could."""
+        if self._is_leaving:
+            return "about to end"
+        if self._parts is None:
+            return "NATS has not been reached yet"
+        _, store, probe, connections = self._parts
+        if not all(connection.is_connected for connection in connections):
+            return "NATS is not connected"
+        if self._age_ns(store.answered_at_ns) > self._within_ns:
+            return "the ledger does not answer"
+        if self._age_ns(probe.heard_at_ns) > self._within_ns:
+            return "the traffic connection is silent"
+        return self.why_dead()
+
+    def _age_ns(self, at_ns: int | None) -> int:
+        return self._clock() - (at_ns or 0)

@@ -1,0 +1,93 @@
+"""Watches the ledger, so that a standby learns of a commit at once. A hint: what it misses, a read finds.
+
+A watch can fall silent when its consumer's server dies or the stream is made anew: it is started again when
+the store knows of more than it has shown.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from nats import errors
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext, api
+
+from coordinator.core.ledger import LedgerSeen
+from coordinator.edge.store import LedgerStore
+from coordinator.settings import SettingsError
+
+HEARTBEAT_S: Final = 0.5
+SHOW_EVERY_S: Final = 0.025
+"""A ledger of a thousand grants takes some 5 ms to take in, and a busy leader writes hundreds a second."""
+
+LOOK_EVERY_S: Final = 1.0
+
+
+class LedgerWatch:
+    """An ordered consumer on the ledger's subject.
+
+    Args:
+        store: whose subject is watched, and who can read what is there.
+        instance: our own commits are not news.
+        show: told of each newer ledger.
+    """
+
+    def __init__(self, store: LedgerStore, instance: str, show: Callable[[LedgerSeen], object]) -> None:
+        self._store = store
+        self._ours = f'"instance": "{instance}"'.encode()
+        self._show = show
+        self._news = asyncio.Event()
+        self._newest: tuple[bytes, int] | None = None
+        self._heard_revision = 0
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._listen())
+            tasks.create_task(self._tell())
+
+    async def _listen(self) -> None:
+        while True:
+            subscription: JetStreamContext.PushSubscription | None = None
+            try:
+                subscription = await self._store.jetstream.subscribe(
+                    self._store.subject,
+                    stream=self._store.stream,
+                    cb=self._hear,
+                    ordered_consumer=True,
+                    idle_heartbeat=HEARTBEAT_S,
+                    deliver_policy=api.DeliverPolicy.LAST,
+                )
+                await self._until_silent()
+            except (errors.Error, OSError):
+                pass  # there is no stream yet, or no leader: the next try comes in a second
+            finally:
+                if subscription is not None:
+                    with suppress(errors.Error, OSError):
+                        await subscription.unsubscribe()
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _until_silent(self) -> None:
+        """Return when the watch has not shown what was known a while ago, or the stream began anew."""
+        known = self._heard_revision = self._store.revision
+        while known <= self._heard_revision and known <= self._store.revision:
+            known = self._store.revision
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _hear(self, message: Msg) -> None:
+        self._heard_revision = message.metadata.sequence.stream
+        is_marker = message.headers is not None and "KV-Operation" in message.headers
+        if not is_marker and self._ours not in message.data[:512]:
+            self._newest = message.data, self._heard_revision
+            self._news.set()
+
+    async def _tell(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            if self._newest is not None:
+                payload, revision = self._newest
+                with suppress(ValueError, SettingsError):  # the next read meets the same, and says so
+                    self._show(LedgerSeen(self._store.decode(payload), revision))
+            await asyncio.sleep(SHOW_EVERY_S)

@@ -1,0 +1,224 @@
+"""One coordinator process: wired here, once, from its settings to its end. Every decision is made elsewhere."""
+
+import asyncio
+import os
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
+
+from coordinator.core.ledger import Stop
+from coordinator.core.replica import Replica
+from coordinator.edge.connections import CannotServeError, Connection, connect
+from coordinator.edge.http import Pages
+from coordinator.edge.inbox import Inbox
+from coordinator.edge.intake import Intake
+from coordinator.edge.limits import DiscordLimits, StaticLimits
+from coordinator.edge.log import Log, make_log
+from coordinator.edge.metrics import Metrics
+from coordinator.edge.probe import Probe
+from coordinator.edge.replies import Replies
+from coordinator.edge.seat import Seat
+from coordinator.edge.service import Service
+from coordinator.edge.store import LedgerStore
+from coordinator.edge.vitals import Vitals
+from coordinator.edge.watch import LedgerWatch
+from coordinator.runtime import Runtime
+from coordinator.settings import Settings, SettingsError, load, unknown_variables
+from nats_identify.clock import now_ns
+from nats_identify.schedule.model import SECOND
+from nats_identify.wire import Subjects
+
+RELEASE_WITHIN_S: Final = 4.0
+"""A ledger that does not answer by then keeps its lease; a standby takes over when that has run out."""
+
+DISCORD_WINDOW_NS: Final = 5 * SECOND
+
+_Result = TypeVar("_Result")
+
+
+def run() -> int:
+    """Run a coordinator until it is told to stop; return the exit status."""
+    status = 0
+    try:
+        settings = load()
+        log = make_log(settings.identify_log_level, settings.identify_log_format)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(Process(settings, log).run())
+    except* SettingsError as wrong:
+        status = 2
+        _say(wrong)
+    except* CannotServeError as trouble:
+        status = 1
+        _say(trouble)
+    return status
+
+
+class Process:
+    """All parts of one process.
+
+    Args:
+        settings: what the environment says.
+        log: where it says what happens.
+
+    Raises:
+        SettingsError: the token cannot be read.
+    """
+
+    def __init__(self, settings: Settings, log: Log) -> None:
+        token = settings.token()
+        self._settings = settings
+        self._log = log
+        self._instance = secrets.token_hex(6)
+        self._subjects = Subjects(settings.identify_prefix)
+        self._metrics = Metrics()
+        self._inbox = Inbox()
+        self._replica = Replica(settings.core(self._instance, has_token=token is not None))
+        self._seat = Seat(self._replica, now_ns)
+        self._vitals = Vitals(settings.lease_ns, now_ns)
+        self._limits = self._make_limits(token)
+
+    def _make_limits(self, token: str | None) -> DiscordLimits | StaticLimits:
+        if token is None:
+            return StaticLimits()
+        return DiscordLimits(self._settings, token, self._inbox, seat=self._seat, metrics=self._metrics, log=self._log)
+
+    async def run(self) -> None:
+        """Serve until a signal says to stop, and release the lock.
+
+        Raises:
+            ExceptionGroup: of a `SettingsError` or a `CannotServeError`: this process cannot go on.
+        """
+        self._say_what_is_unusual()
+        stop, lost = asyncio.Event(), asyncio.get_running_loop().create_future()
+        self._listen_for_signals(stop)
+        pages = Pages(self._vitals, self._seat, self._metrics, self._read_gauges)
+        host, port = self._settings.identify_http_host, self._settings.identify_http_port
+        async with pages.serve(host, port, self._log), _meanwhile(_raise_from(lost)):
+            connections = await _unless(stop, self._connect(lost))
+            if connections is not None:
+                await self._serve(*connections, stop)
+        self._log.info("stopped")
+
+    async def _connect(self, lost: "asyncio.Future[None]") -> tuple[Connection, Connection]:
+        store, traffic = await asyncio.gather(
+            *(
+                connect(self._settings, name, log=self._log, metrics=self._metrics, lost=lost)
+                for name in ("store", "traffic")
+            )
+        )
+        return store, traffic
+
+    async def _serve(self, store_connection: Connection, traffic: Connection, stop: asyncio.Event) -> None:
+        store = LedgerStore(
+            store_connection,
+            bucket=self._subjects.kv_bucket,
+            prefix=self._subjects.prefix,
+            replicas=self._settings.identify_kv_replicas,
+            clock=now_ns,
+            metrics=self._metrics,
+            log=self._log,
+        )
+        parts: dict[str, Any] = {"metrics": self._metrics}
+        replies = Replies(traffic, self._subjects, self._inbox, log=self._log, **parts)
+        intake = Intake(traffic, self._subjects, self._inbox, replies=replies, seat=self._seat, **parts)
+        service = Service(
+            traffic,
+            self._subjects,
+            self._replica,
+            replies=replies,
+            limits=self._limits,
+            seat=self._seat,
+            clock=now_ns,
+        )
+        watch = LedgerWatch(store, self._instance, self._inbox.offer)
+        probe = Probe(traffic, self._inbox, self._settings.identify_lease / 3, now_ns)
+        runtime = Runtime(self._replica, self._inbox, store=store, voice=replies, figures=self._limits, clock=now_ns)
+        for ear in (replies, intake, service):
+            await ear.open()
+        self._vitals.attach(runtime, store, probe, (store_connection, traffic))
+        self._log.info("serving", prefix=self._subjects.prefix, instance=self._instance)
+        async with _meanwhile(watch.run(), probe.run(), self._limits.run(), self._leave(stop, runtime)):
+            await runtime.run()
+        await traffic.leave()
+        await store_connection.leave()
+
+    async def _leave(self, stop: asyncio.Event, runtime: Runtime) -> None:
+        await stop.wait()
+        self._vitals.leave()
+        self._inbox.tell(Stop())
+        await asyncio.sleep(RELEASE_WITHIN_S)
+        self._log.warning("the ledger does not answer; a standby takes over when the lease has run out")
+        runtime.give_up()
+
+    def _listen_for_signals(self, stop: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._limits.wish, "SIGHUP")
+
+    def _read_gauges(self) -> None:
+        self._metrics.look_at(self._replica, len(self._inbox))
+
+    def _say_what_is_unusual(self) -> None:
+        settings, log = self._settings, self._log
+        if isinstance(self._limits, StaticLimits):
+            limits = settings.static_limits()
+            log.warning(
+                "no DISCORD_TOKEN: the limits are settings",
+                max_concurrency=limits.max_concurrency,
+                total=limits.total,
+            )
+        if settings.timing.window_ns < DISCORD_WINDOW_NS:
+            log.warning("IDENTIFY_WINDOW is below Discord's 5 s: for tests only", window_s=settings.identify_window)
+        if settings.identify_fresh_start:
+            log.warning("IDENTIFY_FRESH_START: an empty store means that nothing was ever granted")
+        for name in unknown_variables(os.environ):
+            log.warning("an unknown variable is ignored", name=name)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's where it is installed: a quarter more events a second."""
+    try:
+        import uvloop  # noqa: PLC0415  # optional
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _say(troubles: BaseExceptionGroup[Exception]) -> None:
+    for trouble in troubles.exceptions:
+        match trouble:
+            case ExceptionGroup():
+                _say(trouble)
+            case SettingsError():
+                sys.stderr.writelines(f"{line}\n" for line in trouble.lines)
+            case _:
+                sys.stderr.write(f"{trouble}\n")
+
+
+async def _raise_from(lost: "asyncio.Future[None]") -> None:
+    await lost
+
+
+async def _unless(stop: asyncio.Event, job: Coroutine[Any, Any, _Result]) -> _Result | None:
+    """Return what the job returns, or None where ``stop`` comes first."""
+    working, stopping = asyncio.create_task(job), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        working.cancel()
+        stopping.cancel()
+
+
+@asynccontextmanager
+async def _meanwhile(*jobs: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run the jobs while the block runs; one that fails ends the block."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(job) for job in jobs]
+        yield
+        for task in tasks:
+            task.cancel()

