@@ -159,8 +159,12 @@ class Turn:
         self._asking: asyncio.Task[Grant] | None = None
         self._grant: Grant | None = None
         self._decided = False
+        self._declined = False
 
     async def __aenter__(self) -> Self:
+        if self._asking is not None:
+            message = "a turn is for one IDENTIFY; take a new one from `queue.turn`"
+            raise RuntimeError(message)
         self._ask()
         try:
             await (self.near() if self._enter_near else self.granted())
@@ -195,8 +199,12 @@ class Turn:
 
         Raises:
             QueueClosedError: the queue was closed by its owner.
+            RuntimeError: the turn was declined.
         """
         while True:
+            if self._declined:
+                message = "this turn was declined; take a new one from `queue.turn`"
+                raise RuntimeError(message)
             grant = await asyncio.shield(self._ask())
             if self._decided or now_ns() <= grant.use_by_ns:
                 self._grant = grant
@@ -223,7 +231,7 @@ class Turn:
         """
         grant = self._held()
         if not self._decided:
-            self._decided = True
+            self._decided = self._declined = True
             self.queue.decline(grant)
 
     def ready(self) -> None:

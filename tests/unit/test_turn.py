@@ -1,0 +1,361 @@
+"""Turn, with a queue that is moved by hand: when it enters, what it reports, what an exception means."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from nats_identify import Progress, QueueClosedError, Turn
+from tests.unit.hand_queue import FOREVER_NS, HandQueue, until
+
+Body = Callable[[Turn], Awaitable[object]]
+
+
+class SocketBrokeError(Exception):
+    """What happens to connections."""
+
+
+async def nothing(_turn: Turn) -> None:
+    """An empty block."""
+
+
+async def fail(_turn: Turn) -> None:
+    raise SocketBrokeError
+
+
+def enter(queue: HandQueue, body: Body = nothing, *, near: bool = False) -> asyncio.Task[None]:
+    """Go through a turn of shard 3 in a task of its own."""
+
+    async def go() -> None:
+        async with queue.turn(3, near=near) as turn:
+            await body(turn)
+
+    return asyncio.create_task(go())
+
+
+@pytest.fixture
+def queue() -> HandQueue:
+    return HandQueue()
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Callable[[int], None]:
+    """Stop the clock that turns look at; call it to move the hand."""
+    hand = [0]
+    monkeypatch.setattr("nats_identify.queue.now_ns", lambda: hand[0])
+    return lambda now_ns: hand.__setitem__(0, now_ns)
+
+
+# --- the short form
+
+
+async def test_the_short_form_enters_with_the_grant_and_leaves_identified(queue):
+    entered: list[Turn] = []
+
+    async def note(turn: Turn) -> None:
+        entered.append(turn)
+
+    going = enter(queue, note)
+    await queue.progress(near=True)
+    assert not entered
+    await queue.grant("g1")
+    await going
+    assert entered
+    assert queue.said == [("identified", "g1")]
+
+
+async def test_an_exception_in_the_short_form_passes_and_the_turn_counts_as_used(queue):
+    going = enter(queue, fail)
+    await queue.grant("g1")
+    with pytest.raises(SocketBrokeError):
+        await going
+    assert queue.said == [("identified", "g1")]
+
+
+async def test_cancelling_while_it_waits_withdraws(queue):
+    going = enter(queue)
+    await until(lambda: bool(queue.asked))
+    going.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await going
+    assert (queue.cancelled, queue.said) == (1, [])
+
+
+async def test_cancelling_as_the_grant_comes_declines_it(queue):
+    going = enter(queue)
+    await queue.grant("g1")
+    going.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await going
+    assert (queue.cancelled, queue.said) == (0, [("declined", "g1")])
+
+
+@pytest.mark.parametrize("near", [False, True])
+async def test_a_queue_that_closes_says_so_to_who_waits(queue, near):
+    going = enter(queue, near=near)
+    await until(lambda: bool(queue.asked))
+    queue.asked[0].granted.set_exception(QueueClosedError())
+    with pytest.raises(QueueClosedError):
+        await going
+
+
+async def test_priority_and_shard_reach_the_queue(queue):
+    async def go() -> None:
+        async with queue.turn(7, priority=1):
+            pass
+
+    going = asyncio.create_task(go())
+    await queue.grant("g1")
+    await going
+    assert [(asked.shard_id, asked.priority, asked.instead_of) for asked in queue.asked] == [(7, 1, None)]
+
+
+# --- the full form
+
+
+@pytest.mark.parametrize("signal", ["near", "granted"])
+async def test_the_full_form_enters_when_the_turn_is_near_or_there(queue, signal):
+    entered = asyncio.Event()
+
+    async def body(turn: Turn) -> None:
+        entered.set()
+        await turn.granted()
+
+    going = enter(queue, body, near=True)
+    await queue.progress(near=False)
+    assert not entered.is_set()
+    if signal == "near":
+        await queue.progress(near=True)
+        await entered.wait()
+    await queue.grant("g1")
+    await going
+    assert queue.said == [("identified", "g1")]
+
+
+async def test_the_exact_moment_is_reported_once(queue):
+    async def body(turn: Turn) -> None:
+        await turn.granted()
+        turn.identified()
+        assert queue.said == [("identified", "g1")]
+        turn.identified()
+        turn.decline()
+        turn.ready()
+
+    going = enter(queue, body, near=True)
+    await queue.grant("g1")
+    await going
+    assert queue.said == [("identified", "g1"), ("ready", "g1")]
+
+
+async def test_a_declined_turn_is_not_reported_used_when_the_block_ends(queue):
+    async def body(turn: Turn) -> None:
+        await turn.granted()
+        turn.decline()
+        raise SocketBrokeError
+
+    going = enter(queue, body, near=True)
+    await queue.grant("g1")
+    with pytest.raises(SocketBrokeError):
+        await going
+    assert queue.said == [("declined", "g1")]
+
+
+async def test_an_exception_before_the_grant_gives_the_place_up(queue):
+    going = enter(queue, fail, near=True)
+    await queue.progress(near=True)
+    with pytest.raises(SocketBrokeError):
+        await going
+    assert (queue.cancelled, queue.said) == (1, [])
+
+
+async def test_an_exception_before_the_grant_was_looked_at_gives_it_back(queue):
+    going = enter(queue, fail, near=True)
+    await queue.grant("g1")
+    with pytest.raises(SocketBrokeError):
+        await going
+    assert queue.said == [("declined", "g1")]
+
+
+async def test_a_block_that_never_asks_whether_it_was_granted_has_used_nothing(queue):
+    going = enter(queue, near=True)
+    await queue.grant("g1")
+    await going
+    assert queue.said == [("declined", "g1")]
+
+
+async def test_an_exception_after_the_grant_counts_as_used(queue):
+    async def body(turn: Turn) -> None:
+        await turn.granted()
+        raise SocketBrokeError
+
+    going = enter(queue, body, near=True)
+    await queue.grant("g1")
+    with pytest.raises(SocketBrokeError):
+        await going
+    assert queue.said == [("identified", "g1")]
+
+
+async def test_giving_up_one_wait_for_the_grant_does_not_give_up_the_place(queue):
+    gave_up = asyncio.Event()
+
+    async def body(turn: Turn) -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await turn.granted()
+        gave_up.set()
+        await turn.granted()
+
+    going = enter(queue, body, near=True)
+    await queue.progress(near=True)
+    await gave_up.wait()
+    await queue.grant("g1")
+    await going
+    assert (len(queue.asked), queue.said) == (1, [("identified", "g1")])
+
+
+@pytest.mark.parametrize("word", ["identified", "decline", "ready", "rejected"])
+async def test_nothing_can_be_said_of_a_grant_that_is_not_there(queue, word):
+    async def body(turn: Turn) -> None:
+        getattr(turn, word)()
+
+    going = enter(queue, body, near=True)
+    await queue.progress(near=True)
+    with pytest.raises(RuntimeError, match="shard 3 holds no grant"):
+        await going
+    assert (queue.cancelled, queue.said) == (1, [])
+
+
+async def test_rejected_is_passed_on(queue):
+    async def body(turn: Turn) -> None:
+        turn.identified()
+        turn.rejected()
+
+    going = enter(queue, body)
+    await queue.grant("g1")
+    await going
+    assert queue.said == [("identified", "g1"), ("rejected", "g1")]
+
+
+async def test_progress_is_kept_and_told(queue):
+    told: list[Progress] = []
+
+    async def go() -> None:
+        async with queue.turn(3, near=True, on_progress=told.append) as turn:
+            assert [turn.progress] == told == [Progress(1, 2_000, "window", near=True)]
+
+    going = asyncio.create_task(go())
+    await queue.progress(near=True)
+    await going
+
+
+# --- the clock
+
+
+async def test_a_late_grant_is_not_used_and_the_asking_goes_on_instead_of_it(queue, clock):
+    clock(11)
+    going = enter(queue)
+    await queue.grant("late", use_by_ns=10)
+    await until(lambda: len(queue.asked) == 2)
+    late = queue.asked[1].instead_of
+    assert late is not None
+    assert late.grant_id == "late"
+    await queue.grant("g2")
+    await going
+    assert queue.said == [("identified", "g2")]
+
+
+async def test_the_last_moment_is_in_time(queue, clock):
+    clock(10)
+    going = enter(queue)
+    await queue.grant("g1", use_by_ns=10)
+    await going
+    assert queue.said == [("identified", "g1")]
+
+
+async def test_asking_again_right_before_the_send_costs_nothing_in_time(queue):
+    async def body(turn: Turn) -> None:
+        assert await turn.granted() == await turn.granted()
+
+    going = enter(queue, body)
+    await queue.grant("g1")
+    await going
+    assert len(queue.asked) == 1
+
+
+async def test_a_grant_that_ran_out_in_the_block_is_not_used(queue, clock):
+    async def body(turn: Turn) -> None:
+        clock(11)  # connecting took long
+        assert (await turn.granted()).grant_id == "g2"
+
+    going = enter(queue, body)
+    await queue.grant("g1", use_by_ns=10)
+    await until(lambda: len(queue.asked) == 2)
+    await queue.grant("g2")
+    await going
+    assert queue.said == [("identified", "g2")]
+
+
+async def test_a_used_turn_is_not_asked_for_again_however_late(queue, clock):
+    async def body(turn: Turn) -> None:
+        turn.identified()
+        clock(FOREVER_NS)
+        assert (await turn.granted()).grant_id == "g1"
+
+    going = enter(queue, body)
+    await queue.grant("g1", use_by_ns=10)
+    await going
+    assert len(queue.asked) == 1
+
+
+async def test_failing_while_a_late_grant_is_asked_for_again_withdraws(queue, clock):
+    clock(11)
+    going = enter(queue)
+    await queue.grant("late", use_by_ns=10)
+    await until(lambda: len(queue.asked) == 2)
+    going.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await going
+    assert (queue.cancelled, queue.said) == (1, [])
+
+
+async def test_a_cancel_before_the_new_asking_has_begun_still_gives_the_late_grant_back(queue, clock):
+    async def body(turn: Turn) -> None:
+        clock(11)
+        going.cancel()
+        await turn.granted()
+
+    going = enter(queue, body)
+    await queue.grant("late", use_by_ns=10)
+    with pytest.raises(asyncio.CancelledError):
+        await going
+    given_back = [asked.instead_of.grant_id for asked in queue.asked if asked.instead_of]
+    given_back += [name for word, name in queue.said if word == "declined"]
+    assert given_back == ["late"]
+
+
+# --- one turn, one IDENTIFY
+
+
+async def test_a_declined_turn_is_not_granted_any_more(queue):
+    async def body(turn: Turn) -> None:
+        turn.decline()
+        with pytest.raises(RuntimeError, match="take a new one"):
+            await turn.granted()
+
+    going = enter(queue, body)
+    await queue.grant("g1")
+    await going
+
+
+async def test_a_turn_is_entered_once(queue):
+    turn = queue.turn(3)
+
+    async def go() -> None:
+        async with turn:
+            pass
+
+    going = asyncio.create_task(go())
+    await queue.grant("g1")
+    await going
+    with pytest.raises(RuntimeError, match="take a new one"):
+        await go()
