@@ -1,0 +1,27 @@
+"""The command line, ``nats-identify``; what it starts is elsewhere.
+
+It needs the extra ``cli``, which a bot does not.
+"""
+
+import sys
+from typing import Final
+
+_EXTRAS: Final = {"typer": "cli", "rich": "cli"}
+
+
+def main() -> int:
+    """Run a command. Return the exit status."""
+    try:
+        from nats_identify.commands import app  # noqa: PLC0415  # it may not be there, and then we say so
+    except ModuleNotFoundError as missing:
+        extra = _EXTRAS.get(missing.name or "")
+        if extra is None:
+            raise
+        sys.stderr.write(f"nats-identify needs {missing.name}: pip install 'nats-identify[{extra}]'\n")
+        return 1
+    app()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

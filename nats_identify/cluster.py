@@ -1,0 +1,117 @@
+"""The smallest cluster, a nats-server and one coordinator, on this machine; it grants nothing and asks for nothing.
+
+The library never imports the coordinator: it is a process, as it is elsewhere.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import nats
+import nats.errors
+from nats.aio.client import Client
+from pydantic import ValidationError
+
+from nats_identify.children import LINES_KEPT, ChildDiedError, Children
+from nats_identify.embedded import EmbeddedNats
+from nats_identify.wire import Info, Subjects
+
+START_MOST_S: Final = 60.0
+"""A slow and busy machine may take so long to start a process."""
+
+_LOOK_EVERY_S: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A cluster that runs: where NATS is, and a connection to watch it with."""
+
+    url: str
+    connection: Client
+
+    async def until_known(self, condition: Callable[[Info], bool], *, prefix: str = "identify") -> Info:
+        """Wait for a coordinator that answers `info` with what is wanted.
+
+        Raises:
+            TimeoutError: none did.
+        """
+        subject = Subjects(prefix).info
+        try:
+            async with asyncio.timeout(START_MOST_S):
+                while True:
+                    info = await self._ask(subject)
+                    if info is not None and condition(info):
+                        return info
+                    await asyncio.sleep(_LOOK_EVERY_S)
+        except TimeoutError:
+            message = f"the coordinator was not ready within {START_MOST_S:g} s"
+            raise TimeoutError(message) from None
+
+    async def _ask(self, subject: str) -> Info | None:
+        try:
+            reply = await self.connection.request(subject, b"", timeout=1)
+            return Info.model_validate_json(reply.data)
+        except (nats.errors.Error, ValidationError):
+            return None
+
+
+@asynccontextmanager
+async def run_cluster(
+    children: Children, store: Path, *, port: int = 0, settings: Mapping[str, str], shown: bool = False
+) -> AsyncIterator[Cluster]:
+    """Run both in this block.
+
+    The coordinator is stopped before the server, so that it releases the ledger.
+
+    Args:
+        children: told of both; awaits in this block belong into its `Children.outlive`.
+        store: the server's; it stays.
+        port: the server's, on loopback; 0 takes a free one.
+        settings: the environment of the coordinator, but for the server's address.
+        shown: the coordinator's log goes where our output goes.
+
+    Raises:
+        NatsServerError: there is no nats-server, or it does not start.
+    """
+    async with EmbeddedNats(store, port) as server, _connected(server, children) as connection:
+        coordinator = await children.start(
+            "the coordinator",
+            *(sys.executable, "-m", "coordinator"),
+            environment={**settings, "NATS_URL": server.url},
+            shown=shown,
+        )
+        try:
+            yield Cluster(server.url, connection)
+        finally:
+            await coordinator.stop()
+
+
+def environment_without(*prefixes: str) -> dict[str, str]:
+    """Return our environment without the variables that begin like this: they are meant for somebody else."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+
+
+@asynccontextmanager
+async def _connected(server: EmbeddedNats, children: Children) -> AsyncIterator[Client]:
+    """Connect once. The server is ours: where the connection is lost, the server is."""
+    lost = asyncio.Event()
+
+    async def note() -> None:
+        lost.set()
+
+    async def death() -> ChildDiedError:
+        await lost.wait()
+        log = await asyncio.to_thread(server.log_file.read_text, errors="replace")
+        return ChildDiedError("nats-server", None, log.splitlines()[-LINES_KEPT:])
+
+    connection = await nats.connect(server.url, name="nats-identify", allow_reconnect=False, closed_cb=note)
+    children.mind(death)
+    try:
+        yield connection
+    finally:
+        await connection.close()
