@@ -29,11 +29,12 @@ Message = SendRequest | SendCancel | SendAnswer
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One attempt and whoever waits for it."""
+    """One attempt and whoever waits for it; ``grant_id`` is the grant in the shard's hands."""
 
     attempt: Attempt
     granted: asyncio.Future[Grant]
     on_progress: OnProgress | None
+    grant_id: str = ""
     answer_to: str = ""
 
 
@@ -68,7 +69,7 @@ class AttemptQueue(Queue):
         if entry is None:
             entry = self._begin(shard_id, priority, on_progress)
         else:
-            entry.granted, entry.on_progress = _future(), on_progress
+            entry.granted, entry.on_progress, entry.grant_id = _future(), on_progress, ""
             self._drive(entry, words.Decline(goes_on=True))
         self._keep_running()
         try:
@@ -125,6 +126,7 @@ class AttemptQueue(Queue):
 
     def _keep_running(self) -> None:
         if self._runner is None or self._runner.done():
+            self._wake = asyncio.Event()  # it belongs to one event loop, the queue may see several
             self._runner = asyncio.create_task(self._run(), name=f"{type(self).__name__} runner")
         self._wake.set()
 
@@ -183,8 +185,8 @@ class AttemptQueue(Queue):
             pace_ns=self._pace_ns(),
         )
         entry = Entry(attempt, _future(), on_progress)
+        self._drive(entry, words.Begin())  # raises for what no request can say, before anything is kept
         self._entries[attempt.request_id] = entry
-        self._drive(entry, words.Begin())
         return entry
 
     def _pace_ns(self) -> int:
@@ -199,7 +201,7 @@ class AttemptQueue(Queue):
 
     def _tell(self, grant: Grant, event: AttemptEvent) -> None:
         entry = self._entries.get(grant.request_id)
-        if entry is not None:
+        if entry is not None and entry.grant_id == grant.grant_id:  # an older one was given back
             self._drive(entry, event)
 
     def _report(self, grant: Grant, outcome: Outcome) -> None:
@@ -219,6 +221,7 @@ class AttemptQueue(Queue):
                 waited_ms=grant.waited_ms,
                 remaining=grant.remaining,
             )
+            entry.grant_id = grant.grant_id
             entry.granted.set_result(handed)
 
     def _progressed(self, entry: Entry, told: words.Tell) -> None:

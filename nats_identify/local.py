@@ -5,6 +5,7 @@ nothing of each other, and break the limit together.
 """
 
 from collections import deque
+from dataclasses import replace
 from itertools import count
 
 from nats_identify import wire
@@ -28,6 +29,9 @@ class LocalQueue(AttemptQueue):
         window_s: Discord's docs: 5 s. margin_s: for the network between here and Discord, as `Timing` says.
         use_within_s: how long a shard may take between its turn and its IDENTIFY.
         clock: nanoseconds that only grow; tests bring their own.
+
+    Raises:
+        ValueError: there can be no such max_concurrency.
     """
 
     def __init__(
@@ -40,10 +44,14 @@ class LocalQueue(AttemptQueue):
         use_within_s: float = 5.0,
         clock: Clock = now_ns,
     ) -> None:
+        if not 1 <= max_concurrency <= model.MAX_BUCKETS:
+            message = f"max_concurrency {max_concurrency}: Discord's session_start_limit says 1 or more"
+            raise ValueError(message)
         super().__init__(clock=clock)
         durations_ns = [round(seconds * NS_PER_S) for seconds in (window_s, margin_s, use_within_s)]
         timing = Timing(window_ns=durations_ns[0], margin_ns=durations_ns[1], use_within_ns=durations_ns[2])
         self._timing = timing
+        self._is_counted = session_total is not None
         total = 2**53 if session_total is None else session_total
         budget = self._make_budget()
         if budget.static:
@@ -76,7 +84,7 @@ class LocalQueue(AttemptQueue):
             if not self._posted:
                 self._perform(self._schedule.handle(model.Wake(), self._clock()))
                 self._release()
-            if not self._posted:
+            if self._entries and not self._posted:
                 await self._sleep(self._schedule.next_deadline_ns())
 
     def _deliver(self) -> None:
@@ -92,7 +100,10 @@ class LocalQueue(AttemptQueue):
     def _perform(self, actions: list[model.ScheduleAction]) -> None:
         for action in actions:
             if isinstance(action, model.Reply):
-                self._received(action.to, _received(action.body))
+                body = action.body
+                if isinstance(body, model.Granted) and not self._is_counted:
+                    body = replace(body, remaining=None)
+                self._received(action.to, _received(body))
 
 
 def _event(message: Message) -> model.ScheduleEvent:
