@@ -52,7 +52,9 @@ class Book:
     def let_go(self, grant: Grant, *, is_unsent: bool = False) -> Asking | None:
         """End a grant's hold; return the asking that it did not serve, back at its place.
 
-        A managed one is silent until it renews. A plain one has had its one reply, unless ``is_unsent``.
+        A managed one is silent until it renews; a renewal newer than the one that the grant echoes counts, since
+        it may have overtaken the answer, unless the grant ``is_unsent``. A plain one has had its one reply, unless
+        the grant ``is_unsent``.
         """
         self.holds.remove(grant)
         self.due.update(self.holds.buckets_of(grant))
@@ -63,7 +65,7 @@ class Book:
             self.room.forget(asking)
             return None
         asking.grant_id = None
-        asking.silent = True
+        asking.silent = is_unsent or asking.ask.renewal <= grant.renewal
         self.room.put(asking)
         self.due.add(asking.bucket)
         return asking

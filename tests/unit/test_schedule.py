@@ -218,6 +218,16 @@ def test_declined_frees_the_bucket_gives_back_and_keeps_the_place():
     assert granted(desk.ask(0, renewal=1)) == [0]
 
 
+def test_a_renewal_that_overtakes_its_decline_counts():
+    desk = Desk()
+    for shard in (0, 1, 2):
+        desk.ask(shard)
+    desk.ask(0, renewal=1)
+    assert granted(desk.answer("g1", Outcome.DECLINED)) == [0]
+    desk.answer("g2", Outcome.DECLINED)
+    assert granted(desk.said) == [0, 0, 0, 1]  # g1, its copy, g2, and then the next
+
+
 def test_declined_plain_has_had_its_one_reply():
     desk = Desk()
     desk.ask(0, managed=False)
