@@ -82,6 +82,15 @@ class Connection(Client):
             self._link.metrics.dropped.labels("unreadable").inc()
             self._link.log.debug("a message that cannot be read was dropped", error=repr(error))
 
+    async def _flush_pending(self, force_flush: bool = False) -> Any:  # noqa: ANN401  # nats-py's signature
+        """Let a cancellation through: nats-py drops one that meets it here, and its task would never end."""
+        task = asyncio.current_task()
+        asked_before = task.cancelling() if task else 0
+        flushed = await super()._flush_pending(force_flush)
+        if task is not None and task.cancelling() > asked_before:
+            raise asyncio.CancelledError
+        return flushed
+
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         if initial_connection and self._link.wants_tls and not info.get("tls_required"):
             message = "the server offers no TLS, and NATS_URL or NATS_TLS_CA asks for it"

@@ -86,7 +86,6 @@ class LedgerStore:
         finally:
             self.called_at_ns = None
         self._answered(read.revision)
-        self._has_seen_one = self._has_seen_one or read.ledger is not None
         return read
 
     async def write(self, write: Write) -> Written | WriteUnsettled:
@@ -107,6 +106,7 @@ class LedgerStore:
 
     def _answered(self, revision: int) -> None:
         self.revision, self.answered_at_ns = revision, self._clock()
+        self._has_seen_one = self._has_seen_one or revision > 0
 
     async def _read(self) -> LedgerRead:
         try:
@@ -154,7 +154,7 @@ class LedgerStore:
             self._log.info("KV bucket made", bucket=self._bucket, replicas=replicas)
 
     async def _was_never_written(self) -> bool:
-        """Whether nobody has ever led here; not to be allowed to look is no proof of it."""
+        """Whether nobody has ever led here; a stream that was made anew, or is not ours to look at, proves nothing."""
         if self._has_seen_one:
             return False
         try:

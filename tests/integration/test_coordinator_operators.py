@@ -1,0 +1,164 @@
+"""What people and their tools ask of a coordinator: info, status, events, pages and the health check."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+from nats_identify.wire import Info, Status
+from tests.processes import ROOT, Mailbox, until
+
+
+async def asked(client, subject, payload=b""):
+    return json.loads((await client.request(subject, payload, timeout=30)).data)
+
+
+async def test_info_tells_a_client_the_limits(coordinator, client):
+    info = await asked(client, "identify.info")
+    Info.model_validate_json(json.dumps(info))
+    assert info == {
+        "max_concurrency": 1,
+        "window_ms": 400,
+        "session_start_limit": {"total": 1000, "remaining": 1000, "reset_after_ms": None},
+        "shards": None,
+        "leader": "pod-0",
+        "term": 1,
+        "version": info["version"],
+    }
+
+
+async def test_status_shows_every_bucket_and_who_waits(start_coordinator, client, mailbox):
+    await start_coordinator(IDENTIFY_MAX_CONCURRENCY="2", IDENTIFY_USE_WITHIN="60")
+    await mailbox.ask(1, managed=True, request_id="one", shard_id=1)
+    await mailbox.next("granted")
+    await mailbox.ask(1, managed=True, request_id="two", shard_id=3, client="pod-b", priority=1)
+    await mailbox.next("queued")
+    status = await asked(client, "identify.status")
+    Status.model_validate_json(json.dumps(status))
+    assert (status["leader"], status["term"], status["role"], status["waiting"]) == ("pod-0", 1, "leader", 1)
+    idle, busy = status["buckets"]
+    assert (idle["bucket"], idle["waiting"], idle["next_release_ms"]) == (0, 0, 0)
+    assert (busy["bucket"], busy["waiting"]) == (1, 1)
+    assert busy["next_release_ms"] > 0
+    (waiting,) = busy["first"]
+    assert (waiting["request_id"], waiting["shard_id"], waiting["client"]) == ("two", 3, "pod-b")
+
+
+async def test_a_status_of_many_buckets_and_long_names_fits_into_a_message(start_coordinator, client):
+    await start_coordinator(IDENTIFY_MAX_CONCURRENCY="4096", IDENTIFY_SESSION_TOTAL="1", IDENTIFY_SESSION_RESERVE="0")
+    box = Mailbox(client)
+    await box.open()
+    name = "\u0001" * 128
+    for number in range(2000):
+        await box.ask(number % 300, managed=True, request_id=f"{number:064}", shard_id=number % 300, client=name)
+    # Ours are handled in order: the last one's place proves that all are in the book.
+    while json.loads((await box.reply()).data)["request_id"] != f"{1999:064}":
+        pass
+    reply = await client.request("identify.status", b"", timeout=30)
+    assert len(reply.data) < 1_000_000
+    assert json.loads(reply.data)["waiting"] >= 1999
+
+
+async def test_the_usual_nats_tools_find_the_service(coordinator, client):
+    about = await asked(client, "$SRV.INFO.identify-coordinator")
+    assert (about["name"], about["metadata"]["prefix"]) == ("identify-coordinator", "identify")
+    assert about["description"]
+    assert {end["name"]: end["subject"] for end in about["endpoints"]} == {
+        "info": "identify.info",
+        "status": "identify.status",
+    }
+    assert (await asked(client, "$SRV.PING.identify-coordinator"))["name"] == "identify-coordinator"
+    assert (await asked(client, "$SRV.STATS.identify-coordinator"))["endpoints"]
+
+
+async def test_any_replica_answers_info_and_the_leader_alone_refreshes(coordinator, start_coordinator, client):
+    standby = await start_coordinator(until_leader=False)
+    await until(standby.is_ready, "the standby is ready")
+    for _ in range(10):
+        assert (await asked(client, "identify.info"))["leader"] == "pod-0"
+    assert (await asked(client, "identify.refresh"))["max_concurrency"] == 1
+    box = Mailbox(client)
+    await box.open()
+    await client.publish("identify.refresh", b"", reply=box.address)
+    await box.reply()
+    await client.request("identify.info", b"", timeout=30)
+    assert box.subscription.pending_msgs == 0
+
+
+async def test_events_tell_what_happens(coordinator, client, mailbox):
+    events = await client.subscribe("identify.event.*")
+    await client.flush()
+    await mailbox.ask(0, managed=True, request_id="one", client="pod-a")
+    granted, message = await mailbox.next("granted")
+    await message.respond(b"")
+    await client.publish(message.reply, b'{"outcome": "ready"}')
+    await mailbox.ask(0, payload=b"{")
+    seen = {}
+    while set(seen) != {"granted", "identified", "ready", "refused"}:
+        event = await events.next_msg(timeout=30)
+        seen[event.subject.removeprefix("identify.event.")] = json.loads(event.data)
+    for name in ("granted", "identified", "ready"):
+        assert seen[name]["grant_id"] == granted["grant_id"]
+        assert (seen[name]["request_id"], seen[name]["shard_id"], seen[name]["bucket"]) == ("one", 0, 0)
+    for facts in seen.values():
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", facts["at"])
+    assert seen["refused"]["code"] == "bad_request"
+
+
+async def test_the_pages(coordinator, client, mailbox):
+    await mailbox.ask(0, managed=True, request_id="one")
+    await mailbox.next("granted")
+    for page in ("/livez", "/readyz", "/leader"):
+        assert await coordinator.page(page) == (200, "ok\n")
+    assert (await coordinator.page("/elsewhere"))[0] == 404
+    assert await coordinator.metric('identify_events_total{event="granted"}') == 1
+    assert await coordinator.metric("identify_leader") == 1
+    assert await coordinator.metric("identify_term") == 1
+    assert await coordinator.metric("identify_session_starts_remaining") == 999
+    assert await coordinator.metric("identify_wait_seconds_count") == 1
+    assert await coordinator.metric("identify_commit_seconds_count") >= 2
+    assert await coordinator.metric('identify_nats_connected{name="store"}') == 1
+
+
+def healthcheck(**environment):
+    command = [sys.executable, "-m", "coordinator", "healthcheck"]
+    return subprocess.run(command, env={"PATH": os.environ["PATH"], **environment}, cwd=ROOT, check=False).returncode
+
+
+async def test_the_health_check_asks_the_coordinator_beside_it(coordinator):
+    address = coordinator.logged("HTTP is served")[0]["addresses"][0]
+    port = address.rpartition(":")[2]
+    assert healthcheck(IDENTIFY_HTTP_PORT=port) == 0
+    assert healthcheck(IDENTIFY_HTTP_PORT=port, IDENTIFY_HTTP_HOST="0.0.0.0") == 0  # noqa: S104  # asked on loopback
+    await coordinator.end(signal.SIGKILL)
+    assert healthcheck(IDENTIFY_HTTP_PORT=port) == 1
+
+
+async def test_wrong_settings_exit_with_2_and_a_line_each(start_coordinator):
+    process = await start_coordinator(
+        until_leader=False, IDENTIFY_WINDOW="soon", IDENTIFY_LEASE="0", NATS_URL="nats://bot:hunter2@host:x"
+    )
+    assert await process.ended() == 2
+    lines = process.log.splitlines()
+    assert sorted(line.partition(":")[0] for line in lines) == ["IDENTIFY_LEASE", "IDENTIFY_WINDOW", "NATS_URL"]
+    assert "hunter2" not in process.log
+
+
+async def test_a_port_that_is_taken_exits_with_2(coordinator, start_coordinator):
+    port = coordinator.logged("HTTP is served")[0]["addresses"][0].rpartition(":")[2]
+    process = await start_coordinator(until_leader=False, IDENTIFY_HTTP_PORT=port)
+    assert await process.ended() == 2
+    assert process.log.splitlines()[-1].startswith("IDENTIFY_HTTP_PORT: ")
+
+
+def test_an_unknown_argument_exits_with_2():
+    command = [sys.executable, "-m", "coordinator", "serve"]
+    assert subprocess.run(command, cwd=ROOT, check=False, capture_output=True).returncode == 2
+
+
+async def test_a_misspelt_variable_is_named(start_coordinator):
+    process = await start_coordinator(IDENTIFY_MAX_CONCURENCY="16")
+    (warning,) = process.logged("an unknown variable is ignored")
+    assert warning["name"] == "IDENTIFY_MAX_CONCURENCY"

@@ -1,0 +1,156 @@
+"""What integration tests hold: a coordinator process, and a requester's mailbox. They judge nothing."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+ROOT: Final = Path(__file__).parents[1]
+WITHIN_S: Final = 30.0
+
+QUICK: Final = {
+    "IDENTIFY_FRESH_START": "1",
+    "IDENTIFY_WINDOW": "0.4",
+    "IDENTIFY_MARGIN": "0.05",
+    "IDENTIFY_USE_WITHIN": "1",
+    "IDENTIFY_GRACE": "0.2",
+    "IDENTIFY_LEASE": "1",
+    "IDENTIFY_HTTP_PORT": "0",
+    "IDENTIFY_LOG_FORMAT": "json",
+    "IDENTIFY_LOG_LEVEL": "debug",
+}
+"""Small windows, an empty store that is known to be one, and a log that a test can read."""
+
+
+async def until(condition: Callable[[], Awaitable[Any]], what: str, within_s: float = WITHIN_S) -> Any:
+    """Look until the condition holds, and return what it said."""
+    try:
+        async with asyncio.timeout(within_s):
+            while not (seen := await condition()):  # noqa: ASYNC110  # another process is looked at
+                await asyncio.sleep(0.01)  # between two looks
+            return seen
+    except TimeoutError:
+        raise AssertionError(f"not within {within_s} s: {what}") from None
+
+
+class CoordinatorProcess:
+    """One `python -m coordinator`, with nothing of this process's environment but PATH."""
+
+    def __init__(self, log_file: Path, environment: dict[str, str]) -> None:
+        self.log_file = log_file
+        self.environment = {"PATH": os.environ["PATH"], **environment}
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        with self.log_file.open("wb") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "coordinator"), cwd=ROOT, env=self.environment, stdout=log, stderr=log
+            )
+
+    @property
+    def process(self) -> asyncio.subprocess.Process:
+        assert self._process is not None
+        return self._process
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+        return [line for line in lines if line["event"] == event]
+
+    async def page(self, path: str) -> tuple[int, str]:
+        """GET a page; status 0 where nobody answers yet."""
+        served = self.logged("HTTP is served")
+        if not served:
+            assert self.process.returncode is None, self.log
+            return 0, ""
+        return await asyncio.to_thread(_get, f"http://{served[-1]['addresses'][0]}{path}")
+
+    async def is_ready(self) -> bool:
+        return (await self.page("/readyz"))[0] == 200
+
+    async def is_leader(self) -> bool:
+        return (await self.page("/leader"))[0] == 200
+
+    async def metric(self, name: str) -> float:
+        """Return one sample of /metrics, 0 where there is none."""
+        for line in (await self.page("/metrics"))[1].splitlines():
+            if line.startswith(f"{name} "):
+                return float(line.rpartition(" ")[2])
+        return 0.0
+
+    async def end(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal, and return the exit status."""
+        if self.process.returncode is None:
+            self.process.send_signal(how)
+        return await self.ended()
+
+    async def ended(self) -> int:
+        """Wait for its end, and return the exit status."""
+        return await asyncio.wait_for(self.process.wait(), WITHIN_S)
+
+
+class Mailbox:
+    """An inbox of its own, as every requester has one.
+
+    Attributes:
+        address: the reply subject.
+    """
+
+    def __init__(self, client: Client, prefix: str = "identify") -> None:
+        self.address = client.new_inbox()
+        self._client = client
+        self._prefix = prefix
+        self._subscription: Subscription | None = None
+
+    async def open(self) -> None:
+        self._subscription = await self._client.subscribe(self.address)
+        await self._client.flush()
+
+    async def close(self) -> None:
+        await self.subscription.unsubscribe()
+        await self._client.flush()
+
+    @property
+    def subscription(self) -> Subscription:
+        assert self._subscription is not None
+        return self._subscription
+
+    async def ask(self, bucket: int | str = 0, payload: bytes | None = None, **fields: Any) -> None:
+        """Send a request: a payload as it is, or the fields as JSON."""
+        body = json.dumps(fields).encode() if payload is None else payload
+        await self._client.publish(f"{self._prefix}.request.{bucket}", body, reply=self.address)
+
+    async def reply(self) -> Msg:
+        """Return the next reply, whatever it is."""
+        return await self.subscription.next_msg(timeout=WITHIN_S)
+
+    async def next(self, status: str) -> tuple[dict[str, Any], Msg]:
+        """Return the next reply of this status; others are passed over."""
+        while True:
+            message = await self.reply()
+            body = json.loads(message.data)
+            if body["status"] == status:
+                return body, message
+
+
+def _get(url: str) -> tuple[int, str]:
+    try:
+        with urlopen(url, timeout=5) as answer:  # noqa: S310  # always http
+            return answer.status, answer.read().decode()
+    except HTTPError as error:
+        return error.code, error.read().decode()
+    except (URLError, OSError):
+        return 0, ""
