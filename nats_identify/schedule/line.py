@@ -22,6 +22,7 @@ class Asking:
         asked_at_ns: when it first asked, by this clock; what it had waited elsewhere is counted in.
         order: the tie-break between two that asked in the same nanosecond.
         heard_at_ns: when the newest renewal's number was first received; grants echo that number.
+        is_restored: it had waited already when it was first heard of here.
         gone_at_ns: when it is given up unless it is heard again.
         timeout_at_ns: when it is given up in any case, None for never.
         bucket: today's bucket.
@@ -37,6 +38,7 @@ class Asking:
     asked_at_ns: int
     order: int
     heard_at_ns: int
+    is_restored: bool = False
     gone_at_ns: int = 0
     timeout_at_ns: int | None = None
     bucket: int = 0

@@ -45,6 +45,7 @@ class WaitingRoom:
         """Begin an asking, and put it in line; what it says it has waited already counts."""
         self._order += 1
         asking = Asking(ask, asked_at_ns=now_ns - ask.waited_ns, order=self._order, heard_at_ns=now_ns)
+        asking.is_restored = ask.waited_ns > 0
         timeout_ns = ask.timeout_ns or (None if ask.managed else PLAIN_TIMEOUT_NS)
         asking.timeout_at_ns = None if timeout_ns is None else now_ns + timeout_ns
         self.askings[ask.request_id] = asking
@@ -52,10 +53,16 @@ class WaitingRoom:
         return asking
 
     def renew(self, asking: Asking, ask: Ask, now_ns: int) -> None:
-        """Take in a newer message; the place stays, unless the priority changed."""
-        moves = ask.priority != asking.ask.priority and asking.grant_id is None
+        """Take in a newer message; the place stays, unless the priority changed.
+
+        The place of one that had waited elsewhere is an estimate, late by the time that its message took:
+        the quickest of its messages tells best.
+        """
+        asked_at_ns = min(asking.asked_at_ns, now_ns - ask.waited_ns) if asking.is_restored else asking.asked_at_ns
+        moves = (ask.priority, asked_at_ns) != (asking.ask.priority, asking.asked_at_ns) and asking.grant_id is None
         if moves:
             self.take(asking)
+        asking.asked_at_ns = asked_at_ns
         asking.renew(ask, now_ns)
         if moves:
             self.put(asking)

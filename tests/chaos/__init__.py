@@ -1,0 +1,1 @@
+"""Real processes, killed and restarted while shards wait; judged by what the simulated Discord saw."""
