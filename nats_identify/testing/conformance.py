@@ -93,19 +93,18 @@ async def the_window_starts_at_identified(bench: Bench) -> None:
 
 
 @rule(
-    reason="until use_by_ns the first shard may still send, so no other IDENTIFY is safe",
-    advice="keep the bucket shut until the answer, or a window after use_by_ns; in doubt wait, never fail open",
+    reason="until use_by_ns a silent shard may still send, so no other IDENTIFY is safe; after an answer one window is",
+    advice="shut the bucket until a window after use_by_ns, and let identified() bring that forward; never fail open",
     max_concurrency=2,
 )
-async def an_unanswered_turn_keeps_its_bucket_shut(bench: Bench) -> None:
-    """A turn is held in silence while the other bucket opens; then it is answered, and the window follows."""
-    timed, held = await bench.hold(1), await bench.hold(0)
-    behind_timed, behind_held = await bench.ask(3), await bench.ask(2)
-    bench.identified(timed)
-    await bench.granted(behind_timed)
-    if behind_held.is_granted:  # right only where this machine stood still until long after use_by_ns
+async def an_answer_opens_a_bucket_sooner_than_silence(bench: Bench) -> None:
+    """Two turns are held; one is answered, and who waits for it comes first. Then the other one is."""
+    held, answered = await bench.hold(0), await bench.hold(1)
+    behind_held, behind_answered = await bench.ask(2), await bench.ask(3)
+    bench.identified(answered)
+    if await bench.first(behind_held, behind_answered) is behind_held:
         bench.window_since(held.use_by_ns, behind_held, since="the last moment of shard 0, which was silent")
-        return
+        bench.broken("a bucket whose turn was identified stayed shut as long as one whose turn was not")
     identified_at_ns = bench.identified(held)
     await bench.granted(behind_held)
     bench.window_since(identified_at_ns, behind_held, since="shard 0 was reported identified")
@@ -264,7 +263,7 @@ CHECKS: Final = (
     an_idle_bucket_grants_at_once,
     buckets_do_not_wait_for_each_other,
     the_window_starts_at_identified,
-    an_unanswered_turn_keeps_its_bucket_shut,
+    an_answer_opens_a_bucket_sooner_than_silence,
     first_come_first_served,
     higher_priority_goes_first,
     a_declined_turn_goes_on_at_once,

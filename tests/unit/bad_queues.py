@@ -54,6 +54,13 @@ class FailsOpen(LocalQueue):
         return Grant(shard_id, f"open-{shard_id}", "", shard_id % m, m, now_ns() + self._timing.use_within_ns)
 
 
+class DeafToIdentified(LocalQueue):
+    """Keeps the bucket of a used turn shut as long as it can."""
+
+    def identified(self, grant) -> None:
+        """Say nothing."""
+
+
 class LastComeFirstServed(LocalQueue):
     """Serves the newest first."""
 

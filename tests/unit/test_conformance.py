@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from nats_identify import LocalQueue, Queue
-from nats_identify.testing import conformance
+from nats_identify import LargeBotQueue, LocalQueue, Queue
+from nats_identify.testing import SimulatedGateway, conformance
 from nats_identify.testing.conformance import CHECKS, Check, NonConformingError, QueueFactory, check
 from tests.unit import bad_queues
 
@@ -16,7 +16,7 @@ WINDOW_S = 0.2
 def factory_of(kind: type[LocalQueue]) -> QueueFactory:
     @asynccontextmanager
     async def make_queue(max_concurrency: int) -> AsyncIterator[Queue]:
-        queue = kind(max_concurrency, window_s=WINDOW_S, margin_s=0)
+        queue = kind(max_concurrency, window_s=WINDOW_S, margin_s=0, use_within_s=2)
         try:
             yield queue
         finally:
@@ -25,14 +25,25 @@ def factory_of(kind: type[LocalQueue]) -> QueueFactory:
     return make_queue
 
 
-GOOD = {"LocalQueue": factory_of(LocalQueue)}
+@asynccontextmanager
+async def make_large_bot_queue(max_concurrency: int) -> AsyncIterator[Queue]:
+    async with SimulatedGateway(max_concurrency) as gateway:
+        queue = LargeBotQueue("not-a-token", api_url=gateway.rest_url, window_s=WINDOW_S, margin_s=0)
+        try:
+            yield queue
+        finally:
+            await queue.close()
+
+
+GOOD = {"LocalQueue": factory_of(LocalQueue), "LargeBotQueue": make_large_bot_queue}
 
 BAD = {
     bad_queues.BornOver: conformance.a_grant_names_its_shard_its_bucket_and_its_end,
     bad_queues.Ticking: conformance.an_idle_bucket_grants_at_once,
     bad_queues.OneLineForAll: conformance.buckets_do_not_wait_for_each_other,
     bad_queues.WindowAtGrant: conformance.the_window_starts_at_identified,
-    bad_queues.FailsOpen: conformance.an_unanswered_turn_keeps_its_bucket_shut,
+    bad_queues.FailsOpen: conformance.an_answer_opens_a_bucket_sooner_than_silence,
+    bad_queues.DeafToIdentified: conformance.an_answer_opens_a_bucket_sooner_than_silence,
     bad_queues.LastComeFirstServed: conformance.first_come_first_served,
     bad_queues.BlindToPriority: conformance.higher_priority_goes_first,
     bad_queues.DeclineCostsAWindow: conformance.a_declined_turn_goes_on_at_once,
