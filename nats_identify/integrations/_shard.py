@@ -1,0 +1,66 @@
+"""A library's shard whose new sessions wait for their turn; it never holds up another shard.
+
+The client runs `reidentify` and `reconnect` in tasks of their own, so both may take as long as the queue does.
+"""
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from nats_identify.integrations._library import LibraryShard, ReconnectError
+else:
+    LibraryShard = object  # a front adds the library's own class
+
+LOST_PRIORITY: Final = 1
+"""What a shard asks with whose session was live and was lost; by convention, see `Queue.acquire`."""
+
+INVALID_SESSION_DELAY_S: Final = (1.0, 5.0)
+"""Discord asks for a random wait after Invalid Session; the libraries' own comes from the hook that is not used here.
+
+Source: https://discord.com/developers/docs/events/gateway#resuming
+"""
+
+
+RESUMES_APART_S: Final = 5.0
+"""A shard that must resume again so soon waits as its library does between connections that fail."""
+
+
+class QueuedShard(LibraryShard):
+    """Mixed in before a library's ``Shard``."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401  # the library's own
+        super().__init__(*arguments, **options)
+        self._one_at_a_time = asyncio.Lock()
+        self._priority = 0
+        self._resumed_at_s = -RESUMES_APART_S
+
+    async def reidentify(self, exc: "ReconnectError") -> None:
+        """Resume at once; or, where there is no session to resume, take a turn for a new one."""
+        if exc.resume and self.ws.session_id is not None:
+            await self._calm_down()
+            await super().reidentify(exc)
+            return
+        self._dispatch("disconnect")
+        self._dispatch("shard_disconnect", self.id)
+        if not exc.resume:
+            await asyncio.sleep(random.uniform(*INVALID_SESSION_DELAY_S))  # noqa: S311  # not a secret
+        await self.reconnect()
+
+    async def reconnect(self) -> None:
+        """Take a turn for a new session."""
+        lost = self.ws
+        self._cancel_task()
+        if getattr(lost, "is_welcome", True):  # a websocket of the library's own is one that has resumed
+            self._priority = LOST_PRIORITY
+        async with self._one_at_a_time:
+            if self.ws is lost:  # else somebody was faster: a bot may call ShardInfo.connect whenever it likes
+                self.ws = await self._client.identify_shard(self.id, priority=self._priority)
+                self.launch()
+
+    async def _calm_down(self) -> None:
+        """Let a gateway that drops every connection at once have a pause; the first RESUME goes at once."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._resumed_at_s < RESUMES_APART_S:
+            await asyncio.sleep(self._backoff.delay())
+        self._resumed_at_s = asyncio.get_running_loop().time()

@@ -1,0 +1,18 @@
+"""Points discord.py or one of its family at a simulated gateway, before a bot is made; it undoes nothing."""
+
+from importlib import import_module
+
+
+def redirect(package: str, *, rest_url: str, gateway_url: str) -> None:
+    """Let every bot of this process that uses the library log in at these addresses.
+
+    Args:
+        package: how the library is imported: ``discord``, ``disnake`` or ``nextcord``.
+        rest_url: `SimulatedGateway.rest_url`.
+        gateway_url: `SimulatedGateway.ws_url`.
+    """
+    route = import_module(f"{package}.http").Route
+    setattr(route, "BASE" if hasattr(route, "BASE") else "API_BASE_URL", rest_url)  # py-cord has the latter
+    websocket = import_module(f"{package}.gateway").DiscordWebSocket
+    if hasattr(websocket, "DEFAULT_GATEWAY"):  # discord.py; the others ask GET /gateway
+        websocket.DEFAULT_GATEWAY = type(websocket.DEFAULT_GATEWAY)(gateway_url)
