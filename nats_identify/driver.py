@@ -10,6 +10,8 @@ import secrets
 from abc import abstractmethod
 from collections import OrderedDict
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 from nats_identify import attempt as words
 from nats_identify import wire
@@ -21,6 +23,9 @@ from nats_identify.schedule.model import Outcome
 
 ENDED_MOST = 1024
 """So many ended attempts are kept, to answer copies of their grants."""
+
+RESTART_S = 1.0
+"""A runner that a defect has ended is started again after so long."""
 
 logger = logging.getLogger("nats_identify")
 
@@ -101,6 +106,14 @@ class AttemptQueue(Queue):
         """Discord answered Invalid Session."""
         self._report(grant, Outcome.REJECTED)
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
     async def close(self) -> None:
         """Withdraw every asking, and end every wait with `QueueClosedError`. Idempotent."""
         self._is_closed = True
@@ -128,7 +141,15 @@ class AttemptQueue(Queue):
         if self._runner is None or self._runner.done():
             self._wake = asyncio.Event()  # it belongs to one event loop, the queue may see several
             self._runner = asyncio.create_task(self._run(), name=f"{type(self).__name__} runner")
+            self._runner.add_done_callback(self._ran)
         self._wake.set()
+
+    def _ran(self, runner: asyncio.Task[None]) -> None:
+        """A defect must not leave shards waiting unheard: say so, and begin again a little later."""
+        if runner.cancelled() or runner.exception() is None:
+            return
+        logger.error("a defect stopped the queue; it begins again", exc_info=runner.exception())
+        runner.get_loop().call_later(RESTART_S, self._keep_running)
 
     def _drive(self, entry: Entry, event: AttemptEvent) -> None:
         """Tell an attempt what happened, and do what it wants."""

@@ -89,7 +89,8 @@ class Queue(Protocol):
                 asking goes on at its old place.
 
         Raises:
-            QueueClosedError: the queue was closed by its owner. Nothing else is ever raised into a bot.
+            QueueClosedError: the queue was closed by its owner.
+            ValueError: no such shard or priority can be asked for. Nothing else is ever raised into a bot.
         """
         ...
 

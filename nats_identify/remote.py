@@ -9,7 +9,6 @@ import logging
 import socket
 from collections import deque
 from collections.abc import Generator, Sequence
-from types import TracebackType
 from typing import Any, Self
 
 import nats
@@ -102,11 +101,6 @@ class NatsQueue(AttemptQueue):
 
     async def __aenter__(self) -> Self:
         return await self._start()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def close(self) -> None:
         """Withdraw every asking, end every wait, and close the connection if it is ours."""
