@@ -1,25 +1,26 @@
 """The command line, ``nats-identify``; what it starts is elsewhere.
 
-It needs the extra ``cli``, which a bot does not.
+It needs the extra ``cli``, which a bot does not; one command may need more.
 """
 
 import sys
 from typing import Final
 
-_EXTRAS: Final = {"typer": "cli", "rich": "cli"}
+_EXTRAS: Final = {"typer": "cli", "rich": "cli", "aiohttp": "testing"}
 
 
 def main() -> int:
     """Run a command. Return the exit status."""
     try:
-        from nats_identify.commands import app  # noqa: PLC0415  # it may not be there, and then we say so
+        from nats_identify.commands import app  # noqa: PLC0415  # what it needs may be missing
+
+        app()
     except ModuleNotFoundError as missing:
         extra = _EXTRAS.get(missing.name or "")
         if extra is None:
             raise
         sys.stderr.write(f"nats-identify needs {missing.name}: pip install 'nats-identify[{extra}]'\n")
         return 1
-    app()
     return 0
 
 

@@ -179,6 +179,8 @@ def run_until_signalled(main: Coroutine[Any, Any, int], *, status_of: Callable[[
         try:
             return await running
         except asyncio.CancelledError:
+            if not signalled:
+                raise
             return status_of(signalled[0])
 
     return asyncio.run(run())

@@ -109,7 +109,12 @@ async def _connected(server: EmbeddedNats, children: Children) -> AsyncIterator[
         log = await asyncio.to_thread(server.log_file.read_text, errors="replace")
         return ChildDiedError("nats-server", None, log.splitlines()[-LINES_KEPT:])
 
-    connection = await nats.connect(server.url, name="nats-identify", allow_reconnect=False, closed_cb=note)
+    async def ignore(_error: Exception) -> None:
+        """An error that matters closes the connection."""
+
+    connection = await nats.connect(
+        server.url, name="nats-identify", allow_reconnect=False, closed_cb=note, error_cb=ignore
+    )
     children.mind(death)
     try:
         yield connection

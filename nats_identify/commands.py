@@ -1,5 +1,6 @@
 """The commands of ``nats-identify`` and their options, for people; each hands over to the module that does it."""
 
+import asyncio
 import os
 import re
 from pathlib import Path
@@ -9,11 +10,8 @@ import typer
 from rich.console import Console
 
 from nats_identify.children import ChildDiedError, run_until_signalled
-from nats_identify.demo.plan import Plan
-from nats_identify.demo.run import run_demo
-from nats_identify.demo.show import LiveView, PlainView, View
-from nats_identify.demo.verdict import Verdict
 from nats_identify.embedded import NatsServerError
+from nats_identify.status import NoAnswerError, draw_status, fetch_status
 from nats_identify.up import UpOptions, run_up
 from nats_identify.wire import Subjects
 
@@ -26,8 +24,6 @@ app = typer.Typer(
 )
 
 _RANGE: Final = re.compile(r"\d+(\.\d+)?(:\d+(\.\d+)?)?")
-_TROUBLES: Final = (ChildDiedError, NatsServerError, TimeoutError)
-"""What a person can act on; anything else is a fault of ours and shows its traceback."""
 
 
 def _milliseconds(text: str) -> str:
@@ -70,25 +66,16 @@ def demo(
 
     Exits with 0 if every shard came up, once, without a violation, and the control without the queue violated.
     """
+    # Imported late: the others must not need what the simulated Discord does.
+    from nats_identify.demo.command import demonstrate  # noqa: PLC0415  # see above
+    from nats_identify.demo.plan import Plan  # noqa: PLC0415  # as above
+
     try:
         plan = Plan(shards, max_concurrency, processes, window, connect_delay_ms, frame_latency_ms, control)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    console = Console(highlight=False, soft_wrap=True)
-    is_live = console.is_terminal and not plain and console.encoding.startswith("utf")
-
-    def open_view(title: str) -> View:
-        return LiveView(console, plan, title) if is_live else PlainView(console, plan, title)
-
-    async def run() -> int:
-        try:
-            verdict = await run_demo(plan, open_view)
-        except _TROUBLES as trouble:
-            verdict = Verdict(failures=[str(trouble)])
-        _print_verdict(console, verdict)
-        return verdict.status
-
-    raise typer.Exit(run_until_signalled(run(), status_of=lambda number: 128 + number))
+    running = demonstrate(plan, Console(highlight=False, soft_wrap=True), is_plain=plain)
+    raise typer.Exit(run_until_signalled(running, status_of=lambda number: 128 + number))
 
 
 @app.command()
@@ -100,9 +87,16 @@ def up(
     token_file: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="holds the bot's token; else DISCORD_TOKEN")
     ] = None,
-    max_concurrency: Annotated[int | None, typer.Option(min=1, help="instead of Discord's")] = None,
-    http_port: Annotated[int, typer.Option(min=0, max=65_535, help="of /readyz and /metrics; 0: any free one")] = 8080,
-    prefix: Annotated[str, typer.Option(callback=_prefix, help="of the subjects, one for each bot")] = "identify",
+    max_concurrency: Annotated[
+        int | None, typer.Option(min=1, envvar="IDENTIFY_MAX_CONCURRENCY", help="instead of Discord's")
+    ] = None,
+    http_port: Annotated[
+        int,
+        typer.Option(min=0, max=65_535, envvar="IDENTIFY_HTTP_PORT", help="of /readyz and /metrics; 0: any free one"),
+    ] = 8080,
+    prefix: Annotated[
+        str, typer.Option(callback=_prefix, envvar="IDENTIFY_PREFIX", help="of the subjects, one for each bot")
+    ] = "identify",
 ) -> None:
     """Start NATS and a coordinator on this machine, ready for a bot, until ctrl-C.
 
@@ -113,15 +107,26 @@ def up(
     async def run() -> int:
         try:
             await run_up(options, typer.echo)
-        except _TROUBLES as trouble:
+        except ChildDiedError as death:
+            typer.echo(death, err=True)
+            return max(1, death.status or 1)  # 2 where a setting is wrong
+        except (NatsServerError, TimeoutError) as trouble:
             typer.echo(trouble, err=True)
-            return getattr(trouble, "status", None) or 1
+            return 1
+        return 0
 
     raise typer.Exit(run_until_signalled(run(), status_of=lambda _number: 0))
 
 
-def _print_verdict(console: Console, verdict: Verdict) -> None:
-    console.print()
-    for line in verdict.lines:
-        console.print(line)
-    console.print(verdict.sentence, style="bold red" if verdict.failures else "bold green")
+@app.command()
+def status(
+    server: Annotated[str, typer.Option(help="where NATS is")] = "nats://127.0.0.1:4222",
+    prefix: Annotated[str, typer.Option(callback=_prefix, help="of the subjects, one for each bot")] = "identify",
+) -> None:
+    """Show who leads, what is left of the day, and who waits in each bucket."""
+    try:
+        answer = asyncio.run(fetch_status(server, prefix))
+    except NoAnswerError as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(1) from error
+    Console(highlight=False).print(draw_status(answer))

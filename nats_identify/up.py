@@ -5,7 +5,6 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from nats_identify.children import Children
 from nats_identify.cluster import environment_without, run_cluster
@@ -33,7 +32,7 @@ class UpOptions:
     prefix: str
 
 
-async def run_up(options: UpOptions, say: Callable[[str], None]) -> NoReturn:
+async def run_up(options: UpOptions, say: Callable[[str], None]) -> None:
     """Run until cancelled, and say what to do with it.
 
     Raises:
@@ -47,8 +46,8 @@ async def run_up(options: UpOptions, say: Callable[[str], None]) -> NoReturn:
         cluster = await stack.enter_async_context(running)
         await children.outlive(cluster.until_known(lambda _info: True, prefix=options.prefix))
         say(directions(cluster.url, options.prefix))
-        await children.outlive(asyncio.Event().wait())
-    raise AssertionError("the wait above has no end but an exception")
+        say(f"What is granted is remembered in {options.store}. ctrl-C stops both.\n")
+        await children.outlive(_forever())
 
 
 def directions(url: str, prefix: str) -> str:
@@ -69,9 +68,11 @@ Watch it with the nats command line, or with `nats-identify status`:
     nats{where} kv get {Subjects(prefix).kv_bucket} ledger --raw
     nats{where} kv watch {Subjects(prefix).kv_bucket}
     nats{where} micro info identify-coordinator
-
-ctrl-C stops it.
 """
+
+
+async def _forever() -> None:
+    await asyncio.Event().wait()
 
 
 def _settings(options: UpOptions) -> dict[str, str]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from nats_identify.clock import NS_PER_S
+from nats_identify.clock import NS_PER_MS, NS_PER_S
+from nats_identify.wire import Status
 
 _ACCEPTED: Final = "accepted"
 
@@ -16,7 +17,7 @@ _ACCEPTED: Final = "accepted"
 class Stage(StrEnum):
     """How far a shard has come."""
 
-    UNSEEN = "not seen yet"
+    UNSEEN = "unseen"
     WAITING = "waiting"  # in the queue
     NEXT = "next"  # at the head of its bucket's line
     GRANTED = "granted"  # may identify now
@@ -57,6 +58,7 @@ class Board:
         smallest_gap_s: by bucket, as Discord measured it.
         identifies, violations: IDENTIFYs that Discord judged, and those it refused.
         remaining: session starts left today, as the queue counts them; None where there is no queue.
+        next_turn_ns: when a waiting shard may go at the soonest; None where none waits.
     """
 
     def __init__(self, shards: int, max_concurrency: int, *, started_ns: int) -> None:
@@ -66,6 +68,7 @@ class Board:
         self.identifies = 0
         self.violations = 0
         self.remaining: int | None = None
+        self.next_turn_ns: int | None = None
         self._started_ns = started_ns
         self._max_concurrency = max_concurrency
         self._shards = {shard_id: _Shard() for shard_id in range(shards)}
@@ -91,7 +94,6 @@ class Board:
 
     def queue_said(self, name: str, facts: Mapping[str, Any]) -> None:
         """Take note of one event of the queue, ``identify.event.<name>``."""
-        self.remaining = facts.get("remaining", self.remaining)
         shard = self._shards.get(facts.get("shard_id", -1))
         if shard is None:
             return
@@ -104,6 +106,12 @@ class Board:
                 self._move(shard, Stage.WAITING)
             case "identified", Stage.GRANTED:
                 self._move(shard, Stage.IDENTIFIED)
+
+    def queue_answered(self, status: Status, at_ns: int) -> None:
+        """Take note of ``identify.status``."""
+        self.remaining = status.session_start_limit.remaining
+        releases_ms = [bucket.next_release_ms for bucket in status.buckets if bucket.waiting]
+        self.next_turn_ns = at_ns + min(releases_ms) * NS_PER_MS if releases_ms else None
 
     @property
     def buckets(self) -> list[list[Seat]]:

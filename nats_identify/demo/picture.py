@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from nats_identify.clock import NS_PER_S
 from nats_identify.demo.board import Board, Seat, Stage
 from nats_identify.demo.plan import Plan
 
@@ -37,7 +38,7 @@ def draw(board: Board, plan: Plan, title: str, *, now_ns: int, columns: int, lin
     heading = Text.assemble((title, "bold"), (f"   {_describe(plan)}", "bright_black"))
     rows = _draw_buckets(board, columns=columns - 2, lines=lines - _AROUND_LINES)
     parts: list[RenderableType] = [heading, "", *rows, "", _draw_progress(board, plan, now_ns)]
-    return Padding(Group(*parts, _draw_legend(board), _draw_figures(board)), (1, 1))
+    return Padding(Group(*parts, _draw_legend(board), _draw_figures(board, now_ns)), (1, 1))
 
 
 def smallest_gap(board: Board) -> str:
@@ -53,16 +54,21 @@ def _describe(plan: Plan) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """How a bucket is drawn: with or without the shards' ids, and how many cells to a line."""
+    """How buckets are drawn.
 
-    label_columns: int
+    Attributes:
+        label: before a bucket's number.
+        number_columns: of the largest bucket's number.
+        id_columns: of the largest shard id; 0 where cells hold a glyph alone.
+        cells: of a bucket on one line.
+        across: buckets on one line.
+    """
+
+    label: str
+    number_columns: int
     id_columns: int
     cells: int
     across: int
-
-    @property
-    def is_dense(self) -> bool:
-        return self.id_columns == 0
 
     def lines_of(self, buckets: list[list[Seat]]) -> int:
         """Lines that all buckets take."""
@@ -70,23 +76,31 @@ class _Form:
         return each * -(-len(buckets) // self.across)
 
 
-def _form(buckets: list[list[Seat]], *, columns: int, id_columns: int) -> _Form:
+def _fit(buckets: list[list[Seat]], *, columns: int, label: str, id_columns: int, across_most: int) -> _Form:
     """Fit as many cells, and then as many buckets, on a line as there is room for."""
-    label_columns = len(str(len(buckets) - 1)) + 2
+    number_columns = len(str(len(buckets) - 1))
+    label_columns = len(label) + number_columns + 2
     cell_columns = id_columns + 2 if id_columns else 1
     longest = max(len(seats) for seats in buckets)
     cells = max(1, min(longest, (columns - label_columns - _GAP_COLUMNS) // cell_columns))
     one_columns = label_columns + cells * cell_columns + _GAP_COLUMNS
-    return _Form(label_columns, id_columns, cells, max(1, (columns + _BETWEEN) // (one_columns + _BETWEEN)))
+    across = max(1, min(across_most, (columns + _BETWEEN) // (one_columns + _BETWEEN)))
+    return _Form(label, number_columns, id_columns, cells, across)
+
+
+def _choose_form(buckets: list[list[Seat]], *, columns: int, lines: int) -> _Form:
+    """A bucket to a line if there is room; else several; else without the shards' ids, which must do."""
+    id_columns = max(len(str(seat.shard_id)) for seats in buckets for seat in seats)
+    for label, across_most in (("bucket ", 1), ("", len(buckets))):
+        form = _fit(buckets, columns=columns, label=label, id_columns=id_columns, across_most=across_most)
+        if form.lines_of(buckets) <= lines:
+            return form
+    return _fit(buckets, columns=columns, label="", id_columns=0, across_most=len(buckets))
 
 
 def _draw_buckets(board: Board, *, columns: int, lines: int) -> list[RenderableType]:
-    """Draw them with the shards' ids where that fits, else without; what does not fit at all is counted."""
     buckets = board.buckets
-    id_columns = max(len(str(seat.shard_id)) for seats in buckets for seat in seats)
-    form = _form(buckets, columns=columns, id_columns=id_columns)
-    if form.lines_of(buckets) > lines:
-        form = _form(buckets, columns=columns, id_columns=0)
+    form = _choose_form(buckets, columns=columns, lines=lines)
     rows: list[RenderableType] = []
     for first in range(0, len(buckets), form.across):
         row = Table.grid(padding=(0, _BETWEEN, 0, 0))
@@ -97,25 +111,25 @@ def _draw_buckets(board: Board, *, columns: int, lines: int) -> list[RenderableT
 
 
 def _draw_bucket(board: Board, number: int, seats: list[Seat], form: _Form) -> Text:
+    """One bucket, on as many lines as it takes; its smallest gap is at the end of the first."""
     gap_s = board.smallest_gap_s.get(number)
     gap = "" if gap_s is None else f"≥ {gap_s:.2f} s"
+    label = f"{form.label}{number:>{form.number_columns}}  "
     text = Text(no_wrap=True)
     for start in range(0, len(seats), form.cells):
-        label = f"{number}" if start == 0 else ""
-        text.append(f"{label:>{form.label_columns - 2}}  ", "bold")
+        text.append(label if start == 0 else "\n" + " " * len(label), "bold")
         for place in range(start, start + form.cells):
             text.append_text(_draw_cell(seats[place] if place < len(seats) else None, form))
-        text.append(f"{gap:>{_GAP_COLUMNS}}" if start == 0 else " " * _GAP_COLUMNS, "bright_black")
-        if start + form.cells < len(seats):
-            text.append("\n")
+        if start == 0:
+            text.append(f"{gap:>{_GAP_COLUMNS}}", "bright_black")
     return text
 
 
 def _draw_cell(seat: Seat | None, form: _Form) -> Text:
     if seat is None:
-        return Text(" " if form.is_dense else " " * (form.id_columns + 2))
+        return Text(" " * (form.id_columns + 2 if form.id_columns else 1))
     glyph, style = LOOKS[seat.stage]
-    return Text(glyph if form.is_dense else f"{glyph}{seat.shard_id:<{form.id_columns}} ", style)
+    return Text(f"{glyph}{seat.shard_id:<{form.id_columns}} " if form.id_columns else glyph, style)
 
 
 def _draw_progress(board: Board, plan: Plan, now_ns: int) -> RenderableType:
@@ -131,20 +145,23 @@ def _draw_progress(board: Board, plan: Plan, now_ns: int) -> RenderableType:
 
 
 def _draw_legend(board: Board) -> Text:
-    """Say what the glyphs mean, and how many there are of each."""
+    """Say what the glyphs mean, and how many there are of each; the two that end no good tale only if need be."""
     seats = [seat for bucket in board.buckets for seat in bucket]
-    legend = Text()
+    words = []
     for stage, (glyph, style) in LOOKS.items():
         count = sum(seat.stage is stage for seat in seats)
-        legend.append(f"{glyph} {stage} {count}   ", style if count else "bright_black")
-    return legend
+        if count or stage not in {Stage.REFUSED, Stage.UNSEEN}:
+            words.append(Text(f"{glyph} {stage} {count}", style if count else "bright_black"))
+    return Text("   ").join(words)
 
 
-def _draw_figures(board: Board) -> Text:
+def _draw_figures(board: Board, now_ns: int) -> Text:
     violations_style = "bold bright_red" if board.violations else "bold green"
     figures = Text.assemble(
         "violations ", (f"{board.violations}", violations_style), f"   smallest gap {smallest_gap(board)}"
     )
     if board.remaining is not None:
-        figures.append(f"   session starts left {board.remaining}")
+        figures.append(f"   starts left {board.remaining}")
+    if board.next_turn_ns is not None and not board.is_all_up:
+        figures.append(f"   next turn in {max(0, board.next_turn_ns - now_ns) / NS_PER_S:.1f} s", "yellow")
     return figures

@@ -68,7 +68,7 @@ async def run_with_queue(plan: Plan, open_view: ViewOf) -> Run:
         cluster = await stack.enter_async_context(starting)
         await backstage.outlive(cluster.until_known(_has_limits))
         watch = Watch(Board(plan.shards, plan.max_concurrency, started_ns=now_ns()))
-        await watch.queue(cluster.connection)
+        await stack.enter_async_context(watch.queue(cluster.connection))
         await stack.enter_async_context(watch.discord(discord.events_url))
         fleet = await stack.enter_async_context(Children())
         await stack.enter_async_context(showing(open_view("With the common queue"), watch.board))
@@ -86,7 +86,7 @@ async def run_control(plan: Plan, open_view: ViewOf) -> Run:
         watch = Watch(Board(plan.shards, plan.max_concurrency, started_ns=now_ns()))
         await stack.enter_async_context(watch.discord(discord.events_url))
         fleet = await stack.enter_async_context(Children())
-        await stack.enter_async_context(showing(open_view("Without it, each process on its own"), watch.board))
+        await stack.enter_async_context(showing(open_view("Without the common queue"), watch.board))
         await _start_fleet(fleet, plan, discord)
         within_s = plan.window_s + CONTROL_MOST_S
         is_plain = watch.until(lambda board: board.violations >= plan.collisions, within_s=within_s)

@@ -80,9 +80,8 @@ def judge_queue(plan: Plan, run: Run) -> Verdict:
 
 def judge_control(run: Run) -> Verdict:
     """Judge the fleet without the common queue: it must break the limit, or the judge is asleep."""
-    early = f"{run.violations} of {run.identifies} IDENTIFYs came too early"
-    gap = f", smallest gap {min(run.smallest_gap_s.values()):.2f} s" if run.smallest_gap_s else ""
-    verdict = Verdict([f"control without the common queue: {run.violations} violations ({early}{gap})"])
+    line = f"control without the common queue: {run.violations} violations in {run.identifies} IDENTIFYs"
+    verdict = Verdict([line])
     if not run.violations:
         verdict.failures.append("the control, which has no common queue, violated nothing")
     return verdict

@@ -1,17 +1,22 @@
-"""Follows a run from outside: the simulated Discord's events and the queue's subjects; it sends nothing to either."""
+"""Follows a run from outside: the simulated Discord's events and the queue's subjects; it never changes either."""
 
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Self
+from contextlib import asynccontextmanager, suppress
+from typing import Final, Self
 
 import aiohttp
+import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from pydantic import ValidationError
 
+from nats_identify.clock import now_ns
 from nats_identify.demo.board import Board
-from nats_identify.wire import Subjects
+from nats_identify.wire import Status, Subjects
+
+STATUS_EVERY_S: Final = 0.5
 
 
 class Watch:
@@ -36,10 +41,19 @@ class Watch:
             finally:
                 reading.cancel()
 
-    async def queue(self, connection: Client, prefix: str = "identify") -> None:
-        """Follow the queue from now on, as an operator would with ``nats sub 'identify.event.>'``."""
-        await connection.subscribe(Subjects(prefix).event(">"), cb=self._heard)
+    @asynccontextmanager
+    async def queue(self, connection: Client) -> AsyncIterator[Self]:
+        """Follow the queue in this block, as an operator would: its events, and its status now and then."""
+        subjects = Subjects()
+        events = await connection.subscribe(subjects.event(">"), cb=self._heard)
         await connection.flush()  # the server knows of it before anything else starts
+        asking = asyncio.ensure_future(self._ask(connection, subjects.status))
+        try:
+            yield self
+        finally:
+            asking.cancel()
+            with suppress(nats.errors.Error):  # the connection may be gone
+                await events.unsubscribe()
 
     async def until(self, condition: Callable[[Board], bool], *, within_s: float) -> bool:
         """Wait for a condition on the board. Return whether it was met in time."""
@@ -60,3 +74,10 @@ class Watch:
     async def _heard(self, message: Msg) -> None:
         self.board.queue_said(message.subject.rpartition(".")[2], json.loads(message.data))
         self._news.set()
+
+    async def _ask(self, connection: Client, subject: str) -> None:
+        while True:
+            with suppress(nats.errors.Error, ValidationError):  # the next answer will do
+                reply = await connection.request(subject, b"", timeout=STATUS_EVERY_S)
+                self.board.queue_answered(Status.model_validate_json(reply.data), now_ns())
+            await asyncio.sleep(STATUS_EVERY_S)

@@ -1,0 +1,69 @@
+"""``nats-identify status``: asks one coordinator for the whole picture and lays it out; it changes nothing."""
+
+from datetime import timedelta
+from typing import Final
+
+import nats
+import nats.errors
+from pydantic import ValidationError
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from nats_identify.wire import BucketStatus, Status, Subjects
+
+ANSWER_WITHIN_S: Final = 2.0
+SHARDS_NAMED: Final = 8
+"""So many of those that wait are named for each bucket, the next first."""
+
+
+class NoAnswerError(Exception):
+    """There is no NATS at that address, or no coordinator on it."""
+
+
+async def fetch_status(server: str, prefix: str) -> Status:
+    """Ask, once.
+
+    Raises:
+        NoAnswerError: nobody answers; the message says who.
+    """
+    subject = Subjects(prefix).status
+    try:
+        connection = await nats.connect(server, allow_reconnect=False, connect_timeout=2, error_cb=_ignore)
+    except (nats.errors.Error, OSError, TimeoutError) as error:
+        message = f"no NATS server answers at {server}: {type(error).__name__}"
+        raise NoAnswerError(message) from error
+    try:
+        reply = await connection.request(subject, b"", timeout=ANSWER_WITHIN_S)
+        return Status.model_validate_json(reply.data)
+    except (nats.errors.Error, ValidationError) as error:
+        message = f"no coordinator answers on {subject} at {server}: {type(error).__name__}"
+        raise NoAnswerError(message) from error
+    finally:
+        await connection.close()
+
+
+def draw_status(status: Status) -> RenderableType:
+    """Lay it out: a line on the whole, and one on each bucket."""
+    limit = status.session_start_limit
+    leads = "nobody leads" if status.leader is None else f"{status.leader} leads, term {status.term}"
+    left = "session starts: unknown" if limit.remaining is None else f"{limit.remaining} of {limit.total} starts left"
+    reset = "" if limit.reset_after_ms is None else f" for {timedelta(seconds=limit.reset_after_ms // 1000)}"
+    heading = f"{status.prefix}: {leads}; {left}{reset}; {status.waiting} waiting"
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("bucket", "waiting", "next turn in"):
+        table.add_column(column, justify="right")
+    table.add_column("first in line")
+    for bucket in status.buckets:
+        next_turn = f"{bucket.next_release_ms / 1000:.1f} s" if bucket.next_release_ms else "now"
+        table.add_row(f"{bucket.bucket}", f"{bucket.waiting}", next_turn, _first(bucket))
+    return Group(heading, "", table)
+
+
+def _first(bucket: BucketStatus) -> str:
+    named = ", ".join(f"shard {request.shard_id}" for request in bucket.first[:SHARDS_NAMED])
+    others = bucket.waiting - min(len(bucket.first), SHARDS_NAMED)
+    return f"{named} and {others} more" if others else named
+
+
+async def _ignore(_error: Exception) -> None:
+    """An error that matters ends the request."""
