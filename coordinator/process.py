@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from coordinator.core.ledger import Stop
@@ -103,13 +104,9 @@ class Process:
         self._log.info("stopped")
 
     async def _connect(self, lost: "asyncio.Future[None]") -> tuple[Connection, Connection]:
-        store, traffic = await asyncio.gather(
-            *(
-                connect(self._settings, name, log=self._log, metrics=self._metrics, lost=lost)
-                for name in ("store", "traffic")
-            )
-        )
-        return store, traffic
+        reach = partial(connect, self._settings, log=self._log, metrics=self._metrics, lost=lost)
+        private = ("$", f"{self._subjects.prefix}.")
+        return await asyncio.gather(reach("store"), reach("traffic", private=private))
 
     async def _serve(self, store_connection: Connection, traffic: Connection, stop: asyncio.Event) -> None:
         store = LedgerStore(
@@ -117,6 +114,7 @@ class Process:
             bucket=self._subjects.kv_bucket,
             prefix=self._subjects.prefix,
             replicas=self._settings.identify_kv_replicas,
+            fresh_start=self._settings.identify_fresh_start,
             clock=now_ns,
             metrics=self._metrics,
             log=self._log,

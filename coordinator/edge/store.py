@@ -35,6 +35,7 @@ class LedgerStore:
         bucket: the KV bucket's name.
         prefix: whose ledger it must be.
         replicas: copies to make the KV bucket with; None for what the server allows.
+        fresh_start: whether it matters that nobody has ever written here; finding out takes one more right.
         clock: stamps what was answered.
         metrics: measures the commits.
         log: told of troubles.
@@ -52,6 +53,7 @@ class LedgerStore:
         bucket: str,
         prefix: str,
         replicas: int | None,
+        fresh_start: bool,
         clock: Clock,
         metrics: Metrics,
         log: Log,
@@ -66,6 +68,7 @@ class LedgerStore:
         self._bucket = bucket
         self._prefix = prefix
         self._replicas = replicas
+        self._fresh_start = fresh_start
         self._clock = clock
         self._metrics = metrics
         self._log = log
@@ -155,7 +158,7 @@ class LedgerStore:
 
     async def _was_never_written(self) -> bool:
         """Whether nobody has ever led here; a stream that was made anew, or is not ours to look at, proves nothing."""
-        if self._has_seen_one:
+        if self._has_seen_one or not self._fresh_start:
             return False
         try:
             return (await self.jetstream.stream_info(self.stream)).state.last_seq == 0

@@ -68,14 +68,8 @@ async def test_a_standby_takes_over_with_the_queue_that_it_heard(coordinator, st
     await mailbox.ask(0, managed=True, request_id="waiting", shard_id=0)
     await mailbox.next("queued")
     assert await coordinator.end() == 0
-    renewal = 0
-    while True:
-        body = json.loads((await mailbox.reply()).data)
-        if body["status"] == "granted":
-            break
-        renewal += 1
-        await mailbox.ask(0, managed=True, request_id="waiting", renewal=renewal)
-    assert (body["request_id"], body["term"], body["remaining"]) == ("waiting", 2, 998)
+    granted, _ = await mailbox.until_granted("waiting", renewal=1)
+    assert (granted["term"], granted["remaining"]) == (2, 998)
     assert await standby.is_leader()
 
 
@@ -117,15 +111,8 @@ async def test_nothing_is_granted_without_nats_and_everything_after_it(coordinat
     await nats_server.start()
     await until(coordinator.is_leader, "it leads again")
     await until(lambda: client_is_back(client), "the client is back")
-    renewal = 0
-    while True:
-        renewal += 1
-        await mailbox.ask(0, managed=True, request_id="patient", renewal=renewal)
-        reply = await mailbox.reply()
-        body = json.loads(reply.data or b"{}")  # empty: nobody is back yet
-        if body.get("status") == "granted":
-            break
-    assert body["remaining"] == 998
+    granted, _ = await mailbox.until_granted("patient", renewal=1)
+    assert granted["remaining"] == 998
     assert coordinator.logged("NATS is back")
 
 

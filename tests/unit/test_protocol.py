@@ -1,0 +1,51 @@
+"""Messages as the server writes them, however the network cuts them up."""
+
+import pytest
+
+from coordinator.edge.protocol import Protocol
+
+STREAM = (
+    b"PING\r\n"
+    b"MSG a.b 1 5\r\nhello\r\n"
+    b"MSG a.\x0bb 2 _INBOX.x 0\r\n\r\n"
+    b"+OK\r\n"
+    b"HMSG c 3 _INBOX.y 12 14\r\nNATS/1.0\r\n\r\nhi\r\n"
+    b"HMSG d 4 16 16\r\nNATS/1.0 503\r\n\r\n\r\n"
+    b"MSG \xff\xfe 5 8\r\nMSG x\r\n\r\r\n"
+    b"PONG\r\n"
+)
+SEEN = [
+    "ping",
+    (1, b"a.b", b"", b"hello", b""),
+    (2, b"a.\x0bb", b"_INBOX.x", b"", b""),
+    (3, b"c", b"_INBOX.y", b"hi", b"NATS/1.0\r\n\r\n"),
+    (4, b"d", b"", b"", b"NATS/1.0 503\r\n\r\n"),
+    (5, b"\xff\xfe", b"", b"MSG x\r\n\r", b""),
+    "pong",
+]
+
+
+class Client:
+    """Notes what the parser hands on."""
+
+    def __init__(self):
+        self.seen = []
+
+    async def _process_msg(self, *message):
+        self.seen.append(message)
+
+    async def _process_ping(self):
+        self.seen.append("ping")
+
+    async def _process_pong(self):
+        self.seen.append("pong")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 20, len(STREAM)])
+async def test_every_message_is_read_however_it_is_cut(size):
+    client = Client()
+    protocol = Protocol(client)
+    for start in range(0, len(STREAM), size):
+        await protocol.parse(STREAM[start : start + size])
+    assert client.seen == SEEN
+    assert not protocol.buf

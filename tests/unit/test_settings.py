@@ -1,0 +1,172 @@
+"""A coordinator's environment: what is read, and what is said about a wrong one."""
+
+import pytest
+
+from coordinator import settings
+from coordinator.settings import SettingsError
+from nats_identify.schedule.model import MS, SECOND
+
+SECRET = "hunter2"  # noqa: S105  # what must never be shown
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Load the settings from these variables alone."""
+    for name in settings.Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+    def load_from(**environment):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, str(value))
+        return settings.load()
+
+    return load_from
+
+
+def lines_of(load, **environment):
+    with pytest.raises(SettingsError) as caught:
+        load(**environment)
+    return caught.value.lines
+
+
+def test_an_empty_environment_is_enough(load):
+    loaded = load()
+    assert (loaded.nats_urls, loaded.identify_prefix) == (["nats://127.0.0.1:4222"], "identify")
+    assert (loaded.identify_http_host, loaded.identify_http_port) == ("127.0.0.1", 8080)
+    assert loaded.lease_ns == 3 * SECOND
+    assert loaded.timing.window_ns == 5 * SECOND
+    assert loaded.timing.margin_ns == 200 * MS
+    assert loaded.identify_replica_name
+    core = loaded.core("instance", has_token=False)
+    assert (core.static.max_concurrency, core.static.total, core.static.remaining) == (1, 1000, 1000)
+    assert (core.reserve, core.max_waiting, core.fresh_start) == (10, 200_000, False)
+
+
+def test_an_empty_variable_is_an_unset_one(load):
+    assert load(IDENTIFY_WINDOW="", DISCORD_TOKEN="").identify_window == 5
+
+
+def test_seconds_become_whole_nanoseconds(load):
+    timing = load(IDENTIFY_WINDOW="0.3", IDENTIFY_MARGIN="0", IDENTIFY_USE_WITHIN="1.1", IDENTIFY_GRACE="0.7").timing
+    assert (timing.window_ns, timing.margin_ns) == (300 * MS, 0)
+    assert (timing.use_within_ns, timing.grace_ns) == (1100 * MS, 700 * MS)
+
+
+def test_with_a_token_there_are_no_static_limits(load):
+    loaded = load(DISCORD_TOKEN=SECRET, IDENTIFY_MAX_CONCURRENCY="16")
+    assert loaded.core("instance", has_token=loaded.token() is not None).static is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("IDENTIFY_WINDOW", "0"),
+        ("IDENTIFY_WINDOW", "-1"),
+        ("IDENTIFY_WINDOW", "nan"),
+        ("IDENTIFY_WINDOW", "inf"),
+        ("IDENTIFY_WINDOW", "5s"),
+        ("IDENTIFY_MARGIN", "-0.1"),
+        ("IDENTIFY_USE_WITHIN", "0"),
+        ("IDENTIFY_GRACE", "0"),
+        ("IDENTIFY_LEASE", "0.1"),
+        ("IDENTIFY_MAX_CONCURRENCY", "0"),
+        ("IDENTIFY_MAX_CONCURRENCY", "100000"),
+        ("IDENTIFY_SESSION_TOTAL", "0"),
+        ("IDENTIFY_SESSION_RESERVE", "-1"),
+        ("IDENTIFY_KV_REPLICAS", "2"),
+        ("IDENTIFY_HTTP_PORT", "http"),
+        ("IDENTIFY_HTTP_PORT", "65536"),
+        ("IDENTIFY_LOG_LEVEL", "loud"),
+        ("IDENTIFY_LOG_FORMAT", "xml"),
+        ("IDENTIFY_FRESH_START", "perhaps"),
+        ("IDENTIFY_PREFIX", "a.*.b"),
+        ("IDENTIFY_PREFIX", "two words"),
+        ("IDENTIFY_CRASH_LOOP_GRANTS", "-1"),
+        ("IDENTIFY_CRASH_LOOP_PERIOD", "0"),
+        ("NATS_INBOX_PREFIX", "inbox.>"),
+        ("NATS_URL", "nats://"),
+        ("NATS_URL", ","),
+        ("DISCORD_API_URL", "discord.com"),
+        ("NATS_CREDS_FILE", "/nowhere/bot.creds"),
+        ("DISCORD_TOKEN_FILE", "/nowhere/token"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_the_variable_and_what_to_give(load, name, value):
+    (line,) = lines_of(load, **{name: value})
+    assert line.startswith(f"{name}: ")
+    assert "give" in line
+    assert "\n" not in line
+
+
+def test_every_wrong_variable_has_a_line(load):
+    lines = lines_of(load, IDENTIFY_WINDOW="soon", IDENTIFY_GRACE="later", IDENTIFY_LEASE="0")
+    assert sorted(line.partition(":")[0] for line in lines) == ["IDENTIFY_GRACE", "IDENTIFY_LEASE", "IDENTIFY_WINDOW"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({"NATS_USER": "bot"}, "NATS_USER"),
+        ({"NATS_PASSWORD": SECRET}, "NATS_PASSWORD"),
+        ({"NATS_USER": "bot", "NATS_PASSWORD": SECRET, "NATS_TOKEN": SECRET}, "NATS_USER"),
+    ],
+)
+def test_what_does_not_go_together_is_said_without_a_secret(load, environment, named):
+    lines = lines_of(load, **environment)
+    assert lines[0].startswith(f"{named}: is set ")
+    assert SECRET not in str(lines)
+
+
+def test_two_tokens_are_one_too_many(load, tmp_path):
+    file = tmp_path / "token"
+    file.write_text(SECRET)
+    (line,) = lines_of(load, DISCORD_TOKEN=SECRET, DISCORD_TOKEN_FILE=file)
+    assert line.startswith("DISCORD_TOKEN: ")
+    assert SECRET not in line
+
+
+def test_a_token_is_read_from_its_file_and_stripped(load, tmp_path):
+    file = tmp_path / "token"
+    file.write_text(f" {SECRET}\n")
+    assert load(DISCORD_TOKEN_FILE=file).token() == SECRET
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe"])
+def test_a_file_without_a_token_is_said(load, tmp_path, content):
+    file = tmp_path / "token"
+    file.write_bytes(content)
+    with pytest.raises(SettingsError) as caught:
+        load(DISCORD_TOKEN_FILE=file).token()
+    assert caught.value.lines[0].startswith("DISCORD_TOKEN_FILE: ")
+
+
+@pytest.mark.parametrize("name", ["NATS_CREDS_FILE", "NATS_NKEY_SEED_FILE"])
+def test_a_credentials_file_with_nothing_in_it_is_said(load, tmp_path, name):
+    file = tmp_path / "credentials"
+    file.write_text("nothing")
+    (line,) = lines_of(load, **{name: file})
+    assert line.startswith(f"{name}: holds no ")
+
+
+@pytest.mark.parametrize("name", ["NATS_TLS_CA", "NATS_TLS_CERT"])
+def test_a_file_that_is_no_certificate_is_said(load, tmp_path, name):
+    file = tmp_path / "file.pem"
+    file.write_text("nothing")
+    environment = {name: file} | ({"NATS_TLS_KEY": file} if name == "NATS_TLS_CERT" else {})
+    with pytest.raises(SettingsError) as caught:
+        load(**environment).tls()
+    assert caught.value.lines[0].startswith(f"{name}: ")
+
+
+def test_no_secret_is_ever_shown(load):
+    loaded = load(
+        NATS_URL=f"nats://bot:{SECRET}@127.0.0.1", NATS_TOKEN=SECRET, DISCORD_TOKEN=SECRET, IDENTIFY_WINDOW="5"
+    )
+    assert SECRET not in repr(loaded)
+    assert SECRET not in str(loaded)
+    assert SECRET not in str(lines_of(load, NATS_URL=f"nats://bot:{SECRET}@host:port", NATS_TOKEN=SECRET))
+
+
+def test_unknown_variables_are_found():
+    environment = {"IDENTIFY_MAX_CONCURENCY": "16", "IDENTIFY_WINDOW": "5", "HOME": "/"}
+    assert settings.unknown_variables(environment) == ["IDENTIFY_MAX_CONCURENCY"]
