@@ -114,7 +114,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A shard asks for a turn, or renews its asking; the fields are those of the wire's request."""
+    """A shard asks for a turn, or renews its asking; the fields are those of the wire's request.
+
+    ``is_copy``: it comes from another replica, and says nothing about how fresh its shard is.
+    """
 
     request_id: str
     shard_id: int
@@ -127,6 +130,7 @@ class Ask:
     managed: bool = False
     timeout_ns: int | None = None
     client: str = ""
+    is_copy: bool = False
 
 
 @dataclass(frozen=True, slots=True)

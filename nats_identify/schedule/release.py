@@ -13,7 +13,7 @@ from nats_identify.schedule.alarms import Look
 from nats_identify.schedule.book import Book
 from nats_identify.schedule.budget import SessionBudget
 from nats_identify.schedule.day import Day
-from nats_identify.schedule.line import Asking, Line
+from nats_identify.schedule.line import RENEW_MOST_NS, Asking, Line
 from nats_identify.schedule.model import Grant, Happened, Reason, Reply, ScheduleAction
 from nats_identify.schedule.replies import facts_of
 
@@ -54,6 +54,8 @@ class ReleaseSchedule:
         """Take in one event; return what to send. Grants come from `release` alone."""
         actions = self._pass_time(now_ns)
         match event:
+            case model.Ask(is_copy=True):
+                self._take_copy(event, now_ns)
             case model.Ask():
                 actions += self._ask(event, now_ns)
             case model.Cancel(request_id):
@@ -167,6 +169,15 @@ class ReleaseSchedule:
         if asking is not self._candidate(asking.bucket, now_ns):
             actions += self._queue(asking, now_ns, is_new=is_new)
         return actions
+
+    def _take_copy(self, ask: model.Ask, now_ns: int) -> None:
+        """Give an asking that another replica knows of its place; it is granted when it has renewed here."""
+        room = self.book.room
+        if room.get(ask.request_id) is None and not room.has_ended(ask.request_id) and not room.is_full:
+            asking = room.admit(ask, now_ns)
+            asking.heard_at_ns = now_ns - self._timing.fresh_ns - 1  # stale, and worth a nudge
+            self.book.link(asking)
+            self._set_pace(asking, RENEW_MOST_NS, now_ns)  # nobody here knows when it will renew
 
     def _full(self, ask: model.Ask, now_ns: int) -> model.Refused | None:
         if self.book.room.is_full:

@@ -404,3 +404,24 @@ def test_out_of_lease_no_grant_leaves_and_a_renewal_finds_it():
     grants, _ = desk.schedule.release(desk.now_ns)
     assert desk.schedule.committed(grants, desk.now_ns, in_time=False) == []
     assert only(replies(desk.ask(0, renewal=1))).grant_id == "g1"
+
+
+def test_a_copy_keeps_its_place_and_is_granted_when_it_renews():
+    desk = Desk()
+    copies = [
+        model.Ask(f"r{n}", n, 0, "in", renewal=4, waited_ns=n * SECOND, managed=True, is_copy=True) for n in (1, 2)
+    ]
+    assert [desk.tell(copy) for copy in copies] == [[], []]
+    assert granted(desk.ask(1, renewal=5)) == [1]
+    assert only(replies(desk.ask(3), model.Queued)).position == 2
+
+
+def test_a_copy_of_one_that_is_known_or_has_ended_changes_nothing():
+    desk = Desk()
+    desk.ask(0)
+    desk.answer("g1")
+    desk.ask(1, renewal=3)
+    desk.tell(model.Ask("r0", 0, 0, "in", managed=True, is_copy=True))
+    desk.tell(model.Ask("r1", 1, 0, "in", renewal=9, waited_ns=SECOND, managed=True, is_copy=True))
+    assert "r0" not in desk.schedule.book.room.askings
+    assert desk.schedule.book.room.askings["r1"].ask.renewal == 3
