@@ -35,6 +35,8 @@ from nats_identify.wire import Subjects
 RELEASE_WITHIN_S: Final = 4.0
 """A ledger that does not answer by then keeps its lease; a standby takes over when that has run out."""
 
+PROBES_PER_LEASE: Final = 3
+
 DISCORD_WINDOW_NS: Final = 5 * SECOND
 
 _Result = TypeVar("_Result")
@@ -109,22 +111,22 @@ class Process:
         return await asyncio.gather(reach("store"), reach("traffic", private=private))
 
     async def _serve(self, store_connection: Connection, traffic: Connection, stop: asyncio.Event) -> None:
+        settings, subjects, metrics, log = self._settings, self._subjects, self._metrics, self._log
         store = LedgerStore(
             store_connection,
-            bucket=self._subjects.kv_bucket,
-            prefix=self._subjects.prefix,
-            replicas=self._settings.identify_kv_replicas,
-            fresh_start=self._settings.identify_fresh_start,
+            bucket=subjects.kv_bucket,
+            prefix=subjects.prefix,
+            replicas=settings.identify_kv_replicas,
+            fresh_start=settings.identify_fresh_start,
             clock=now_ns,
-            metrics=self._metrics,
-            log=self._log,
+            metrics=metrics,
+            log=log,
         )
-        parts: dict[str, Any] = {"metrics": self._metrics}
-        replies = Replies(traffic, self._subjects, self._inbox, log=self._log, **parts)
-        intake = Intake(traffic, self._subjects, self._inbox, replies=replies, seat=self._seat, **parts)
+        replies = Replies(traffic, subjects, self._inbox, metrics=metrics, log=log)
+        intake = Intake(traffic, subjects, self._inbox, replies=replies, seat=self._seat, metrics=metrics)
         service = Service(
             traffic,
-            self._subjects,
+            subjects,
             self._replica,
             replies=replies,
             limits=self._limits,
@@ -132,12 +134,14 @@ class Process:
             clock=now_ns,
         )
         watch = LedgerWatch(store, self._instance, self._inbox.offer)
-        probe = Probe(traffic, self._inbox, self._settings.identify_lease / 3, now_ns)
-        runtime = Runtime(self._replica, self._inbox, store=store, voice=replies, figures=self._limits, clock=now_ns)
+        probe = Probe(traffic, self._inbox, settings.identify_lease / PROBES_PER_LEASE, now_ns)
+        runtime = Runtime(
+            self._replica, self._inbox, store=store, voice=replies, figures=self._limits, clock=now_ns, log=log
+        )
         for ear in (replies, intake, service):
             await ear.open()
         self._vitals.attach(runtime, store, probe, (store_connection, traffic))
-        self._log.info("serving", prefix=self._subjects.prefix, instance=self._instance)
+        log.info("serving", prefix=subjects.prefix, instance=self._instance)
         async with _meanwhile(watch.run(), probe.run(), self._limits.run(), self._leave(stop, runtime)):
             await runtime.run()
         await traffic.leave()
@@ -155,7 +159,11 @@ class Process:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._limits.wish, "SIGHUP")
+        loop.add_signal_handler(signal.SIGHUP, self._on_sighup)
+
+    def _on_sighup(self) -> None:
+        if self._seat.is_leading:
+            self._limits.wish("SIGHUP")
 
     def _read_gauges(self) -> None:
         self._metrics.look_at(self._replica, len(self._inbox))
@@ -173,6 +181,7 @@ class Process:
             log.warning("IDENTIFY_WINDOW is below Discord's 5 s: for tests only", window_s=settings.identify_window)
         if settings.identify_fresh_start:
             log.warning("IDENTIFY_FRESH_START: an empty store means that nothing was ever granted")
+        log.debug("IDENTIFY_CRASH_LOOP_* are read, and not acted upon yet", grants=settings.identify_crash_loop_grants)
         for name in unknown_variables(os.environ):
             log.warning("an unknown variable is ignored", name=name)
 

@@ -21,6 +21,7 @@ from coordinator.core.ledger import (
 )
 from coordinator.core.replica import Replica
 from coordinator.edge.inbox import Inbox
+from coordinator.edge.log import Log
 from nats_identify.clock import NS_PER_S, Clock
 from nats_identify.schedule.model import FetchFigure, Happened, Reply, Wake
 
@@ -76,13 +77,14 @@ class Runtime:
         voice: who speaks.
         figures: who asks Discord.
         clock: the replica's time.
+        log: told when the replica's role changes.
 
     Attributes:
         turned_at_ns: when the loop last turned.
     """
 
     def __init__(
-        self, replica: Replica, inbox: Inbox, *, store: Store, voice: Voice, figures: Figures, clock: Clock
+        self, replica: Replica, inbox: Inbox, *, store: Store, voice: Voice, figures: Figures, clock: Clock, log: Log
     ) -> None:
         self.turned_at_ns = clock()
         self._replica = replica
@@ -91,6 +93,8 @@ class Runtime:
         self._voice = voice
         self._figures = figures
         self._clock = clock
+        self._log = log
+        self._role = replica.role
         self._has_stopped = False
 
     async def run(self) -> None:
@@ -114,6 +118,9 @@ class Runtime:
             await self._tell(event, calls)
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)
+        if self._replica.role is not self._role:
+            self._role = self._replica.role
+            self._log.info("role", role=self._role.value, term=self._replica.term)
         await asyncio.sleep(0)  # let the calls leave, and more arrive
         if not self._has_stopped:
             await self._inbox.wait(self._rest_s())

@@ -107,22 +107,23 @@ class Connection(Client):
             raise errors.Error(message)
         await super()._process_info(info, initial_connection)
 
-    async def complain(self, error: Exception) -> None:
-        """Log a trouble, the same one about every ten seconds."""
+    async def on_error(self, error: Exception) -> None:
+        """Take note of what the client library could not do."""
         if isinstance(error, errors.SlowConsumerError):
             self._link.metrics.dropped.labels("slow_consumer").inc()
-        kind = type(error).__name__
+        self.complain(type(error).__name__, str(error) or type(error).__name__)
+
+    def complain(self, kind: str, said: str) -> None:
+        """Log a trouble; of one kind, one about every ten seconds."""
         now = monotonic()
         if now - self._complained_at.get(kind, -COMPLAIN_EVERY_S) < COMPLAIN_EVERY_S:
             return
         self._complained_at[kind] = now
-        said = str(error) or kind
+        link = self._link
         if self.is_connected:
-            self._link.log.warning("trouble with NATS", connection=self._link.name, error=said)
+            link.log.warning("trouble with NATS", connection=link.name, error=said)
         else:
-            self._link.log.warning(
-                "NATS is not reachable; trying on", connection=self._link.name, url=self._link.url, error=said
-            )
+            link.log.warning("NATS is not reachable; trying on", connection=link.name, url=link.url, error=said)
 
     async def on_closed(self) -> None:
         """Tell the process that this connection will never come back."""
@@ -192,7 +193,7 @@ async def connect(
     await connection.connect(
         urls,
         name=f"identify-coordinator {settings.identify_replica_name} {name}",
-        error_cb=connection.complain,
+        error_cb=connection.on_error,
         closed_cb=connection.on_closed,
         reconnected_cb=on_reconnected,
         disconnected_cb=on_disconnected,

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from contextlib import suppress
 from typing import Final
 
 import aiohttp
@@ -21,6 +22,7 @@ from nats_identify.session_limit import (
 )
 
 ASK_EVERY_S: Final = 1.0
+STANDBY_ASKS_AFTER_S: Final = 10.0
 BACK_OFF_MOST_S: Final = 60.0
 REFUSED_WAIT_S: Final = 60.0
 """A wrong token does not mend itself, and asking on with it can get the address banned."""
@@ -77,6 +79,8 @@ class DiscordLimits:
         self._wished = asyncio.Event()
         self._next: asyncio.Future[str | None] | None = None
         self._failures = 0
+        self._trouble: str | None = None
+        self._ask_at_s = 0.0  # by the event loop's clock: not before this
 
     def wish(self, why: str) -> None:
         """Fetch a figure as soon as that is allowed; wishes made meanwhile are one."""
@@ -85,8 +89,12 @@ class DiscordLimits:
 
     async def refresh(self) -> str | None:
         """Wait for a figure that is asked for from now on; return why there is none, else None."""
+        loop = asyncio.get_running_loop()
+        wait_s = self._ask_at_s - loop.time()
+        if self._trouble is not None and wait_s > 0:
+            return f"{self._trouble}; Discord is asked again in {wait_s:.0f} s"
         if self._next is None:
-            self._next = asyncio.get_running_loop().create_future()
+            self._next = loop.create_future()
         waiting = self._next
         self.wish("refresh")
         return await asyncio.shield(waiting)
@@ -95,15 +103,24 @@ class DiscordLimits:
         """Fetch whenever wished, until cancelled."""
         async with aiohttp.ClientSession() as session:
             while True:
-                await self._wished.wait()
-                self._wished.clear()
+                await self._until_wished()
                 waiting, self._next = self._next, None
-                trouble, wait_s = await self._fetch(session)
+                self._trouble, wait_s = await self._fetch(session)
+                self._ask_at_s = asyncio.get_running_loop().time() + wait_s
                 if waiting is not None and not waiting.done():
-                    waiting.set_result(trouble)
+                    waiting.set_result(self._trouble)
                 await asyncio.sleep(wait_s)
-                if trouble is not None and self._seat.is_leading:
+                if self._trouble is not None and self._seat.is_leading:
                     self._wished.set()  # whoever leads next makes its own wish
+
+    async def _until_wished(self) -> None:
+        """Wait for a wish. A standby asks once by itself: it then knows that its token is right, and the shards."""
+        if self.shards is None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wished.wait(), STANDBY_ASKS_AFTER_S)
+        else:
+            await self._wished.wait()
+        self._wished.clear()
 
     async def _fetch(self, session: aiohttp.ClientSession) -> tuple[str | None, float]:
         """Ask once; return the trouble, if any, and how long to leave Discord alone."""

@@ -84,7 +84,7 @@ class LedgerStore:
         try:
             read = await self._read()
         except _TROUBLE as error:
-            await self._connection.complain(LedgerTroubleError(f"the ledger cannot be read: {_said(error)}"))
+            self._connection.complain("ledger", f"the ledger cannot be read: {_said(error)}")
             return LedgerUnreadable()
         finally:
             self.called_at_ns = None
@@ -164,10 +164,6 @@ class LedgerStore:
             return (await self.jetstream.stream_info(self.stream)).state.last_seq == 0
         except errors.TimeoutError:
             return False
-
-
-class LedgerTroubleError(Exception):
-    """The ledger cannot be read; NATS or its operator must act."""
 
 
 def _said(error: Exception) -> str:
