@@ -16,10 +16,11 @@ def main() -> int:
 
         app()
     except ModuleNotFoundError as missing:
-        extra = _EXTRAS.get(missing.name or "")
+        package = (missing.name or "").partition(".")[0]
+        extra = _EXTRAS.get(package)
         if extra is None:
             raise
-        sys.stderr.write(f"nats-identify needs {missing.name}: pip install 'nats-identify[{extra}]'\n")
+        sys.stderr.write(f"nats-identify needs {package}: pip install 'nats-identify[{extra}]'\n")
         return 1
     return 0
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import nats
 import nats.errors
@@ -23,6 +23,15 @@ from nats_identify.wire import Info, Subjects
 
 START_MOST_S: Final = 60.0
 """A slow and busy machine may take so long to start a process."""
+
+CONNECT_ONCE: Final[Mapping[str, Any]] = {
+    "allow_reconnect": False,
+    # nats-py tries the first connect so often, too, whatever is said above; 0 would be for ever.
+    "max_reconnect_attempts": 1,
+    "reconnect_time_wait": 0.1,
+    "connect_timeout": 2,
+}
+"""Options of `nats.connect` for a server that is there, or that is to be reported as gone."""
 
 _LOOK_EVERY_S: Final = 0.05
 
@@ -112,9 +121,7 @@ async def _connected(server: EmbeddedNats, children: Children) -> AsyncIterator[
     async def ignore(_error: Exception) -> None:
         """An error that matters closes the connection."""
 
-    connection = await nats.connect(
-        server.url, name="nats-identify", allow_reconnect=False, closed_cb=note, error_cb=ignore
-    )
+    connection = await nats.connect(server.url, name="nats-identify", closed_cb=note, error_cb=ignore, **CONNECT_ONCE)
     children.mind(death)
     try:
         yield connection

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from nats_identify.cluster import CONNECT_ONCE
 from nats_identify.wire import BucketStatus, Status, Subjects
 
 ANSWER_WITHIN_S: Final = 2.0
@@ -28,7 +29,7 @@ async def fetch_status(server: str, prefix: str) -> Status:
     """
     subject = Subjects(prefix).status
     try:
-        connection = await nats.connect(server, allow_reconnect=False, connect_timeout=2, error_cb=_ignore)
+        connection = await nats.connect(server, error_cb=_ignore, **CONNECT_ONCE)
     except (nats.errors.Error, OSError, TimeoutError) as error:
         message = f"no NATS server answers at {server}: {type(error).__name__}"
         raise NoAnswerError(message) from error
@@ -48,7 +49,7 @@ def draw_status(status: Status) -> RenderableType:
     leads = "nobody leads" if status.leader is None else f"{status.leader} leads, term {status.term}"
     left = "session starts: unknown" if limit.remaining is None else f"{limit.remaining} of {limit.total} starts left"
     reset = "" if limit.reset_after_ms is None else f" for {timedelta(seconds=limit.reset_after_ms // 1000)}"
-    heading = f"{status.prefix}: {leads}; {left}{reset}; {status.waiting} waiting"
+    heading = f"{status.prefix}: {leads}\n{left}{reset}, {status.waiting} waiting"
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("bucket", "waiting", "next turn in"):
         table.add_column(column, justify="right")

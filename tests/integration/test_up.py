@@ -1,0 +1,100 @@
+"""`nats-identify up`: a bot's shard gets its turn through it, and it leaves nothing behind but its store."""
+
+import asyncio
+import os
+import re
+import signal
+
+import pytest
+
+from nats_identify import NatsQueue
+from nats_identify.testing import BareShard, Report, ShardState, SimulatedGateway
+from tests.integration.command import Command, command
+from tests.processes import WITHIN_S, until
+
+UP = ("up", "--port", "0", "--http-port", "0")
+QUICK = {"IDENTIFY_WINDOW": "0.4", "IDENTIFY_USE_WITHIN": "1", "IDENTIFY_LEASE": "1"}
+
+
+async def address_of(up: Command) -> str:
+    await up.until_said("ctrl-C stops both")
+    told = re.search(r"NatsQueue\.connect\(\"(nats://127\.0\.0\.1:\d+)\"", up.output)
+    assert told is not None
+    return told[1]
+
+
+async def bring_up_a_shard(url: str, prefix: str = "identify") -> Report:
+    async with (
+        asyncio.timeout(WITHIN_S),
+        SimulatedGateway() as gateway,
+        NatsQueue.connect(url, prefix=prefix) as queue,
+        BareShard(queue, 0, 1, gateway.ws_url, "of no bot") as shard,
+    ):
+        await shard.until(ShardState.UP)
+        return gateway.record.report()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+async def test_a_shard_identifies_through_it_and_a_signal_ends_it_in_order(tmp_path, how):
+    async with command(tmp_path, *UP, "--store", str(tmp_path / "store"), **QUICK) as up:
+        report = await bring_up_a_shard(await address_of(up))
+        assert (report.identifies, report.violations) == (1, 0)
+        assert await up.end(how) == 0, up.output
+        assert up.family() == []
+        assert "NATS is gone" not in up.output  # the coordinator was stopped first
+
+
+async def test_the_next_one_reads_the_ledger_that_the_last_one_left(tmp_path):
+    options = (*UP, "--store", str(tmp_path / "store"), "--max-concurrency", "3", "--prefix", "bots.alpha")
+    for term in (1, 2):
+        async with command(tmp_path, *options, **QUICK) as up:
+            url = await address_of(up)
+            await bring_up_a_shard(url, "bots.alpha")
+            async with command(tmp_path, "status", "--server", url, "--prefix", "bots.alpha") as status:
+                assert await status.ended() == 0, status.output
+                assert status.lines[0].endswith(f"leads, term {term}")
+                assert [line.split()[0] for line in status.lines[4:]] == ["0", "1", "2"]
+            assert await up.end(signal.SIGTERM) == 0, up.output
+
+
+async def test_discord_tells_the_limits_where_there_is_a_token(tmp_path):
+    token_file = tmp_path / "token"
+    token_file.write_text("of no bot\n")
+    async with SimulatedGateway(max_concurrency=7, remaining=500, token="of no bot") as gateway:  # noqa: S106  # as it says
+        settings = {**QUICK, "DISCORD_API_URL": gateway.rest_url, "DISCORD_TOKEN": "another"}
+        store = str(tmp_path / "store")
+        async with command(tmp_path, *UP, "--store", store, "--token-file", str(token_file), **settings) as up:
+            url = await address_of(up)
+            async with NatsQueue.connect(url) as queue:
+
+                async def known():
+                    info = await queue.info()
+                    return info and info.max_concurrency and (info.max_concurrency, info.session_start_limit.remaining)
+
+                assert await until(known, "Discord has told the limits") == (7, 500)
+            assert await up.end(signal.SIGTERM) == 0, up.output
+
+
+async def test_a_wrong_setting_ends_it_with_the_coordinator_s_own_words(tmp_path):
+    async with command(tmp_path, *UP, "--store", str(tmp_path / "store"), IDENTIFY_WINDOW="soon") as up:
+        assert await up.ended() == 2
+        assert "IDENTIFY_WINDOW: " in up.output
+        assert "the coordinator ended with status 2" in up.output
+        assert up.family() == []
+
+
+@pytest.mark.parametrize(("victim", "said"), [("coordinator", "by SIGKILL"), ("nats-server", "nats-server ended")])
+async def test_it_ends_when_a_part_of_it_dies(tmp_path, victim, said):
+    async with command(tmp_path, *UP, "--store", str(tmp_path / "store"), **QUICK) as up:
+        await address_of(up)
+        os.kill(next(iter(up.family(victim))), signal.SIGKILL)
+        assert await up.ended() == 1, up.output
+        assert said in up.output
+        assert up.family() == []
+
+
+async def test_status_says_where_nobody_answers(tmp_path, nats_server):
+    for server, said in (("nats://127.0.0.1:1", "no NATS server"), (nats_server.url, "no coordinator")):
+        async with command(tmp_path, "status", "--server", server) as status:
+            assert await status.ended() == 1
+            assert status.output.startswith(f"{said} answers")

@@ -1,0 +1,48 @@
+"""The command line as a person meets it: options that make no sense, and extras that are missing."""
+
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from nats_identify.commands import app
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["demo", "--shards", "0"], "shards is 0"),
+        (["demo", "--max-concurrency", "1001"], "max_concurrency is 1001"),
+        (["demo", "--processes", "65"], "processes is 65"),
+        (["demo", "--window", "0"], "window is 0"),
+        (["demo", "--window", "nan"], "window is nan"),
+        (["demo", "--connect-delay-ms", "soon"], "give milliseconds"),
+        (["demo", "--frame-latency-ms", "60:20"], "the lowest comes first"),
+        (["up", "--port", "65536"], "--port"),
+        (["up", "--prefix", "a b"], "prefix 'a b'"),
+        (["up", "--token-file", "/no/such/file"], "--token-file"),
+        (["status", "--prefix", "a..b"], "prefix 'a..b'"),
+    ],
+)
+def test_an_option_that_cannot_be_is_named_and_nothing_starts(arguments, said):
+    result = CliRunner().invoke(app, arguments, env={"TERMINAL_WIDTH": "200", "NO_COLOR": "1"})
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+@pytest.mark.parametrize(
+    ("missing", "command", "extra"),
+    [("typer", "status", "cli"), ("rich", "status", "cli"), ("aiohttp", "demo", "testing")],
+)
+def test_a_missing_extra_is_named(missing, command, extra):
+    program = f"import sys; sys.modules[{missing!r}] = None; sys.argv = ['nats-identify', {command!r}]\n"
+    program += "from nats_identify.__main__ import main; sys.exit(main())"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr == f"nats-identify needs {missing}: pip install 'nats-identify[{extra}]'\n"
+
+
+def test_status_needs_nothing_of_the_demo():
+    program = "import sys; sys.modules['aiohttp'] = None; import nats_identify.commands"
+    subprocess.run([sys.executable, "-c", program], check=True)
