@@ -197,7 +197,11 @@ class Replica:
         actions = self._sighted(event.ledger, event.revision, now_ns)
         if self._is_deaf or self._stopping or now_ns < self.seen.free_at_ns():
             return actions
-        return actions + self._take_over(now_ns, is_first=event.never_written and self.settings.fresh_start)
+        return actions + self._take_over(now_ns, is_first=event.never_written and self._may_be_first)
+
+    @property
+    def _may_be_first(self) -> bool:
+        return self.settings.fresh_start and self.seen.newest_age == (0, 0)
 
     def _take_over(self, now_ns: int, *, is_first: bool) -> list[ReplicaAction]:
         """Contest the lock: the same write deposes the old leader and proves that we hold the latest state."""

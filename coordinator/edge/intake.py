@@ -182,7 +182,7 @@ def name_of(reply_to: str) -> str:
     """Return a request id made from the reply inbox: the same for the same inbox."""
     if re.fullmatch(TOKEN, reply_to):
         return reply_to
-    return blake2b(reply_to.encode(), digest_size=16).hexdigest()
+    return blake2b(reply_to.encode(), digest_size=8).hexdigest()
 
 
 def _problem(where: tuple[int | str, ...], said: str) -> str:

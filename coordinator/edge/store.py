@@ -22,6 +22,9 @@ ANSWER_WITHIN_S: Final = 1.0
 
 CLUSTER_REPLICAS: Final = 3
 
+INSTANCE_HEADER: Final = "Identify-Instance"
+"""Says whose commit it is to whoever watches the headers alone."""
+
 _KEY: Final = "ledger"
 _STREAM_MISSING: Final = 10059  # JetStream's err_code, as against 10037: no message
 _TROUBLE: Final = (errors.Error, OSError, LookupError, ValueError, TypeError)
@@ -94,9 +97,12 @@ class LedgerStore:
     async def write(self, write: Write) -> Written | WriteUnsettled:
         """Write the ledger if ``write.revision`` is still the newest."""
         self.called_at_ns = began_ns = self._clock()
-        newest = {api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(write.revision)}
+        headers = {
+            api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(write.revision),
+            INSTANCE_HEADER: write.ledger.instance,
+        }
         try:
-            done = await self.jetstream.publish(self.subject, encode(write.ledger), headers=newest)
+            done = await self.jetstream.publish(self.subject, encode(write.ledger), headers=headers)
         except _TROUBLE as error:
             self._metrics.commits_unsettled.inc()
             self._log.debug("a commit is unsettled", revision=write.revision, error=_said(error))

@@ -1,4 +1,6 @@
-"""Watches the ledger, so that a standby learns of a commit at once. A hint: what it misses, a read finds.
+"""Watches the ledger's headers, so that a standby reads a commit at once. A hint: what it misses, a read finds.
+
+The headers alone: a leader with a thousand buckets need not be sent all that it has just written.
 
 A watch can fall silent when its consumer's server dies or the stream is made anew: it is started again when
 the store knows of more than it has shown.
@@ -13,12 +15,12 @@ from nats import errors
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext, api
 
-from coordinator.core.ledger import LedgerSeen
-from coordinator.edge.store import LedgerStore
+from coordinator.core.ledger import LedgerRead, LedgerSeen
+from coordinator.edge.store import INSTANCE_HEADER, LedgerStore
 from coordinator.settings import SettingsError
 
 HEARTBEAT_S: Final = 0.5
-SHOW_EVERY_S: Final = 0.025
+READ_EVERY_S: Final = 0.025
 """A ledger of a thousand grants takes some 5 ms to take in, and a busy leader writes hundreds a second."""
 
 LOOK_EVERY_S: Final = 1.0
@@ -35,10 +37,9 @@ class LedgerWatch:
 
     def __init__(self, store: LedgerStore, instance: str, show: Callable[[LedgerSeen], object]) -> None:
         self._store = store
-        self._ours = f'"instance": "{instance}"'.encode()
+        self._instance = instance
         self._show = show
         self._news = asyncio.Event()
-        self._newest: tuple[bytes, int] | None = None
         self._heard_revision = 0
 
     async def run(self) -> None:
@@ -58,6 +59,7 @@ class LedgerWatch:
                     ordered_consumer=True,
                     idle_heartbeat=HEARTBEAT_S,
                     deliver_policy=api.DeliverPolicy.LAST,
+                    config=api.ConsumerConfig(headers_only=True),
                 )
                 await self._until_silent()
             except (errors.Error, OSError):
@@ -77,17 +79,15 @@ class LedgerWatch:
 
     async def _hear(self, message: Msg) -> None:
         self._heard_revision = message.metadata.sequence.stream
-        is_marker = message.headers is not None and "KV-Operation" in message.headers
-        if not is_marker and self._ours not in message.data[:512]:
-            self._newest = message.data, self._heard_revision
+        if message.headers is None or message.headers.get(INSTANCE_HEADER) != self._instance:
             self._news.set()
 
     async def _tell(self) -> None:
         while True:
             await self._news.wait()
             self._news.clear()
-            if self._newest is not None:
-                payload, revision = self._newest
-                with suppress(ValueError, SettingsError):  # the next read meets the same, and says so
-                    self._show(LedgerSeen(self._store.decode(payload), revision))
-            await asyncio.sleep(SHOW_EVERY_S)
+            with suppress(SettingsError):  # the core's next read meets the same, and says so
+                read = await self._store.read()
+                if isinstance(read, LedgerRead) and read.ledger is not None:
+                    self._show(LedgerSeen(read.ledger, read.revision))
+            await asyncio.sleep(READ_EVERY_S)
