@@ -28,10 +28,7 @@ class ChildDiedError(Exception):
     """
 
     def __init__(self, name: str, status: int | None, last_lines: Iterable[str]) -> None:
-        how = (
-            "" if status is None else f" with status {status}" if status >= 0 else f" by {signal.Signals(-status).name}"
-        )
-        super().__init__("\n".join([f"{name} ended{how}", *(f"  | {line}" for line in last_lines)]))
+        super().__init__("\n".join([f"{name} ended{_how(status)}", *(f"  | {line}" for line in last_lines)]))
         self.status = status
 
 
@@ -174,7 +171,10 @@ def run_until_signalled(main: Coroutine[Any, Any, int], *, status_of: Callable[[
                 running.cancel()
             signalled.append(number)
 
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup wants it
+            numbers.append(signal.SIGHUP)
+        for number in numbers:
             asyncio.get_running_loop().add_signal_handler(number, stop, number)
         try:
             return await running
@@ -184,6 +184,12 @@ def run_until_signalled(main: Coroutine[Any, Any, int], *, status_of: Callable[[
             return status_of(signalled[0])
 
     return asyncio.run(run())
+
+
+def _how(status: int | None) -> str:
+    if status is None:
+        return ""
+    return f" with status {status}" if status >= 0 else f" by {signal.Signals(-status).name}"
 
 
 async def _line(pipe: asyncio.StreamReader) -> str:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import nats
 import nats.errors
@@ -24,16 +24,7 @@ from nats_identify.wire import Info, Subjects
 START_MOST_S: Final = 60.0
 """A slow and busy machine may take so long to start a process."""
 
-CONNECT_ONCE: Final[Mapping[str, Any]] = {
-    "allow_reconnect": False,
-    # nats-py tries the first connect so often, too, whatever is said above; 0 would be for ever.
-    "max_reconnect_attempts": 1,
-    "reconnect_time_wait": 0.1,
-    "connect_timeout": 2,
-}
-"""Options of `nats.connect` for a server that is there, or that is to be reported as gone."""
-
-_LOOK_EVERY_S: Final = 0.05
+_LOOK_EVERY_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,23 +98,33 @@ def environment_without(*prefixes: str) -> dict[str, str]:
 
 @asynccontextmanager
 async def _connected(server: EmbeddedNats, children: Children) -> AsyncIterator[Client]:
-    """Connect once. The server is ours: where the connection is lost, the server is."""
-    lost = asyncio.Event()
-
-    async def note() -> None:
-        lost.set()
+    """Mind the server, and connect to it."""
 
     async def death() -> ChildDiedError:
-        await lost.wait()
+        while _is_alive(server.pid):  # noqa: ASYNC110  # EmbeddedNats awaits it, and tells nobody
+            await asyncio.sleep(_LOOK_EVERY_S)
         log = await asyncio.to_thread(server.log_file.read_text, errors="replace")
         return ChildDiedError("nats-server", None, log.splitlines()[-LINES_KEPT:])
 
     async def ignore(_error: Exception) -> None:
-        """An error that matters closes the connection."""
+        """The connection mends itself, unless the server is dead, which is seen above."""
 
-    connection = await nats.connect(server.url, name="nats-identify", closed_cb=note, error_cb=ignore, **CONNECT_ONCE)
     children.mind(death)
+    connecting = nats.connect(
+        server.url, name="nats-identify", max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=ignore
+    )
+    connection = await children.outlive(connecting)
     try:
         yield connection
     finally:
         await connection.close()
+
+
+def _is_alive(process_id: int | None) -> bool:
+    if process_id is None:
+        return False
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    return True

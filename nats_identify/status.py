@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from nats_identify.cluster import CONNECT_ONCE
 from nats_identify.wire import BucketStatus, Status, Subjects
 
 ANSWER_WITHIN_S: Final = 2.0
@@ -29,7 +28,14 @@ async def fetch_status(server: str, prefix: str) -> Status:
     """
     subject = Subjects(prefix).status
     try:
-        connection = await nats.connect(server, error_cb=_ignore, **CONNECT_ONCE)
+        connection = await nats.connect(
+            server,
+            allow_reconnect=False,
+            max_reconnect_attempts=1,  # the first connect is tried so often, too, whatever the line above says
+            reconnect_time_wait=0.1,
+            connect_timeout=2,
+            error_cb=_ignore,
+        )
     except (nats.errors.Error, OSError, TimeoutError) as error:
         message = f"no NATS server answers at {server}: {type(error).__name__}"
         raise NoAnswerError(message) from error

@@ -44,7 +44,7 @@ async def run_up(options: UpOptions, say: Callable[[str], None]) -> None:
         children = await stack.enter_async_context(Children())
         running = run_cluster(children, options.store, port=options.port, settings=_settings(options), shown=True)
         cluster = await stack.enter_async_context(running)
-        await children.outlive(cluster.until_known(lambda _info: True, prefix=options.prefix))
+        await children.outlive(cluster.until_known(lambda info: info.leader is not None, prefix=options.prefix))
         say(directions(cluster.url, options.prefix))
         say(f"What is granted is remembered in {options.store}. ctrl-C stops both.\n")
         await children.outlive(_forever())
