@@ -96,6 +96,7 @@ class EmbeddedNats:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,  # a ctrl-C is for us; the server ends after those whom it serves
         )
         try:
             async with asyncio.timeout(READY_WITHIN_S):
@@ -154,12 +155,14 @@ class EmbeddedNats:
     async def _is_ready(self) -> bool:
         if self._process is None or self._process.returncode is not None:
             raise NatsServerError(self._complaint("ended at once"))
-        if self.port == 0:
-            self.port = self._chosen_port(self._process.pid)
-        return self.port != 0 and await self._greets()
+        chosen = self._chosen_port(self._process.pid)
+        if chosen == 0:
+            return False  # whoever answers on the port, it is not ours
+        self.port = chosen
+        return await self._greets()
 
     def _chosen_port(self, pid: int) -> int:
-        """Read the free port that the server has found for itself; 0 while it has not said."""
+        """Read the port that the server listens on; 0 while it has not said."""
         try:
             ports = json.loads((self.store_dir / f"nats-server_{pid}.ports").read_bytes())
             return int(ports["nats"][0].rpartition(":")[2])

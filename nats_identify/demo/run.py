@@ -152,6 +152,7 @@ async def _tell(discord: Discord, board: Board) -> Run:
         over_limit=report["over_limit"] + report["token_resets"],
         ready_by_shard={int(shard_id): count for shard_id, count in report["ready_by_shard"].items()},
         smallest_gap_s={int(bucket): gap_s for bucket, gap_s in report["smallest_gap_s"].items()},
+        mean_gap_s={int(bucket): gap_s for bucket, gap_s in report["mean_gap_s"].items()},
         remaining=limit.remaining,
         first_up_s=None if first_ns is None else board.seconds_since_start(first_ns),
         all_up_s=board.seconds_since_start(last_ns) if board.is_all_up and last_ns is not None else None,

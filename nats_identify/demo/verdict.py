@@ -16,7 +16,7 @@ class Run:
 
     Attributes:
         ready_by_shard: READYs sent to each shard.
-        smallest_gap_s: by bucket; a bucket with one IDENTIFY has none.
+        smallest_gap_s, mean_gap_s: by bucket; a bucket with one IDENTIFY has none.
         over_limit: IDENTIFYs beyond the day's limit, or resets of the token.
         remaining: session starts left of the day.
         first_up_s, all_up_s: after the start of the fleet; None where it did not happen.
@@ -27,6 +27,7 @@ class Run:
     over_limit: int
     ready_by_shard: Mapping[int, int]
     smallest_gap_s: Mapping[int, float]
+    mean_gap_s: Mapping[int, float]
     remaining: int
     first_up_s: float | None
     all_up_s: float | None
@@ -64,6 +65,7 @@ def judge_queue(plan: Plan, run: Run) -> Verdict:
         f"{up} of {plan.shards} shards up{took} ({ideal})",
         f"first shard up {first}",
         f"smallest gap: {_gaps(run.smallest_gap_s)}",
+        f"mean gap: {_gaps(run.mean_gap_s)}",
         f"violations: {run.violations}",
         f"session starts: {run.identifies} used, {run.remaining} of {plan.session_total} left",
     ]
@@ -101,11 +103,11 @@ def together(*verdicts: Verdict) -> Verdict:
     )
 
 
-def _gaps(smallest_gap_s: Mapping[int, float]) -> str:
+def _gaps(gap_s: Mapping[int, float]) -> str:
     """Name the buckets with the smallest gaps, in their own order."""
-    if not smallest_gap_s:
+    if not gap_s:
         return "none, each bucket has one shard"
-    smallest = sorted(smallest_gap_s, key=smallest_gap_s.__getitem__)[:BUCKETS_NAMED]
-    named = ", ".join(f"bucket {bucket} {smallest_gap_s[bucket]:.2f} s" for bucket in sorted(smallest))
-    others = len(smallest_gap_s) - len(smallest)
+    smallest = sorted(gap_s, key=gap_s.__getitem__)[:BUCKETS_NAMED]
+    named = ", ".join(f"bucket {bucket} {gap_s[bucket]:.3f} s" for bucket in sorted(smallest))
+    others = len(gap_s) - len(smallest)
     return f"{named}, and {others} buckets with larger ones" if others else named

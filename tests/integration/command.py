@@ -60,6 +60,11 @@ class Command:
         self.process.send_signal(how)
         return await self.ended()
 
+    async def interrupt(self) -> int:
+        """Press ctrl-C at its terminal: every process of its group hears it. Return the exit status."""
+        os.killpg(self.process.pid, signal.SIGINT)
+        return await self.ended()
+
 
 @asynccontextmanager
 async def command(folder: Path, *arguments: str, **environment: str) -> AsyncIterator[Command]:

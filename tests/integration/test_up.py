@@ -44,6 +44,22 @@ async def test_a_shard_identifies_through_it_and_a_signal_ends_it_in_order(tmp_p
         assert "NATS is gone" not in up.output  # the coordinator was stopped first
 
 
+async def test_ctrl_c_at_a_terminal_ends_it_in_order_too(tmp_path):
+    async with command(tmp_path, *UP, "--store", str(tmp_path / "store"), **QUICK) as up:
+        await address_of(up)
+        assert await up.interrupt() == 0, up.output
+        assert up.family() == []
+        assert "NATS is gone" not in up.output
+
+
+async def test_a_port_that_is_taken_is_said(tmp_path, nats_server):
+    arguments = ("up", "--port", str(nats_server.port), "--store", str(tmp_path / "store"))
+    async with command(tmp_path, *arguments, **QUICK) as up:
+        assert await up.ended() != 0
+        assert "address already in use" in up.output
+        assert up.family() == []
+
+
 async def test_the_next_one_reads_the_ledger_that_the_last_one_left(tmp_path):
     options = (*UP, "--store", str(tmp_path / "store"), "--max-concurrency", "3", "--prefix", "bots.alpha")
     for term in (1, 2):

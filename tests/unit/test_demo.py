@@ -17,6 +17,7 @@ GOOD = Run(
     over_limit=0,
     ready_by_shard={0: 1, 1: 1, 2: 1, 3: 1},
     smallest_gap_s={0: 5.214, 1: 5.25},
+    mean_gap_s={0: 5.22, 1: 5.25},
     remaining=996,
     first_up_s=1.44,
     all_up_s=6.71,
@@ -142,7 +143,8 @@ def test_a_good_run_passes_and_says_so_in_plain_words():
     assert verdict.lines == [
         "4 of 4 shards up in 6.7 s (ideal 5.0 s: 2 in a bucket, 5 s apart)",
         "first shard up after 1.4 s",
-        "smallest gap: bucket 0 5.21 s, bucket 1 5.25 s",
+        "smallest gap: bucket 0 5.214 s, bucket 1 5.250 s",
+        "mean gap: bucket 0 5.220 s, bucket 1 5.250 s",
         "violations: 0",
         "session starts: 4 used, 996 of 1000 left",
         "control without the common queue: 3 violations in 4 IDENTIFYs",
@@ -187,5 +189,5 @@ def test_many_buckets_are_counted_rather_than_named():
     gaps_s = {bucket: 5.2 + bucket / 100 for bucket in range(16)}
     run = replace(GOOD, smallest_gap_s=gaps_s, ready_by_shard=dict.fromkeys(range(32), 1))
     line = judge_queue(plan, run).lines[2]
-    named = "bucket 0 5.20 s, bucket 1 5.21 s, bucket 2 5.22 s, bucket 3 5.23 s"
+    named = "bucket 0 5.200 s, bucket 1 5.210 s, bucket 2 5.220 s, bucket 3 5.230 s"
     assert line == f"smallest gap: {named}, and 12 buckets with larger ones"
