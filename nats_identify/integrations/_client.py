@@ -113,9 +113,9 @@ class QueuedClient(LibraryClient):
         if joining:
             await asyncio.wait(joining)
         await self._identifier.close()
-        await super().close()
         if self._own_queue is not None:
-            await self._own_queue.close()
+            await self._own_queue.close()  # before the library's: that lets `start` return, and the loop end
+        await super().close()
 
     # --- inside
 

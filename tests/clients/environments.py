@@ -1,0 +1,79 @@
+"""The virtual environments of the real libraries, one for each: discord.py and py-cord take the same package name.
+
+Made when a test first asks, under ``.venvs``, and kept until what goes into them changes.
+"""
+
+import fcntl
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import tomllib
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[2]
+VENVS: Final = ROOT / ".venvs"
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """One library.
+
+    Attributes:
+        front: its module in `nats_identify.integrations`.
+        package: how it is imported.
+        extra: ours, which installs it.
+    """
+
+    front: str
+    package: str
+    extra: str
+
+    @property
+    def constraints(self) -> Path:
+        return Path(__file__).with_name(f"constraints-{self.front.replace('_', '-')}.txt")
+
+    def python(self) -> Path:
+        """Return its interpreter; the first time, this takes as long as pip does."""
+        home = VENVS / self.front
+        stamp = home / "installed"
+        VENVS.mkdir(exist_ok=True)
+        with (VENVS / f"{self.front}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs may start at once
+            if not stamp.exists() or stamp.read_text() != self._contents():
+                shutil.rmtree(home, ignore_errors=True)
+                self._make(home)
+                stamp.write_text(self._contents())
+        return home / "bin" / "python"
+
+    def _make(self, home: Path) -> None:
+        venv.create(home, with_pip=True)
+        pip = (f"{home}/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+        made = subprocess.run(
+            [*pip, "-c", f"{self.constraints}", "-e", f"{ROOT}[{self.extra}]"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert made.returncode == 0, made.stderr
+
+    def _contents(self) -> str:
+        """What goes into it."""
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        wanted = [project["dependencies"], project["optional-dependencies"][self.extra], sys.version]
+        return hashlib.sha256(json.dumps(wanted).encode() + self.constraints.read_bytes()).hexdigest()
+
+
+FAMILY: Final = {
+    environment.front: environment
+    for environment in (
+        Environment("discord_py", "discord", "discord"),
+        Environment("disnake", "disnake", "disnake"),
+        Environment("nextcord", "nextcord", "nextcord"),
+        Environment("pycord", "discord", "pycord"),
+    )
+}

@@ -1,0 +1,153 @@
+"""discord.py and its family in real processes, through a real NATS and coordinator; the gateway's record judges."""
+
+import asyncio
+import signal
+
+from nats_identify.embedded import EmbeddedNats
+from nats_identify.testing import SimulatedGateway
+from nats_identify.testing.codes import CloseCode
+from nats_identify.testing.events import Identified, Resumed
+from tests.processes import until
+
+QUICK_WINDOW = {"IDENTIFY_WINDOW": "0.6", "IDENTIFY_MARGIN": "0.1"}
+LONG_WINDOW = {"IDENTIFY_WINDOW": "1.5", "IDENTIFY_MARGIN": "0.1"}
+ENDLESS_WINDOW = {"IDENTIFY_WINDOW": "600"}
+
+
+def order_of_shards(gateway: SimulatedGateway) -> list[int]:
+    return [event.shard_id for event in gateway.record.of(Identified)]
+
+
+async def test_a_fleet_in_two_processes(family, start_coordinator, open_gateway, start_bot):
+    await start_coordinator(**QUICK_WINDOW)
+    gateway = await open_gateway(shards=4, window_s=0.6, guilds_per_shard=2)
+    bots = [await start_bot(gateway, shard_ids=hand, shard_count=4) for hand in ([0, 2], [1, 3])]
+
+    report = await gateway.until(lambda report: report.ready == 4)
+    for bot in bots:
+        await bot.until("ready")  # the library's own `on_ready`: both its shards are up
+
+    assert report.violations == 0
+    assert report.ready_by_shard == {0: 1, 1: 1, 2: 1, 3: 1}
+    assert report.disconnects_by_code == {}, "nobody reconnected because it had to wait"
+
+
+async def test_other_shards_resume_while_one_waits(family, start_coordinator, open_gateway, start_bot, waiting):
+    await start_coordinator(**LONG_WINDOW)
+    gateway = await open_gateway(window_s=1.5)
+    bot = await start_bot(gateway, shard_ids=[0, 1, 2, 3], shard_count=4)
+    await gateway.until(lambda report: report.ready == 2)
+    resumable, other = order_of_shards(gateway)
+
+    assert len(await waiting()) == 2
+    await gateway.drop(resumable)
+    await bot.until("resumed", shard_id=resumable)
+    await gateway.reconnect(other)
+    await bot.until("resumed", shard_id=other)
+    assert len(await waiting()) == 2, "both resumed before the next turn came"
+
+    await gateway.drop(other, resumable=False)
+    await gateway.invalidate(resumable)
+    report = await gateway.until(lambda report: report.ready == 6)
+    await bot.until("ready")
+    assert report.violations == 0
+    assert report.identifies == 6
+    assert [event.accepted for event in gateway.record.of(Resumed)] == [True, True, False]
+
+
+async def test_nothing_passes_while_the_queue_is_away(
+    family, start_coordinator, open_gateway, start_bot, nats_server: EmbeddedNats
+):
+    coordinator = await start_coordinator(**LONG_WINDOW)
+    gateway = await open_gateway(window_s=1.5)
+    bot = await start_bot(gateway, shard_ids=[0, 1, 2], shard_count=3)
+    await gateway.until(lambda report: report.ready == 1)
+    (live,) = order_of_shards(gateway)
+
+    await coordinator.end(signal.SIGKILL)
+    await nats_server.stop()
+    await gateway.drop(live)
+    await bot.until("resumed", shard_id=live)  # RESUME asks nobody
+    await gateway.invalidate(live)
+    await asyncio.sleep(2)  # longer than a window: time for what must not happen
+    assert gateway.record.report().identifies == 1
+
+    await nats_server.start()
+    await start_coordinator(IDENTIFY_FRESH_START="", **LONG_WINDOW)
+    report = await gateway.until(lambda report: report.ready == 4)
+    assert report.violations == 0
+    assert report.identifies == 4
+
+
+async def test_a_connection_that_dies_in_the_wait_is_replaced(family, start_coordinator, open_gateway, start_bot):
+    await start_coordinator(**LONG_WINDOW)
+    gateway = await open_gateway(window_s=1.5, connect_delay_s=(0, 0), hello_delay_s=(0, 0))
+    await start_bot(gateway, shard_ids=[0, 1], shard_count=2)
+    await gateway.until(lambda report: report.ready == 1)
+
+    async def drop_the_one_that_waits() -> bool:
+        try:
+            await gateway.drop(None, code=CloseCode.ABNORMAL)
+        except LookupError:
+            return False  # it has not connected yet
+        return True
+
+    await until(drop_the_one_that_waits, "a connection that waits for its turn")
+    report = await gateway.until(lambda report: report.ready == 2)
+    assert report.violations == 0
+    assert report.identifies == 2
+
+
+async def test_close_gives_the_place_back_at_once(family, start_coordinator, open_gateway, start_bot, waiting):
+    await start_coordinator(**ENDLESS_WINDOW)
+    gateway = await open_gateway()
+    bots = [
+        await start_bot(gateway, shard_ids=[0, 1], shard_count=4),
+        await start_bot(gateway, shard_ids=[2, 3], shard_count=4, queue_object=True),
+    ]
+
+    async def three_wait() -> bool:
+        return gateway.record.report().ready == 1 and len(await waiting()) == 3
+
+    await until(three_wait, "all but the first wait")
+    for bot in bots:
+        await bot.obey("close")
+        await bot.until("ended")
+        assert await bot.ended() == 0
+
+    async def nobody_waits() -> bool:
+        return await waiting() == []
+
+    await until(nobody_waits, "the queue forgets them", within_s=5)  # unasked it would remember them for 12 s and more
+    assert gateway.record.report().identifies == 1
+
+
+async def test_a_fatal_close_code_ends_the_bot_and_asks_no_more(
+    family, start_coordinator, open_gateway, start_bot, waiting
+):
+    await start_coordinator(**ENDLESS_WINDOW)
+    gateway = await open_gateway()
+    bot = await start_bot(gateway, shard_ids=[0, 1], shard_count=2)
+    await gateway.until(lambda report: report.ready == 1)
+    await gateway.drop(order_of_shards(gateway)[0], code=CloseCode.DISALLOWED_INTENTS)
+
+    await bot.until("failed")
+    assert await bot.ended() != 0
+    assert await waiting() == []
+    assert gateway.record.report().identifies == 1
+
+
+async def test_clients_and_bots_of_every_kind(family, start_coordinator, open_gateway, start_bot):
+    await start_coordinator(**QUICK_WINDOW)
+    gateway = await open_gateway(window_s=0.6)
+    bots = [
+        await start_bot(gateway, "Client", shard_id=0, shard_count=3),
+        await start_bot(gateway, "Bot", shard_id=1, shard_count=3),
+        await start_bot(gateway, "AutoShardedBot", shard_ids=[2], shard_count=3),
+        await start_bot(gateway, "Client"),
+    ]
+    report = await gateway.until(lambda report: report.ready == 4)
+    for bot in bots:
+        await bot.until("ready")
+    assert report.violations == 0
+    assert report.ready_by_shard == {0: 2, 1: 1, 2: 1}  # the last client is a whole bot of one shard
