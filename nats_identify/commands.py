@@ -60,6 +60,10 @@ def demo(
     frame_latency_ms: Annotated[str, typer.Option(callback=_milliseconds, help="one way, of every frame")] = "20:60",
     window: Annotated[float, typer.Option(help="seconds between two IDENTIFYs of a bucket; Discord's are 5")] = 5.0,
     control: Annotated[bool, typer.Option(help="then run the same fleet without the queue")] = True,
+    *,
+    bots: Annotated[
+        str | None, typer.Option(help="real bots of this library, which must be installed: discord.py, disnake …")
+    ] = None,
     plain: Annotated[bool, typer.Option("--plain", help="lines instead of a live picture")] = False,
 ) -> None:
     """Bring a fleet up through the queue, on real processes, against a simulated Discord that judges strictly.
@@ -67,12 +71,14 @@ def demo(
     Exits with 0 if every shard came up, once, without a violation, and the control without the queue violated.
     """
     # Imported late: the others must not need what the simulated Discord does.
-    from nats_identify.demo.command import demonstrate  # noqa: PLC0415  # see above
+    from nats_identify.demo.bots import fleet_of  # noqa: PLC0415  # see above
+    from nats_identify.demo.command import demonstrate  # noqa: PLC0415  # as above
     from nats_identify.demo.plan import Plan  # noqa: PLC0415  # as above
 
     try:
-        plan = Plan(shards, max_concurrency, processes, window, connect_delay_ms, frame_latency_ms, control)
-    except ValueError as error:
+        fleet = {} if bots is None else fleet_of(bots)
+        plan = Plan(shards, max_concurrency, processes, window, connect_delay_ms, frame_latency_ms, control, **fleet)
+    except (ValueError, ImportError) as error:
         raise typer.BadParameter(str(error)) from error
     running = demonstrate(plan, Console(highlight=False, soft_wrap=True), is_plain=plain)
     raise typer.Exit(run_until_signalled(running, status_of=lambda number: 128 + number))

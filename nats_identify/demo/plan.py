@@ -30,6 +30,7 @@ class Plan:
         connect_delay_ms, frame_latency_ms: of the simulated Discord, ``LOW:HIGH``.
         wants_control: run the same fleet without the queue, too.
         fleet_module: run with ``python -m`` for each process; it takes the arguments of `demo.fleet`.
+        fleet_arguments: what it takes besides.
 
     Raises:
         ValueError: a number is out of its range.
@@ -43,6 +44,7 @@ class Plan:
     frame_latency_ms: str = "20:60"
     wants_control: bool = True
     fleet_module: str = "nats_identify.demo.fleet"
+    fleet_arguments: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value, most in (

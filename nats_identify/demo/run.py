@@ -130,7 +130,7 @@ async def _start_fleet(children: Children, plan: Plan, discord: Discord, *queue:
         name = f"fleet-{number}"
         await children.start(
             name,
-            *(sys.executable, "-m", plan.fleet_module, "--name", name),
+            *(sys.executable, "-m", plan.fleet_module, *plan.fleet_arguments, "--name", name),
             *("--shard-ids", ",".join(map(str, hand)), "--shard-count", f"{plan.shards}"),
             *("--api-url", discord.rest_url, "--gateway-url", discord.ws_url),
             *("--max-concurrency", f"{plan.max_concurrency}", "--window-s", f"{plan.window_s}"),
