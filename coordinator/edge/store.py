@@ -11,7 +11,7 @@ from nats.js.errors import BadRequestError, NotFoundError
 
 from coordinator.core.ledger import Ledger, LedgerRead, LedgerUnreadable, Write, WriteUnsettled, Written
 from coordinator.edge.connections import Connection
-from coordinator.edge.ledger_json import decode, encode
+from coordinator.edge.ledger_json import LedgerWriter, decode
 from coordinator.edge.log import Log
 from coordinator.edge.metrics import Metrics
 from coordinator.settings import SettingsError
@@ -75,6 +75,7 @@ class LedgerStore:
         self._clock = clock
         self._metrics = metrics
         self._log = log
+        self._writer = LedgerWriter()
         self._has_seen_one = False
 
     async def read(self) -> LedgerRead | LedgerUnreadable:
@@ -102,7 +103,7 @@ class LedgerStore:
             INSTANCE_HEADER: write.ledger.instance,
         }
         try:
-            done = await self.jetstream.publish(self.subject, encode(write.ledger), headers=headers)
+            done = await self.jetstream.publish(self.subject, self._writer.write(write.ledger), headers=headers)
         except _TROUBLE as error:
             self._metrics.commits_unsettled.inc()
             self._log.debug("a commit is unsettled", revision=write.revision, error=_said(error))

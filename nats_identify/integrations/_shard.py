@@ -22,8 +22,8 @@ Source: https://discord.com/developers/docs/events/gateway#resuming
 """
 
 
-RESUMES_APART_S: Final = 5.0
-"""A shard that must resume again so soon waits as its library does between connections that fail."""
+SHORT_LIVED_S: Final = 1.0
+"""A connection that is lost so soon after its RESUME was no good: the next one waits, as the library's retries do."""
 
 
 class QueuedShard(LibraryShard):
@@ -33,13 +33,12 @@ class QueuedShard(LibraryShard):
         super().__init__(*arguments, **options)
         self._one_at_a_time = asyncio.Lock()
         self._priority = 0
-        self._resumed_at_s = -RESUMES_APART_S
+        self._resumed_at_s = -SHORT_LIVED_S
 
     async def reidentify(self, exc: "ReconnectError") -> None:
         """Resume at once; or, where there is no session to resume, take a turn for a new one."""
         if exc.resume and self.ws.session_id is not None:
-            await self._calm_down()
-            await super().reidentify(exc)
+            await self._resume(exc)
             return
         self._dispatch("disconnect")
         self._dispatch("shard_disconnect", self.id)
@@ -58,9 +57,10 @@ class QueuedShard(LibraryShard):
                 self.ws = await self._client.identify_shard(self.id, priority=self._priority)
                 self.launch()
 
-    async def _calm_down(self) -> None:
-        """Let a gateway that drops every connection at once have a pause; the first RESUME goes at once."""
-        now_s = asyncio.get_running_loop().time()
-        if now_s - self._resumed_at_s < RESUMES_APART_S:
+    async def _resume(self, exc: "ReconnectError") -> None:
+        """Resume as the library does; at once, unless the gateway drops every connection as soon as it is open."""
+        clock = asyncio.get_running_loop().time
+        if clock() - self._resumed_at_s < SHORT_LIVED_S:
             await asyncio.sleep(self._backoff.delay())
-        self._resumed_at_s = asyncio.get_running_loop().time()
+        await super().reidentify(exc)
+        self._resumed_at_s = clock()
