@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 from coordinator.core.ledger import Stop
 from coordinator.core.replica import Replica
 from coordinator.edge.connections import CannotServeError, Connection, connect
+from coordinator.edge.handover import Handover
 from coordinator.edge.http import Pages
 from coordinator.edge.inbox import Inbox
 from coordinator.edge.intake import Intake
@@ -147,6 +148,15 @@ class Process:
         )
         watch = LedgerWatch(store, self._instance, self._inbox.offer)
         probe = Probe(traffic, self._inbox, settings.identify_lease / PROBES_PER_LEASE, now_ns)
+        handover = Handover(
+            traffic,
+            subjects,
+            self._instance,
+            book=self._replica.schedule.book,
+            inbox=self._inbox,
+            clock=now_ns,
+            log=log,
+        )
         runtime = Runtime(
             self._replica, self._inbox, store=store, voice=replies, figures=self._limits, clock=now_ns, log=log
         )
@@ -154,10 +164,16 @@ class Process:
             await ear.open()
         self._vitals.attach(runtime, store, probe, (store_connection, traffic))
         log.info("serving", prefix=subjects.prefix, instance=self._instance)
-        async with _meanwhile(watch.run(), probe.run(), self._limits.run(), self._leave(stop, runtime)):
+        async with _meanwhile(watch.run(), self._join(handover, probe), self._limits.run(), self._leave(stop, runtime)):
             await runtime.run()
         await traffic.leave()
         await store_connection.leave()
+
+    async def _join(self, handover: Handover, probe: Probe) -> None:
+        """Take the queue first: until the probe is heard this replica neither is ready nor contests the lead."""
+        await handover.take()
+        await handover.open()
+        await probe.run()
 
     async def _leave(self, stop: asyncio.Event, runtime: Runtime) -> None:
         await stop.wait()

@@ -216,6 +216,27 @@ class Status(Info):
     buckets: list[BucketStatus]
 
 
+class QueuePage(Message):
+    """A coordinator that starts asks another for the askings admitted after this one."""
+
+    after: int = 0
+
+
+class CopiedAsking(Request):
+    """One asking, as another coordinator knows it."""
+
+    bucket: int
+    reply_to: str
+
+
+class QueueCopy(Message):
+    """A page of the waiting queue; ``next`` is where to go on, with the same coordinator."""
+
+    instance: Token
+    askings: list[CopiedAsking]
+    next: int | None = None
+
+
 class LedgerGrant(Message):
     """One grant that still holds its bucket."""
 

@@ -97,6 +97,7 @@ class Replica:
         self._is_unsettled = False  # nobody knows whether the pending write was done
         self._is_changed = False  # a standby should hear of something before the next heartbeat
         self._is_reading = False
+        self._is_checking = False  # a leader whose lease has run out reads before it writes
         self._is_deaf = True
         self._stopping = False
         self._heard_at_ns: int | None = None
@@ -141,11 +142,11 @@ class Replica:
     def next_deadline_ns(self) -> int | None:
         """When `handle` wants a `Wake` at the latest."""
         deadlines = [self.schedule.next_deadline_ns()]
-        if self._pending is None and self.role is Role.LEADER:
+        if self._pending is None and self.role is Role.LEADER and not self._is_checking:
             deadlines += [self._heartbeat_at_ns, self._figure_at_ns, self._deaf_at_ns()]
         elif not self._is_reading and (self._pending is None or self._is_unsettled):
             deadlines.append(self._read_at_ns)
-            if self._pending is None and self.seen.is_known and not self._is_deaf:
+            if self._pending is None and self._may_contest:
                 deadlines.append(self.seen.free_at_ns())
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
@@ -159,8 +160,12 @@ class Replica:
             return self._lead(now_ns)
         if self._stopping:
             return [Stopped()]
-        is_free = self.seen.is_known and not self._is_deaf and now_ns >= self.seen.free_at_ns()
+        is_free = self._may_contest and now_ns >= self.seen.free_at_ns()
         return self._look(now_ns) if is_free or now_ns >= self._read_at_ns else []
+
+    @property
+    def _may_contest(self) -> bool:
+        return self.role is Role.STANDBY and self.seen.is_known and not self._is_deaf
 
     def _look(self, now_ns: int) -> list[ReplicaAction]:
         if self._is_reading:
@@ -194,6 +199,9 @@ class Replica:
         self._is_reading = False
         if self._pending is not None:
             return self._settle(self._pending, event, now_ns)
+        if self.role is Role.LEADER and _identity(event.ledger) == _identity(self.seen.ledger):
+            self.seen.revision = event.revision
+            return self._lead(now_ns, is_checked=True)
         actions = self._sighted(event.ledger, event.revision, now_ns)
         if self._is_deaf or self._stopping or now_ns < self.seen.free_at_ns():
             return actions
@@ -234,7 +242,10 @@ class Replica:
 
     # --- leader
 
-    def _lead(self, now_ns: int) -> list[ReplicaAction]:
+    def _lead(self, now_ns: int, *, is_checked: bool = False) -> list[ReplicaAction]:
+        self._is_checking = now_ns > self.lease_until_ns and not is_checked
+        if self._is_checking:  # we slept: a revision alone proves nothing in a stream that was made anew
+            return self._look(now_ns) if now_ns >= self._read_at_ns else []
         if self._stopping or self._is_deaf:
             return self._write((), now_ns, leader=None)
         grants, said = self.schedule.release(now_ns)

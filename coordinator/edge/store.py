@@ -86,12 +86,21 @@ class LedgerStore:
         """
         self.called_at_ns = self._clock()
         try:
+            return await self.look()
+        finally:
+            self.called_at_ns = None
+
+    async def look(self) -> LedgerRead | LedgerUnreadable:
+        """Read, as `read` does, beside a call that the core waits for.
+
+        Raises:
+            SettingsError: the KV bucket belongs to another prefix.
+        """
+        try:
             read = await self._read()
         except _TROUBLE as error:
             self._connection.complain("ledger", f"the ledger cannot be read: {_said(error)}")
             return LedgerUnreadable()
-        finally:
-            self.called_at_ns = None
         self._answered(read.revision)
         return read
 

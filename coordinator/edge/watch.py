@@ -87,7 +87,7 @@ class LedgerWatch:
             await self._news.wait()
             self._news.clear()
             with suppress(SettingsError):  # the core's next read meets the same, and says so
-                read = await self._store.read()
+                read = await self._store.look()
                 if isinstance(read, LedgerRead) and read.ledger is not None:
                     self._show(LedgerSeen(read.ledger, read.revision))
             await asyncio.sleep(READ_EVERY_S)

@@ -121,7 +121,7 @@ class Book:
     def adopt(self, grants: Iterable[Grant], now_ns: int) -> list[tuple[str, Outcome, int]]:
         """Keep the records of whoever leads, each stamped with this clock when it was seen.
 
-        A record that the leader has dropped is dropped; of one that is known already the earlier opening
+        A record that the leader has dropped is dropped; of one that both know to be answered the earlier opening
         counts, since either is enough. Returns the answers that overtook their grants: id, outcome, instant.
         """
         seen = {grant.grant_id: grant for grant in grants}

@@ -363,3 +363,43 @@ def test_a_stale_hint_is_ignored():
     cluster.tell("a", words.LedgerSeen(old, cluster.revision - 1))
     assert cluster.leader == "a"
     assert granted([]) == []
+
+
+def test_a_leader_that_slept_past_its_lease_reads_before_it_writes():
+    cluster = Cluster("a")
+    cluster.pass_ms(500)
+    cluster.frozen.add("a")
+    cluster.pass_ms(4_000)
+    ours = cluster.ledger
+    # The stream was made anew meanwhile, and its count has come to the very revision that the leader knows.
+    cluster.restore(replace(ours, leader="z", instance="zi", term=2, sequence=3), revision=cluster.revision)
+    cluster.frozen.clear()
+    writes = len(cluster.writes)
+    cluster.pass_ms(100)
+    assert cluster.roles(Role.LEADER) == []
+    assert len(cluster.writes) == writes
+
+
+def test_a_leader_that_slept_alone_goes_on():
+    cluster = Cluster("a")
+    cluster.ask(0)
+    cluster.frozen.add("a")
+    cluster.pass_ms(20_000)
+    cluster.frozen.clear()
+    cluster.ask(1, managed=False)
+    cluster.pass_ms(100)
+    assert shards(cluster) == [0, 1]
+    assert cluster.leader == "a"
+
+
+def test_a_plain_grant_that_is_committed_again_is_held_from_then_on_everywhere():
+    cluster = Cluster("a", "b")
+    cluster.pass_ms(2_000)
+    cluster.hold_writes = True
+    cluster.ask(0, managed=False)
+    cluster.now_ns += 700 * MS  # longer than half the grace
+    cluster.hold_writes = False
+    cluster.release_held()
+    assert shards(cluster) == [0]
+    (record,) = cluster.replicas["b"].schedule.book.holds
+    assert record.opens_at_ns == cluster.now_ns + 6 * SECOND
