@@ -1,0 +1,120 @@
+"""Gives the waiting queue to a replica that starts, and takes it where we start. It orders nothing.
+
+A rolling update replaces every coordinator within seconds, while a shard far back in the queue renews once a
+minute: without this, nobody would know of it for so long. What is taken is granted only when it has renewed here.
+"""
+
+from dataclasses import replace
+from itertools import islice
+from typing import Final
+
+from nats import errors
+from nats.aio.msg import Msg
+from pydantic import ValidationError
+
+from coordinator.edge.connections import Connection
+from coordinator.edge.inbox import Inbox
+from coordinator.edge.log import Log
+from nats_identify.clock import Clock
+from nats_identify.schedule.book import Book
+from nats_identify.schedule.line import Asking
+from nats_identify.schedule.model import MS
+from nats_identify.wire import CopiedAsking, QueueCopy, QueuePage, Subjects
+
+ANSWER_WITHIN_S: Final = 1.0
+PAGE_MOST: Final = 1_000
+"""So many askings in a message: some 300 KB, under NATS's 1 MB whatever their names."""
+
+
+class Handover:
+    """The waiting queue, page by page.
+
+    Args:
+        traffic: carries the pages.
+        subjects: where they are asked for.
+        instance: whom to ask for the pages after the first.
+        book: the queue.
+        inbox: told what was taken.
+        clock: the replica's time.
+        log: told how much was taken.
+    """
+
+    def __init__(
+        self,
+        traffic: Connection,
+        subjects: Subjects,
+        instance: str,
+        *,
+        book: Book,
+        inbox: Inbox,
+        clock: Clock,
+        log: Log,
+    ) -> None:
+        self._traffic = traffic
+        self._subject = f"{subjects.prefix}.queue"
+        self._instance = instance
+        self._book = book
+        self._inbox = inbox
+        self._clock = clock
+        self._log = log
+
+    async def take(self) -> None:
+        """Take the queue from whoever has it; without it where nobody answers.
+
+        Nobody answers a replica that is alone, and NATS says so at once.
+        """
+        subject, after, taken = self._subject, 0, 0
+        while True:
+            try:
+                page = QueuePage(after=after).model_dump_json().encode()
+                answer = await self._traffic.request(subject, page, timeout=ANSWER_WITHIN_S)
+                copy = QueueCopy.model_validate_json(answer.data)
+            except (errors.Error, TimeoutError, ValidationError):
+                break
+            for asking in copy.askings:
+                ask = asking.ask(bucket=asking.bucket, reply_to=asking.reply_to, request_id="")
+                await self._inbox.tell_and_wait(replace(ask, is_copy=True))
+            taken += len(copy.askings)
+            if copy.next is None:
+                break
+            subject, after = f"{self._subject}.{copy.instance}", copy.next
+        self._log.info("queue taken from another replica", askings=taken)
+
+    async def open(self) -> None:
+        """Give the queue to whoever starts from now on."""
+        await self._traffic.subscribe(self._subject, cb=self._give)
+        await self._traffic.subscribe(f"{self._subject}.{self._instance}", cb=self._give)
+
+    async def _give(self, message: Msg) -> None:
+        if not message.reply:
+            return
+        try:
+            after = QueuePage.model_validate_json(message.data or b"{}").after
+        except ValidationError:
+            return
+        await self._traffic.publish(message.reply, self._page(after).model_dump_json(exclude_none=True).encode())
+
+    def _page(self, after: int) -> QueueCopy:
+        now_ns = self._clock()
+        later = (asking for asking in self._book.room.askings.values() if asking.order > after)  # in order of admission
+        page = list(islice(later, PAGE_MOST))
+        rest = page[-1].order if len(page) == PAGE_MOST else None
+        return QueueCopy(instance=self._instance, askings=[_copied(asking, now_ns) for asking in page], next=rest)
+
+
+def _copied(asking: Asking, now_ns: int) -> CopiedAsking:
+    ask = asking.ask
+    timeout_ns = None if asking.timeout_at_ns is None else max(MS, asking.timeout_at_ns - now_ns)
+    return CopiedAsking(
+        shard_id=ask.shard_id,
+        request_id=ask.request_id,
+        renewal=ask.renewal,
+        waited_ms=max(0, now_ns - asking.asked_at_ns) // MS,
+        max_concurrency=ask.max_concurrency,
+        priority=ask.priority,
+        managed=ask.managed,
+        timeout_ms=None if timeout_ns is None else timeout_ns // MS,
+        client=ask.client or None,
+        bucket=asking.bucket,
+        reply_to=ask.reply_to,
+    )
