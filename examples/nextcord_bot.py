@@ -1,0 +1,18 @@
+"""A nextcord bot that waits for its turns: its class comes from another module, and that is all."""
+
+import os
+
+import nextcord
+
+from nats_identify.integrations.nextcord import AutoShardedClient
+
+bot = AutoShardedClient(intents=nextcord.Intents.default(), queue=os.environ.get("NATS_URL"))
+
+
+@bot.event
+async def on_ready() -> None:
+    """Say that all shards are up."""
+    print(f"{bot.user} is up with the shards {sorted(bot.shards)}")
+
+
+bot.run(os.environ["DISCORD_TOKEN"])

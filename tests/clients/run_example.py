@@ -1,0 +1,10 @@
+"""Runs a bot program as it is, against a simulated gateway: ``run_example.py <package> <rest> <gateway> <program>``."""
+
+import runpy
+import sys
+
+from nats_identify.testing.redirect import redirect
+
+package, rest_url, gateway_url, program = sys.argv[1:]
+redirect(package, rest_url=rest_url, gateway_url=gateway_url)
+runpy.run_path(program, run_name="__main__")

@@ -1,0 +1,125 @@
+"""What a reader would copy is run: the examples, the blocks of the document, the fleet of the demo."""
+
+import asyncio
+import json
+import re
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nats_identify.embedded import EmbeddedNats
+from tests.clients.conftest import TOKEN
+from tests.clients.environments import FAMILY, ROOT
+from tests.processes import WITHIN_S
+
+QUICK_WINDOW = {"IDENTIFY_WINDOW": "0.6", "IDENTIFY_MARGIN": "0.1"}
+RUN = str(Path(__file__).with_name("run_example.py"))
+
+
+@pytest.mark.parametrize("has_nats", [True, False], ids=["NATS", "in one process"])
+async def test_the_example_comes_up_and_ends(
+    family, has_nats, start_coordinator, open_gateway, nats_server: EmbeddedNats
+):
+    gateway = await open_gateway(shards=1, guilds_per_shard=1)
+    environment = {"DISCORD_TOKEN": TOKEN}
+    if has_nats:
+        await start_coordinator(**QUICK_WINDOW)
+        environment["NATS_URL"] = nats_server.url
+    example = str(ROOT / "examples" / f"{family.front}_bot.py")
+    running = await asyncio.create_subprocess_exec(
+        *(str(family.python()), "-u", RUN, family.package, gateway.rest_url, gateway.ws_url, example),
+        env=environment,
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    assert running.stdout is not None
+    said = await asyncio.wait_for(running.stdout.readline(), WITHIN_S)
+    running.send_signal(signal.SIGINT)  # ctrl-C
+    _, complaints = await asyncio.wait_for(running.communicate(), WITHIN_S)
+    assert said == b"simulated-bot is up with the shards [0]\n", complaints.decode()
+    assert gateway.record.report().violations == 0
+    assert gateway.record.report().ready == 1
+
+
+async def test_the_plain_request(start_coordinator, nats_server: EmbeddedNats):
+    await start_coordinator(**QUICK_WINDOW)
+    example = str(ROOT / "examples" / "plain_request.py")
+    running = await asyncio.create_subprocess_exec(
+        sys.executable, example, env={"NATS_URL": nats_server.url}, stdout=PIPE
+    )
+    said, _ = await asyncio.wait_for(running.communicate(), WITHIN_S)
+    assert running.returncode == 0
+    assert json.loads(said)["status"] == "granted"
+
+
+def blocks_of(front: str) -> str:
+    """The blocks of docs/join-a-bot.md that import a library's integration, as one program."""
+    text = (ROOT / "docs" / "join-a-bot.md").read_text()
+    blocks = re.findall(r"^```py\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return "\n".join(block for block in blocks if f"nats_identify.integrations.{front} " in block)
+
+
+async def test_the_document_shows_what_works(family):
+    blocks = blocks_of(family.front)
+    assert "queue=" in blocks
+    program = f"import {family.package}\nintents = {family.package}.Intents.default()\n{blocks}"
+    running = await asyncio.create_subprocess_exec(str(family.python()), "-c", program, stderr=PIPE)
+    _, complaints = await asyncio.wait_for(running.communicate(), WITHIN_S)
+    assert running.returncode == 0, complaints.decode()
+
+
+def demo_fleet(family, gateway, window_s: float, *queue: str) -> list[Coroutine[Any, Any, Process]]:
+    """Two processes of the demo's fleet, one shard each."""
+    name = {"discord_py": "discord.py", "pycord": "py-cord"}.get(family.front, family.front)
+    return [
+        asyncio.create_subprocess_exec(
+            *(str(family.python()), "-m", "nats_identify.demo.bots", "--library", name, "--name", f"fleet-{shard_id}"),
+            *(
+                "--shard-ids",
+                f"{shard_id}",
+                "--shard-count",
+                "2",
+                "--max-concurrency",
+                "1",
+                "--window-s",
+                f"{window_s}",
+            ),
+            *("--api-url", gateway.rest_url, "--gateway-url", gateway.ws_url, *queue),
+            env={"DISCORD_TOKEN": TOKEN},
+        )
+        for shard_id in range(2)
+    ]
+
+
+async def stop(processes: list[Process]) -> list[int]:
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
+    return [await asyncio.wait_for(process.wait(), WITHIN_S) for process in processes]
+
+
+async def test_the_fleet_of_the_demo(family, start_coordinator, open_gateway, nats_server: EmbeddedNats):
+    gateway = await open_gateway(shards=2, window_s=0.6)
+    await start_coordinator(**QUICK_WINDOW)
+    fleet = await asyncio.gather(*demo_fleet(family, gateway, 0.6, "--nats-url", nats_server.url))
+    report = await gateway.until(lambda report: report.ready == 2)
+    assert report.violations == 0
+    assert await stop(fleet) == [0, 0]
+
+
+async def test_the_same_fleet_collides_without_the_queue(family, open_gateway):
+    """The library as it comes: what the gateway finds here is what it would find above."""
+    gateway = await open_gateway(shards=2, window_s=60)
+    fleet = await asyncio.gather(*demo_fleet(family, gateway, 60))
+    report = await gateway.until(lambda report: report.identifies >= 2)
+    assert report.violations > 0
+    await stop(fleet)
+
+
+def test_there_is_an_example_for_each_library():
+    found = {path.name for path in (ROOT / "examples").glob("*_bot.py")}
+    assert {f"{front}_bot.py" for front in FAMILY} <= found
