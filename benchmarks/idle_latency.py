@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -50,12 +50,11 @@ async def coordinator(url: str, buckets: int) -> AsyncIterator[None]:
 async def leading(connection: Client) -> None:
     """Wait until somebody leads."""
     for _ in range(TRIES):
-        try:
+        with suppress(nats.errors.Error):
             info = await connection.request("identify.info", b"", timeout=1)
             if b'"leader":null' not in info.data:
                 return
-        except nats.errors.Error:
-            await asyncio.sleep(0.05)  # between two looks
+        await asyncio.sleep(0.05)  # between two looks
     raise TimeoutError("no coordinator leads")
 
 
