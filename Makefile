@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 SHARDS ?= 12
 MAX_CONCURRENCY ?= 2
 
-.PHONY: help test check demo format bench chaos clean
+.PHONY: help test check demo format bench chaos clients clean
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /'
@@ -25,14 +25,18 @@ check: $(READY) ## format, lint, types, architecture rules, fast tests
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/unit
 
-demo: $(READY) ## a fleet through the queue, and the same without it: SHARDS= MAX_CONCURRENCY=
-	$(BIN)/nats-identify demo --shards $(SHARDS) --max-concurrency $(MAX_CONCURRENCY)
+demo: $(READY) ## a fleet through the queue, and the same without it: SHARDS= MAX_CONCURRENCY= BOTS=discord.py
+	$(BIN)/nats-identify demo --shards $(SHARDS) --max-concurrency $(MAX_CONCURRENCY) $(if $(BOTS),--bots $(BOTS))
 
 chaos: $(READY) ## kill -9 and restarts while shards wait: minutes
-	$(BIN)/python -m pytest -m slow -s
+	$(BIN)/python -m pytest -m slow -s tests/chaos
 
-bench: $(READY) ## latency and capacity, with plots
+bench: $(READY) ## the latency of an idle bucket, with a plot
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks
+
+clients: $(READY) ## the real bot libraries, 18 shards each in one bucket: minutes
+	$(BIN)/python -m pytest -m slow -s tests/clients
 
 format: $(READY) ## put everything into form
 	$(BIN)/ruff check --fix-only --quiet .
