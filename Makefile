@@ -25,8 +25,21 @@ check: $(READY) ## format, lint, types, architecture rules, fast tests
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/unit
 
-demo: $(READY) ## a fleet through the queue, and the same without it: SHARDS= MAX_CONCURRENCY= BOTS=discord.py
-	$(BIN)/nats-identify demo --shards $(SHARDS) --max-concurrency $(MAX_CONCURRENCY) $(if $(BOTS),--bots $(BOTS))
+ifdef BOTS # discord.py and py-cord share a package name: each library has an environment of its own
+EXTRA := $(subst discord.py,discord,$(subst py-cord,pycord,$(BOTS)))
+DEMO_BIN := .venvs/demo-$(EXTRA)/bin
+DEMO_READY := .venvs/demo-$(EXTRA)/.ready
+$(DEMO_READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venvs/demo-$(EXTRA)
+	$(DEMO_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,$(EXTRA)]'
+	@touch $@
+else
+DEMO_BIN := $(BIN)
+DEMO_READY := $(READY)
+endif
+
+demo: $(DEMO_READY) ## a fleet through the queue, and the same without it: SHARDS= MAX_CONCURRENCY= BOTS=discord.py
+	$(DEMO_BIN)/nats-identify demo --shards $(SHARDS) --max-concurrency $(MAX_CONCURRENCY) $(if $(BOTS),--bots $(BOTS))
 
 chaos: $(READY) ## kill -9 and restarts while shards wait: minutes
 	$(BIN)/python -m pytest -m slow -s tests/chaos

@@ -22,6 +22,8 @@ def say(event: str, **facts: object) -> None:
 
 def make_bot(order: dict[str, Any]) -> QueuedClient:
     """Return the bot that the order describes."""
+    if order["hide_zstd"]:
+        sys.modules["zstandard"] = None  # type: ignore[assignment]  # it cannot be imported then
     redirect(order["package"], rest_url=order["rest_url"], gateway_url=order["gateway_url"])
     library = import_module(order["package"])
     kind: type[QueuedClient] = getattr(import_module(f"nats_identify.integrations.{order['front']}"), order["kind"])
@@ -42,6 +44,8 @@ def make_bot(order: dict[str, Any]) -> QueuedClient:
     async def on_shard_queued(shard_id: int, progress: Any) -> None:
         say("queued", shard_id=shard_id, position=progress.position, reason=progress.reason)
 
+    decompression = getattr(library.utils, "_ActiveDecompressionContext", None)  # discord.py; the others have zlib only
+    say("made", compress=getattr(decompression, "COMPRESSION_TYPE", "zlib-stream"))
     for handler in (on_ready, on_shard_resumed, on_shard_queued):
         setattr(bot, handler.__name__, handler)
     return bot
@@ -62,7 +66,6 @@ async def obey(bot: Any) -> None:
 async def run(order: dict[str, Any]) -> None:
     bot: Any = make_bot(order)
     obeying = asyncio.ensure_future(obey(bot))
-    say("started")
     try:
         await bot.start(os.environ["DISCORD_TOKEN"])
         say("ended")

@@ -96,7 +96,12 @@ async def start_bot(family: Environment, nats_server: EmbeddedNats, tmp_path: Pa
     program = str(Path(__file__).with_name("bot.py"))
 
     async def start(
-        gateway: SimulatedGateway, kind: str = "AutoShardedClient", *, queue_object: bool = False, **options: Any
+        gateway: SimulatedGateway,
+        kind: str = "AutoShardedClient",
+        *,
+        queue_object: bool = False,
+        hide_zstd: bool = False,
+        **options: Any,
     ) -> BotProcess:
         order = {
             "front": family.front,
@@ -105,6 +110,7 @@ async def start_bot(family: Environment, nats_server: EmbeddedNats, tmp_path: Pa
             "rest_url": gateway.rest_url,
             "gateway_url": gateway.ws_url,
             "queue_object": queue_object,
+            "hide_zstd": hide_zstd,
             "options": {"queue": nats_server.url, **options},
         }
         log_file = tmp_path / f"bot-{len(started)}.log"

@@ -27,11 +27,13 @@ class Environment:
         front: its module in `nats_identify.integrations`.
         package: how it is imported.
         extra: ours, which installs it.
+        besides: what else it is tried with.
     """
 
     front: str
     package: str
     extra: str
+    besides: tuple[str, ...] = ()
 
     @property
     def constraints(self) -> Path:
@@ -54,7 +56,7 @@ class Environment:
         venv.create(home, with_pip=True)
         pip = (f"{home}/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
         made = subprocess.run(
-            [*pip, "-c", f"{self.constraints}", "-e", f"{ROOT}[{self.extra}]"],
+            [*pip, "-c", f"{self.constraints}", "-e", f"{ROOT}[{self.extra}]", *self.besides],
             capture_output=True,
             text=True,
             check=False,
@@ -64,14 +66,14 @@ class Environment:
     def _contents(self) -> str:
         """What goes into it."""
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-        wanted = [project["dependencies"], project["optional-dependencies"][self.extra], sys.version]
+        wanted = [project["dependencies"], project["optional-dependencies"][self.extra], self.besides, sys.version]
         return hashlib.sha256(json.dumps(wanted).encode() + self.constraints.read_bytes()).hexdigest()
 
 
 FAMILY: Final = {
     environment.front: environment
     for environment in (
-        Environment("discord_py", "discord", "discord"),
+        Environment("discord_py", "discord", "discord", besides=("zstandard",)),
         Environment("disnake", "disnake", "disnake"),
         Environment("nextcord", "nextcord", "nextcord"),
         Environment("pycord", "discord", "pycord"),

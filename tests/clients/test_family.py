@@ -21,7 +21,12 @@ def order_of_shards(gateway: SimulatedGateway) -> list[int]:
 async def test_a_fleet_in_two_processes(family, start_coordinator, open_gateway, start_bot):
     await start_coordinator(**QUICK_WINDOW)
     gateway = await open_gateway(shards=4, window_s=0.6, guilds_per_shard=2)
-    bots = [await start_bot(gateway, shard_ids=hand, shard_count=4) for hand in ([0, 2], [1, 3])]
+    bots = [
+        await start_bot(gateway, shard_ids=[0, 2], shard_count=4),
+        await start_bot(gateway, shard_ids=[1, 3], shard_count=4, hide_zstd=True),
+    ]
+    compress = [(await bot.until("made"))["compress"] for bot in bots]
+    assert compress == ["zstd-stream" if family.front == "discord_py" else "zlib-stream", "zlib-stream"]
 
     report = await gateway.until(lambda report: report.ready == 4)
     for bot in bots:

@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import zstandard
 
 from nats_identify.testing import Misbehaviour, Record, Report, SimulatedGateway, Verdict
 from nats_identify.testing.events import Connected, Identified, Resumed
