@@ -239,7 +239,7 @@ class Attempt:
         wait_ms = refused.retry_after_ms or 5_000
         wait_ns = 0 if is_moved else self._jittered(wait_ms * NS_PER_MS)
         self._renew_at_ns, self._near_at_ns = now_ns + wait_ns, None
-        return self._tell(Tell(None, None, refused.code, near=False, problem=refused.message))
+        return [] if is_moved else self._tell(Tell(None, None, refused.code, near=False, problem=refused.message))
 
     # --- steps
 

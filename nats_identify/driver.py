@@ -170,6 +170,12 @@ class AttemptQueue(Queue):
             self._alarms.at(deadline_ns, Look.ASKING, attempt.request_id)
             self._wake.set()
 
+    def _adopt(self, max_concurrency: int) -> None:
+        """Take the number that a coordinator told; an asking that has none yet asks in the right bucket with it."""
+        self._max_concurrency = max_concurrency
+        for entry in self._entries.values():
+            entry.attempt.max_concurrency = entry.attempt.max_concurrency or max_concurrency
+
     def _tick(self) -> None:
         """Wake the attempts whose time has come."""
         while (alarm := self._alarms.pop_due(self._clock())) is not None:

@@ -116,6 +116,6 @@ class LargeBotQueue(LocalQueue):
     def _learned(self, limit: "SessionLimit") -> None:
         limits = Limits(limit.max_concurrency, limit.total, limit.remaining, limit.reset_after_ms * NS_PER_MS)
         self._learned_at_ns = self._clock()
-        self._max_concurrency = limit.max_concurrency
+        self._adopt(limit.max_concurrency)
         self._perform(self._schedule.handle(model.Figure(limits), self._clock()))
         self._wake.set()

@@ -170,7 +170,8 @@ class NatsQueue(AttemptQueue):
             self._inbox = connection.new_inbox()
             await connection.subscribe(f"{self._inbox}.*", cb=self._on_reply)
             info = await self.info()
-            self._max_concurrency = (info and info.max_concurrency) or self._max_concurrency
+            if info is not None and info.max_concurrency is not None:
+                self._adopt(info.max_concurrency)
             self._subscribed_to = connection
         elif reconnects == self._reconnects:
             return connection

@@ -23,7 +23,8 @@ Source: https://discord.com/developers/docs/events/gateway#resuming
 
 
 SHORT_LIVED_S: Final = 1.0
-"""A connection that is lost so soon after its RESUME was no good: the next one waits, as the library's retries do."""
+SHORT_LIVED_MOST: Final = 3
+"""After so many connections in a row that were lost within so long after their RESUME, the next one has to wait."""
 
 
 class QueuedShard(LibraryShard):
@@ -34,6 +35,7 @@ class QueuedShard(LibraryShard):
         self._one_at_a_time = asyncio.Lock()
         self._priority = 0
         self._resumed_at_s = -SHORT_LIVED_S
+        self._short_lived = 0
 
     async def reidentify(self, exc: "ReconnectError") -> None:
         """Resume at once; or, where there is no session to resume, take a turn for a new one."""
@@ -60,7 +62,9 @@ class QueuedShard(LibraryShard):
     async def _resume(self, exc: "ReconnectError") -> None:
         """Resume as the library does; at once, unless the gateway drops every connection as soon as it is open."""
         clock = asyncio.get_running_loop().time
-        if clock() - self._resumed_at_s < SHORT_LIVED_S:
+        is_short_lived = clock() - self._resumed_at_s < SHORT_LIVED_S
+        self._short_lived = self._short_lived + 1 if is_short_lived else 0
+        if self._short_lived >= SHORT_LIVED_MOST:
             await asyncio.sleep(self._backoff.delay())
         await super().reidentify(exc)
         self._resumed_at_s = clock()
