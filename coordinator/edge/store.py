@@ -3,7 +3,9 @@
 A read or a write has one outcome, within about a second; what an unsettled one means is the core's to find out.
 """
 
-from typing import Final
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
 
 from nats import errors
 from nats.js import JetStreamContext, api
@@ -20,6 +22,9 @@ from nats_identify.clock import NS_PER_S, Clock
 ANSWER_WITHIN_S: Final = 1.0
 """A stream whose leader died answers nobody for seconds; the core asks again by itself."""
 
+ASK_AGAIN_S: Final = 0.1
+"""A stream between two leaders drops what it is asked; whoever asks again soon hears of the next one at once."""
+
 CLUSTER_REPLICAS: Final = 3
 
 INSTANCE_HEADER: Final = "Identify-Instance"
@@ -28,6 +33,8 @@ INSTANCE_HEADER: Final = "Identify-Instance"
 _KEY: Final = "ledger"
 _STREAM_MISSING: Final = 10059  # JetStream's err_code, as against 10037: no message
 _TROUBLE: Final = (errors.Error, OSError, LookupError, ValueError, TypeError)
+
+_Answer = TypeVar("_Answer")
 
 
 class LedgerStore:
@@ -129,7 +136,7 @@ class LedgerStore:
 
     async def _read(self) -> LedgerRead:
         try:
-            message = await self.jetstream.get_msg(self.stream, subject=self.subject)
+            message = await first_answer(lambda: self.jetstream.get_msg(self.stream, subject=self.subject))
         except NotFoundError as error:
             if error.err_code == _STREAM_MISSING:
                 await self._make()
@@ -180,6 +187,25 @@ class LedgerStore:
             return (await self.jetstream.stream_info(self.stream)).state.last_seq == 0
         except errors.TimeoutError:
             return False
+
+
+async def first_answer(ask: Callable[[], Coroutine[Any, Any, _Answer]]) -> _Answer:
+    """Ask again and again, and return what is answered first, to whichever asking.
+
+    Raises:
+        TimeoutError: nothing was answered within `ANSWER_WITHIN_S`.
+    """
+    asked: set[asyncio.Task[_Answer]] = set()
+    try:
+        async with asyncio.timeout(ANSWER_WITHIN_S):
+            while True:
+                asked.add(asyncio.create_task(ask()))
+                done, asked = await asyncio.wait(asked, timeout=ASK_AGAIN_S, return_when=asyncio.FIRST_COMPLETED)
+                if done:
+                    return done.pop().result()
+    finally:
+        for unanswered in asked:
+            unanswered.cancel()
 
 
 def _said(error: Exception) -> str:

@@ -1,0 +1,59 @@
+"""How the ledger store asks a stream that has no leader for a moment."""
+
+import asyncio
+
+import pytest
+
+from coordinator.edge import store
+
+
+async def test_who_is_not_answered_asks_again():
+    asked = []
+
+    async def ask():
+        asked.append(asyncio.current_task())
+        if len(asked) == 1:
+            await asyncio.Event().wait()  # dropped by a stream between two leaders
+        return len(asked)
+
+    assert await store.first_answer(ask) == 2
+    await asyncio.sleep(0)
+    assert asked[0].cancelled()
+
+
+async def test_a_late_answer_to_the_first_asking_counts_too(monkeypatch):
+    monkeypatch.setattr(store, "ASK_AGAIN_S", 0.001)
+    fifth, asked = asyncio.Event(), []
+
+    async def ask():
+        asked.append(None)
+        number = len(asked)
+        if number == 5:
+            fifth.set()
+        await (fifth if number == 1 else asyncio.Event()).wait()
+        return number
+
+    assert await store.first_answer(ask) == 1
+
+
+async def test_an_error_is_an_answer():
+    async def ask():
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await store.first_answer(ask)
+
+
+async def test_nobody_is_asked_for_ever(monkeypatch):
+    monkeypatch.setattr(store, "ASK_AGAIN_S", 0.001)
+    monkeypatch.setattr(store, "ANSWER_WITHIN_S", 0.01)
+    asked = []
+
+    async def ask():
+        asked.append(asyncio.current_task())
+        await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        await store.first_answer(ask)
+    await asyncio.sleep(0)
+    assert all(task.cancelled() for task in asked)
