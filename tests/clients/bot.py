@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from nats_identify import NatsQueue
+from nats_identify.integrations import _shard
 from nats_identify.integrations._client import QueuedClient
 from nats_identify.testing.redirect import redirect
 
@@ -24,6 +25,8 @@ def make_bot(order: dict[str, Any]) -> QueuedClient:
     """Return the bot that the order describes."""
     if order["hide_zstd"]:
         sys.modules["zstandard"] = None  # type: ignore[assignment]  # it cannot be imported then
+    if order["hurried"]:
+        _shard.INVALID_SESSION_DELAY_S = (0.0, 0.1)  # type: ignore[misc]  # a test has no 5 s to wait
     redirect(order["package"], rest_url=order["rest_url"], gateway_url=order["gateway_url"])
     library = import_module(order["package"])
     kind: type[QueuedClient] = getattr(import_module(f"nats_identify.integrations.{order['front']}"), order["kind"])

@@ -101,6 +101,7 @@ async def start_bot(family: Environment, nats_server: EmbeddedNats, tmp_path: Pa
         *,
         queue_object: bool = False,
         hide_zstd: bool = False,
+        hurried: bool = True,
         **options: Any,
     ) -> BotProcess:
         order = {
@@ -111,6 +112,7 @@ async def start_bot(family: Environment, nats_server: EmbeddedNats, tmp_path: Pa
             "gateway_url": gateway.ws_url,
             "queue_object": queue_object,
             "hide_zstd": hide_zstd,
+            "hurried": hurried,
             "options": {"queue": nats_server.url, **options},
         }
         log_file = tmp_path / f"bot-{len(started)}.log"

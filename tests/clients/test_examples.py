@@ -25,7 +25,7 @@ RUN = str(Path(__file__).with_name("run_example.py"))
 async def test_the_example_comes_up_and_ends(
     family, has_nats, start_coordinator, open_gateway, nats_server: EmbeddedNats
 ):
-    gateway = await open_gateway(shards=1, guilds_per_shard=1)
+    gateway = await open_gateway(shards=1)
     environment = {"DISCORD_TOKEN": TOKEN}
     if has_nats:
         await start_coordinator(**QUICK_WINDOW)

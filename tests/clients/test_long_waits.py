@@ -27,7 +27,7 @@ async def test_eighteen_shards_in_one_bucket(family, start_coordinator, open_gat
     await start_coordinator(**AS_SHIPPED)
     gateway = await open_gateway(shards=SHARDS, guilds_per_shard=1)
     hands = [list(range(first, SHARDS, 3)) for first in range(3)]
-    bots = [await start_bot(gateway, shard_ids=hand, shard_count=SHARDS) for hand in hands]
+    bots = [await start_bot(gateway, shard_ids=hand, shard_count=SHARDS, hurried=False) for hand in hands]
     report = await gateway.until(lambda report: report.ready == SHARDS, within_s=180)
     for bot in bots:
         await bot.until("ready")
@@ -55,7 +55,7 @@ async def test_everything_is_lost_while_others_wait(
     coordinator = await start_coordinator(**AS_SHIPPED)
     gateway = await open_gateway()
     for hand in ([0, 1, 2, 3], [4, 5, 6, 7]):
-        await start_bot(gateway, shard_ids=hand, shard_count=8)
+        await start_bot(gateway, shard_ids=hand, shard_count=8, hurried=False)
     await gateway.until(lambda report: report.ready == 3, within_s=60)
     first, second, third = [event.shard_id for event in gateway.record.of(Identified)]
 
@@ -84,7 +84,7 @@ async def test_everything_is_lost_while_others_wait(
 async def test_close_in_the_middle_of_a_wait(family, start_coordinator, open_gateway, start_bot, waiting):
     await start_coordinator(**AS_SHIPPED)
     gateway = await open_gateway()
-    bot = await start_bot(gateway, shard_ids=[0, 1, 2, 3], shard_count=4)
+    bot = await start_bot(gateway, shard_ids=[0, 1, 2, 3], shard_count=4, hurried=False)
 
     async def two_wait() -> bool:
         return gateway.record.report().ready == 2 and len(await waiting()) == 2
