@@ -10,6 +10,7 @@ from enum import Enum
 from itertools import count
 
 from coordinator.core import ledger as words
+from coordinator.core.figures import FigureWatch
 from coordinator.core.ledger import (
     Ledger,
     Read,
@@ -23,11 +24,8 @@ from coordinator.core.ledger import (
 from coordinator.core.sighting import Sighting
 from nats_identify.schedule import model
 from nats_identify.schedule.budget import SessionBudget
-from nats_identify.schedule.model import MS, SECOND, FetchFigure, Grant, Happened, Limits
+from nats_identify.schedule.model import MS, FetchFigure, Grant, Happened, Limits
 from nats_identify.schedule.release import ReleaseSchedule
-
-FIGURE_EVERY_NS = 300 * SECOND
-"""Discord's figure is corrected so often; `GET /gateway/bot` is not to be cached for long."""
 
 RETRY_NS = 250 * MS
 """An unanswered read is repeated so soon: a ledger that comes back is noticed well within a second."""
@@ -101,13 +99,11 @@ class Replica:
         self._is_deaf = True
         self._stopping = False
         self._heard_at_ns: int | None = None
-        self._read_at_ns = 0
+        self._read_at_ns = self._retry_at_ns = self._looked_at_ns = 0
         self._heartbeat_at_ns = 0
         self._blanket: Grant | None = None
         self._figure_waits = False
-        self._figure_from_ns = 0  # a figure asked for earlier may miss what an unknown leader granted
-        self._figure_at_ns: int | None = None
-        self._figure_asked: tuple[int, int] | None = None  # in which term, and when
+        self._figures = FigureWatch()
 
     def handle(self, event: ReplicaEvent, now_ns: int) -> list[ReplicaAction]:
         """Take in one event; return what to do, in this order."""
@@ -117,7 +113,7 @@ class Replica:
                 actions += self._read(event, now_ns)
             case words.LedgerUnreadable():
                 self._is_reading = False
-                self._read_at_ns = now_ns + RETRY_NS
+                self._read_at_ns = self._retry_at_ns = now_ns + RETRY_NS
             case words.LedgerSeen(ledger, revision):
                 is_news = revision > self.seen.revision and ledger.instance != self.settings.instance
                 if is_news and self._pending is None:  # a pending write will fail, and teach the same
@@ -131,7 +127,7 @@ class Replica:
             case words.Stop():
                 self._stopping = True
             case model.FigureAsked():
-                self._figure_asked = (self.term, now_ns)
+                self._figures.ask(self.term, now_ns)
                 self.schedule.handle(event, now_ns)
             case model.Figure():
                 actions += self._figure(event, now_ns)
@@ -143,11 +139,11 @@ class Replica:
         """When `handle` wants a `Wake` at the latest."""
         deadlines = [self.schedule.next_deadline_ns()]
         if self._pending is None and self.role is Role.LEADER and not self._is_checking:
-            deadlines += [self._heartbeat_at_ns, self._figure_at_ns, self._deaf_at_ns()]
+            deadlines += [self._heartbeat_at_ns, self._figures.due_at_ns, self._deaf_at_ns()]
         elif not self._is_reading and (self._pending is None or self._is_unsettled):
             deadlines.append(self._read_at_ns)
             if self._pending is None and self._may_contest:
-                deadlines.append(self.seen.free_at_ns())
+                deadlines.append(max(self.seen.free_at_ns(), self._retry_at_ns))
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def _go_on(self, now_ns: int) -> list[ReplicaAction]:
@@ -160,7 +156,7 @@ class Replica:
             return self._lead(now_ns)
         if self._stopping:
             return [Stopped()]
-        is_free = self._may_contest and now_ns >= self.seen.free_at_ns()
+        is_free = self._may_contest and now_ns >= max(self.seen.free_at_ns(), self._retry_at_ns)
         return self._look(now_ns) if is_free or now_ns >= self._read_at_ns else []
 
     @property
@@ -170,7 +166,7 @@ class Replica:
     def _look(self, now_ns: int) -> list[ReplicaAction]:
         if self._is_reading:
             return []
-        self._is_reading = True
+        self._is_reading, self._looked_at_ns = True, now_ns
         self._read_at_ns = now_ns + self.settings.lease_ns // 3
         return [Read()]
 
@@ -230,8 +226,8 @@ class Replica:
         self.role = Role.LEADER
         if self._blanket is not None:
             self._blanket.opens_at_ns = now_ns + self._longest_hold_ns  # from after the commit
-        self._figure_from_ns = now_ns + (self._longest_hold_ns if self._figure_waits else 0)
-        self._figure_at_ns = None if self.settings.static else self._figure_from_ns
+        if self.settings.static is None:
+            self._figures.begin(now_ns, self._longest_hold_ns if self._figure_waits else 0)
         self.schedule.look_everywhere()
         facts: model.Facts = {
             "leader": self.settings.name,
@@ -250,8 +246,7 @@ class Replica:
             return self._write((), now_ns, leader=None)
         grants, said = self.schedule.release(now_ns)
         actions = self._speak(said, now_ns)
-        if self._figure_at_ns is not None and now_ns >= self._figure_at_ns:
-            self._figure_at_ns = now_ns + FIGURE_EVERY_NS
+        if self._figures.is_due(now_ns):
             actions.append(FetchFigure("its turn has come"))
         if grants or self._is_changed or now_ns >= self._heartbeat_at_ns:
             actions += self._write(tuple(grants), now_ns, leader=self.settings.name)
@@ -294,8 +289,8 @@ class Replica:
             return self._written(event.revision, now_ns)
         self._is_unsettled = False
         if _identity(found) == _identity(pending.base):
-            write = Write(ours, event.revision)
-            self._pending = replace(pending, write=write)
+            write = Write(ours, event.revision)  # or the first one lands after all: after that look, in any case
+            self._pending = replace(pending, write=write, sent_at_ns=self._looked_at_ns)
             return [write]
         self._step_down()
         return self._sighted(found, event.revision, now_ns)
@@ -305,14 +300,8 @@ class Replica:
         self.role, self._pending, self._is_unsettled, self.lease_until_ns = Role.STANDBY, None, False, 0
 
     def _figure(self, event: model.Figure, now_ns: int) -> list[ReplicaAction]:
-        """Believe Discord's figure only if we led, in one term, since before it was asked for."""
-        asked, self._figure_asked = self._figure_asked, None
-        if self.role is not Role.LEADER or asked is None or asked[0] != self.term:
+        if self.role is not Role.LEADER or not self._figures.believes(self.term, now_ns):
             return []
-        if asked[1] < self._figure_from_ns:
-            self._figure_at_ns = self._figure_from_ns
-            return []
-        self._figure_at_ns = now_ns + FIGURE_EVERY_NS
         self._is_changed = True
         return self._speak(self.schedule.handle(event, now_ns), now_ns)
 

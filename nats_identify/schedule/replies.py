@@ -19,12 +19,13 @@ def queued(book: Book, asking: Asking, now_ns: int) -> model.Queued:
     position = book.room.lines[asking.bucket].position(asking)
     opens_in_ns = max(0, book.holds.opens_at_ns(asking.bucket) - now_ns)
     turn_in_ns = opens_in_ns + (position - 1) * book.timing.confirmed_hold_ns
-    pace_ns = min(max(turn_in_ns // 2, book.timing.nudge_lead_ns), RENEW_MOST_NS)
     eta_ns: int | None = turn_in_ns
     closed = book.budget.closed_for(ask.priority)
     if closed is not None:
         resets_at_ns = book.budget.resets_at_ns
         eta_ns = None if resets_at_ns is None else max(turn_in_ns, resets_at_ns - now_ns)
+    half_ns = (turn_in_ns if eta_ns is None else eta_ns) // 2
+    pace_ns = min(max(half_ns, book.timing.nudge_lead_ns), RENEW_MOST_NS)
     where = (ask.shard_id, asking.bucket, ask.request_id, position, eta_ns, pace_ns)
     return model.Queued(*where, reason=closed or Reason.WINDOW, max_concurrency=book.max_concurrency)
 

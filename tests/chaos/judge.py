@@ -48,7 +48,7 @@ class WatchedLedger:
     Attributes:
         leaders_by_term: which processes wrote in each term.
         charged: every grant that was ever in it; a hold on everything is none.
-        remaining: of the newest commit.
+        remaining, live: of the newest commit.
         went_back: commits that were older than one before them, by (term, sequence).
     """
 
@@ -57,6 +57,7 @@ class WatchedLedger:
         self.leaders_by_term = defaultdict(set)
         self.charged = set()
         self.remaining = None
+        self.live = set()
         self.went_back = 0
         self._newest = (0, 0)
 
@@ -69,7 +70,8 @@ class WatchedLedger:
         self.went_back += age < self._newest
         self._newest = max(age, self._newest)
         self.leaders_by_term[ledger["term"]].add(ledger["instance"])
-        self.charged.update(grant["grant_id"] for grant in ledger["grants"] if grant["request_id"])
+        self.live = {grant["grant_id"] for grant in ledger["grants"] if grant["request_id"]}
+        self.charged |= self.live
         self.remaining = ledger["remaining"]
 
     def summary(self):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from coordinator.core import ledger as words
-from coordinator.core.replica import Role
+from coordinator.core.replica import RETRY_NS, Role
 from nats_identify.schedule import model
 from nats_identify.schedule.model import MS, SECOND, Limits, Outcome, Timing
 from tests.unit.cluster import Cluster
@@ -403,3 +403,30 @@ def test_a_plain_grant_that_is_committed_again_is_held_from_then_on_everywhere()
     assert shards(cluster) == [0]
     (record,) = cluster.replicas["b"].schedule.book.holds
     assert record.opens_at_ns == cluster.now_ns + 6 * SECOND
+
+
+def test_what_waited_for_a_ledger_that_was_away_past_the_lease_is_granted_at_its_return():
+    cluster = Cluster("a")
+    cluster.pass_ms(500)
+    cluster.is_away = True
+    cluster.ask(0)
+    for renewal in range(1, 4):
+        cluster.pass_ms(2_000)
+        cluster.ask(0, renewal=renewal)
+    cluster.is_away = False
+    cluster.pass_ms(300)  # the next read finds it, the write under way is settled; no renewal comes meanwhile
+    assert shards(cluster) == [0]
+    assert cluster.leader == "a"
+
+
+def test_a_standby_that_cannot_read_does_not_ask_again_at_once():
+    cluster = Cluster("a", "b")
+    cluster.pass_ms(2_000)
+    cluster.kill("a")
+    cluster.frozen.add("b")
+    cluster.pass_ms(3_100)
+    standby = cluster.replicas["b"]
+    assert words.Read() in standby.handle(words.TrafficHeard(), cluster.now_ns)
+    assert words.Read() not in standby.handle(words.LedgerUnreadable(), cluster.now_ns)
+    assert standby.next_deadline_ns() == cluster.now_ns + RETRY_NS
+    assert words.Read() in standby.handle(words.TrafficHeard(), cluster.now_ns + RETRY_NS)
