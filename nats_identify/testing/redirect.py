@@ -12,7 +12,7 @@ def redirect(package: str, *, rest_url: str, gateway_url: str) -> None:
         gateway_url: `SimulatedGateway.ws_url`.
     """
     route = import_module(f"{package}.http").Route
-    setattr(route, "BASE" if hasattr(route, "BASE") else "API_BASE_URL", rest_url)  # py-cord has the latter
+    setattr(route, "BASE" if hasattr(route, "BASE") else "base", rest_url)  # py-cord has the latter, a property
     websocket = import_module(f"{package}.gateway").DiscordWebSocket
     if hasattr(websocket, "DEFAULT_GATEWAY"):  # discord.py; the others ask GET /gateway
         websocket.DEFAULT_GATEWAY = type(websocket.DEFAULT_GATEWAY)(gateway_url)
