@@ -7,6 +7,8 @@ Change one base class, or the class that you make::
     bot = AutoShardedBot("!", intents=intents, queue="nats://127.0.0.1:4222")
 """
 
+from typing import Any
+
 from nats_identify.integrations._client import OneShard, QueuedClient, adapt
 from nats_identify.integrations._versions import require
 
@@ -22,6 +24,10 @@ class Queued(QueuedClient):
     """Mix it in before any other sharded class of disnake: ``class MyBot(Queued, TheirAutoShardedBot)``."""
 
     library = adapt(disnake)
+
+    async def launch_shards(self, **options: Any) -> None:  # noqa: ANN401  # the library's own
+        """Begin to launch all shards, whatever is left of the day: disnake would not start, the queue waits."""
+        await super().launch_shards(**{**options, "ignore_session_start_limit": True})
 
 
 class AutoShardedClient(Queued, disnake.AutoShardedClient):  # type: ignore[misc, unused-ignore]  # Any where not installed

@@ -268,6 +268,8 @@ class SimulatedGateway:
             known = ", ".join(name for name in ENCODERS if name is not None)
             raise web.HTTPBadRequest(text=f"simulated are encoding=json and compress={known} or none")
         await asyncio.sleep(self._backend.weather.connect_delay_s())
+        if request.transport is None:
+            return web.Response(status=400)  # the client has left meanwhile: nobody reads this
         socket = web.WebSocketResponse(compress=False)
         await socket.prepare(request)
         self._connections_so_far += 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from nats_identify.embedded import EmbeddedNats
 from nats_identify.testing import SimulatedGateway
@@ -141,3 +143,16 @@ def waiting(client: Client) -> Callable[[], Awaitable[list[int]]]:
         return sorted(first["shard_id"] for bucket in status["buckets"] for first in bucket["first"])
 
     return look
+
+
+@pytest.fixture
+async def happened(client: Client) -> Counter[str]:
+    """Count the queue's events, by name."""
+    events: Counter[str] = Counter()
+
+    async def count(message: Msg) -> None:
+        events[message.subject.rpartition(".")[2]] += 1
+
+    await client.subscribe("identify.event.*", cb=count)
+    await client.flush()
+    return events

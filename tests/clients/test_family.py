@@ -82,6 +82,26 @@ async def test_nothing_passes_while_the_queue_is_away(
     report = await gateway.until(lambda report: report.ready == 4)
     assert report.violations == 0
     assert report.identifies == 4
+    assert order_of_shards(gateway)[1] == live, "whose session was live and was lost goes first"
+
+
+async def test_invalid_session_is_answered_through_the_queue(
+    family, start_coordinator, open_gateway, start_bot, happened
+):
+    await start_coordinator(**QUICK_WINDOW)
+    gateway = await open_gateway(window_s=0.6, remaining=0)
+    await start_bot(gateway, shard_ids=[0], shard_count=1)
+    await gateway.until(lambda report: report.identifies == 2)  # each was answered with Invalid Session
+    gateway.reset_day()
+    report = await gateway.until(lambda report: report.ready == 1)
+
+    async def is_known() -> bool:
+        return "ready" in happened
+
+    await until(is_known, "the queue has heard of READY")
+    assert happened["granted"] == happened["identified"] == report.identifies
+    assert happened["rejected"] == report.identifies - 1
+    assert happened["ready"] == 1
 
 
 async def test_a_connection_that_dies_in_the_wait_is_replaced(family, start_coordinator, open_gateway, start_bot):

@@ -79,6 +79,8 @@ async def test_everything_is_lost_while_others_wait(
     assert max(took_s) < 1
     assert report.violations == 0
     assert report.identifies == 10
+    next_two = [event.shard_id for event in gateway.record.of(Identified)][3:5]
+    assert sorted(next_two) == sorted([first, second]), "whose sessions were live and were lost go first"
 
 
 async def test_close_in_the_middle_of_a_wait(family, start_coordinator, open_gateway, start_bot, waiting):
