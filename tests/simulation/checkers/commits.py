@@ -1,0 +1,101 @@
+"""Checks how replicas use the ledger: written before said, one write at a time, terms that rise. It judges no grant."""
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from coordinator.core import ledger as words
+from coordinator.core.ledger import Ledger, ReplicaEvent, Write
+from nats_identify.schedule import model
+from tests.simulation.violation import Violation
+
+if TYPE_CHECKING:
+    from tests.simulation.coordinator import Coordinator
+
+
+BLANKETS_MOST = 40
+"""Records that hold every bucket: each takeover that trusts nothing leaves one, until its hold is over."""
+
+
+class Commits:
+    """The promises about the ledger.
+
+    ``commit``: a grant is in the ledger before anybody hears of it. ``same grant``: every copy is identical.
+    ``one write``: no second write before the first has an outcome. ``settle``: an unknown outcome is settled by
+    reading before anything else is written. ``lease``: nothing is said after a leader's own lease.
+    ``terms``: a successor's term is higher, a writer's sequence goes up by one. ``bounded``: the ledger holds
+    about one grant for each bucket.
+    """
+
+    def __init__(self) -> None:
+        self._committed: set[str] = set()
+        self._bodies: dict[str, tuple[object, ...]] = {}
+        self._under_way: dict[str, tuple[Ledger, int]] = {}  # by instance: the write, and when it was sent
+        self._unsettled: dict[str, Ledger] = {}
+        self._lease_until_ns: dict[str, int] = {}
+        self._leaders: dict[int, str] = {}
+        self._is_lost = False  # what is in the ledger is not what was last written
+
+    def told(self, coordinator: "Coordinator", event: ReplicaEvent, now_ns: int) -> None:
+        """Keep count of what each replica may know of its writes."""
+        kind = type(event)
+        name = coordinator.name
+        if kind is words.Written:
+            _, sent_at_ns = self._under_way.pop(name)
+            self._lease_until_ns[name] = sent_at_ns + coordinator.settings.lease_ns
+        elif kind is words.WriteUnsettled:
+            self._unsettled[name], _ = self._under_way.pop(name)
+            self._sent_before = now_ns
+        elif kind is words.LedgerRead and name in self._unsettled:
+            assert isinstance(event, words.LedgerRead)
+            ours, found = self._unsettled.pop(name), event.ledger
+            if found is not None and (found.instance, found.age) == (ours.instance, ours.age):
+                self._lease_until_ns[name] = now_ns + coordinator.settings.lease_ns  # at most
+
+    def writes(self, coordinator: "Coordinator", write: Write, now_ns: int) -> None:
+        """A replica sends a write."""
+        name = coordinator.name
+        if name in self._under_way:
+            raise Violation("one write", coordinator.engine.now_ns, f"{name} writes while it writes")
+        if name in self._unsettled:
+            raise Violation(
+                "settle", coordinator.engine.now_ns, f"{name} writes before it knows what became of the last"
+            )
+        self._under_way[name] = write.ledger, now_ns
+
+    def speaks(self, coordinator: "Coordinator", now_ns: int) -> None:
+        """A replica says something to a requester, or to whoever listens."""
+        if now_ns > self._lease_until_ns.get(coordinator.name, 0):
+            raise Violation("lease", coordinator.engine.now_ns, f"{coordinator.name} speaks after its lease")
+
+    def granted(self, grant: model.Granted) -> None:
+        """A replica sends a grant, or a copy of one."""
+        if grant.grant_id not in self._committed:
+            raise Violation("commit", 0, f"{grant.grant_id} is told before it is in the ledger")
+        body = (grant.shard_id, grant.bucket, grant.request_id, grant.renewal, grant.use_within_ns)
+        if self._bodies.setdefault(grant.grant_id, body) != body:
+            raise Violation("same grant", 0, f"{grant.grant_id} was {self._bodies[grant.grant_id]}, is now {body}")
+
+    def applied(self, ledger: Ledger, before: Ledger | None) -> None:
+        """The stream has stored an entry."""
+        self._committed.update(record.grant_id for record in ledger.grants)
+        leads = self._leaders.setdefault(ledger.term, ledger.instance)
+        if leads != ledger.instance:
+            raise Violation("terms", 0, f"{ledger.instance} and {leads} write in term {ledger.term}")
+        if before is not None and not self._is_lost:
+            is_same = ledger.instance == before.instance
+            if ledger.age <= before.age or (not is_same and ledger.term == before.term):
+                raise Violation(
+                    "terms", 0, f"{ledger.age} by {ledger.instance} after {before.age} by {before.instance}"
+                )
+        self._is_lost = False
+        counts = Counter((record.max_concurrency, record.bucket) for record in ledger.grants if record.request_id)
+        for (number, bucket), count in counts.items():
+            if count > 1:
+                raise Violation("one turn", 0, f"{count} live grants in bucket {bucket} of {number}")
+        if len(ledger.grants) - sum(counts.values()) > BLANKETS_MOST:
+            raise Violation("bounded", 0, f"{len(ledger.grants)} records in the ledger")
+
+    def lost(self) -> None:
+        """What was in the ledger is gone: terms may be used again by those who do not know."""
+        self._leaders.clear()
+        self._is_lost = True

@@ -1,0 +1,186 @@
+"""A coordinator as its edge runs it: the product's `Replica` amid traffic, ledger and Discord. It decides nothing."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from coordinator.core import ledger as words
+from coordinator.core.ledger import Read, ReplicaAction, ReplicaEvent, Stopped, TrafficHeard, Write
+from coordinator.core.replica import Replica, Role, Settings
+from nats_identify import wire
+from nats_identify.schedule import model
+from nats_identify.schedule.model import MS, FetchFigure, Happened, Reply
+from tests.simulation.broker import Delivery
+from tests.simulation.fetcher import Fetcher
+from tests.simulation.process import Process
+from tests.simulation.store import StoreLine
+from tests.simulation.traffic import Line
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+SUBJECTS: Final = wire.Subjects("identify")
+
+SPINS_MOST: Final = 50
+"""So many wake-ups in a row at one instant mean that the replica asks to be woken and then does nothing."""
+
+
+class Coordinator(Process):
+    """One life of one replica.
+
+    Args:
+        world: where it lives.
+        settings: what its environment says.
+    """
+
+    def __init__(self, world: "World", settings: Settings) -> None:
+        super().__init__(world.engine, settings.instance)
+        self.world = world
+        self.settings = settings
+        self.replica = Replica(settings)
+        self.line = Line(world.traffic, self, self._hear)
+        self.store = StoreLine(world.stream, lambda event: self.meet(self.tell, event))
+        self.fetcher = Fetcher(world, self) if settings.static is None else None
+        self.has_left = False
+        self._nudges = f"_INBOX.{settings.instance}.nudge."
+        self._probes = f"_INBOX.{settings.instance}.probe"
+        self._wake_at_ns = -1
+        self._spins = 0
+        self._stalled: list[list[ReplicaAction]] = []
+        self._perform_one: dict[type, Callable[..., None]] = {
+            Reply: self._reply,
+            Write: self._write,
+            Read: lambda _: self.store.read(),
+            Happened: self._happened,
+            FetchFigure: self._fetch,
+            Stopped: self._stopped,
+        }
+
+    @property
+    def is_leading(self) -> bool:
+        """Whether what it says counts, by its own clock."""
+        return self.replica.role is Role.LEADER and self.clock() <= self.replica.lease_until_ns
+
+    def start(self) -> None:
+        """Connect, listen, and begin."""
+        for pattern in (SUBJECTS.requests, SUBJECTS.confirms, SUBJECTS.cancels, f"{self._nudges}*", self._probes):
+            self.line.subscribe(pattern)
+        self.line.connect()
+        self.world.stream.watch(self.store)
+        self._probe()
+        self.tell(model.Wake())
+
+    def tell(self, event: ReplicaEvent) -> None:
+        """Tell the replica, and do as it says."""
+        engine, now_ns = self.engine, self.clock()
+        engine.core_events += 1
+        actions = self.replica.handle(event, now_ns)
+        self.world.witness.told(self, event, actions, now_ns)
+        if actions:
+            if self.world.chaos.stalls(self):
+                self._stalled.append(actions)
+                self.meet(self._perform_stalled)
+            else:
+                self._perform(actions)
+        self._rearm(now_ns)
+
+    def stop(self) -> None:
+        """SIGTERM; whoever cannot leave in time is killed."""
+        self.meet(self.tell, words.Stop())
+
+    def kill(self) -> None:
+        """End without a word; NATS may be long in noticing."""
+        super().kill()
+        self.world.stream.unwatch(self.store)
+        is_noticed = self.engine.chance(0.7)
+        self.line.abandon(noticed_after_ns=0 if is_noticed else self.engine.between(2, 10) * 1000 * MS)
+
+    # --- time
+
+    def _rearm(self, now_ns: int) -> None:
+        deadline_ns = self.replica.next_deadline_ns()
+        if deadline_ns is None:
+            return
+        at_ns = max(self.clock.real_ns(deadline_ns), self.engine.now_ns)
+        if self._wake_at_ns < self.engine.now_ns or at_ns < self._wake_at_ns or self._wake_at_ns == -1:
+            self._wake_at_ns = at_ns
+            late_ns = int(self.engine.random.random() * self.world.plan.wake_late_most_ns)
+            self.engine.at(at_ns + late_ns, self.meet, self._wake, at_ns)
+        self._spins = self._spins + 1 if deadline_ns <= now_ns else 0
+        if self._spins > SPINS_MOST:
+            self.world.witness.blame("sleeps", f"{self.name} asks to be woken at once, again and again")
+            self._spins = 0
+
+    def _wake(self, at_ns: int) -> None:
+        if at_ns != self._wake_at_ns:
+            return  # another wake-up has taken its place
+        self._wake_at_ns = -1
+        self.tell(model.Wake())
+
+    def _probe(self) -> None:
+        self.line.publish(self._probes, None)
+        self.engine.after(self.settings.lease_ns // 3, self.meet, self._probe)
+
+    # --- ears
+
+    def _hear(self, delivery: Delivery) -> None:
+        subject = delivery.subject
+        kind = subject.split(".", 2)[1] if subject.startswith("identify.") else ""
+        payload = delivery.payload
+        if kind == "request":
+            assert isinstance(payload, wire.Request)
+            bucket = int(subject.rpartition(".")[2])
+            ask = payload.ask(bucket=bucket, reply_to=delivery.reply_to, request_id=delivery.reply_to)
+            self.tell(ask)
+        elif kind == "confirm":
+            grant_id = subject.rpartition(".")[2]
+            if delivery.nobody:
+                self.tell(model.Undeliverable(grant_id))
+            else:
+                assert isinstance(payload, model.Outcome)
+                self.tell(model.Answer(grant_id, payload))
+        elif kind == "cancel":
+            self.tell(model.Cancel(str(payload)))
+        elif subject == self._probes:
+            self.tell(TrafficHeard())
+        elif delivery.nobody:
+            self.tell(model.NudgeUndeliverable(subject.removeprefix(self._nudges)))
+
+    # --- hands
+
+    def _perform(self, actions: list[ReplicaAction]) -> None:
+        perform_one = self._perform_one
+        for action in actions:
+            perform_one[type(action)](action)
+
+    def _perform_stalled(self) -> None:
+        stalled, self._stalled = self._stalled, []
+        for actions in stalled:
+            self._perform(actions)
+
+    def _reply(self, reply: Reply) -> None:
+        body, answer_to = reply.body, ""
+        if type(body) is model.Granted:
+            answer_to = SUBJECTS.confirm(body.bucket, body.grant_id)
+        elif type(body) is model.Queued and body.nudge:
+            answer_to = self._nudges + body.request_id
+        self.line.publish(reply.to, wire.reply_of(body, self.replica.term), answer_to)
+        if type(body) is model.Granted:
+            self.world.chaos.granted(self)
+
+    def _write(self, write: Write) -> None:
+        self.store.write(write)
+
+    def _happened(self, happened: Happened) -> None:
+        if self.engine.lines is not None:
+            facts = " ".join(f"{key}={value}" for key, value in happened.facts.items() if value is not None)
+            self.engine.note(self.name, f"{happened.name}: {facts}")
+
+    def _fetch(self, _action: FetchFigure) -> None:
+        if self.fetcher is not None:
+            self.fetcher.wish()
+
+    def _stopped(self, _action: Stopped) -> None:
+        if not self.has_left:
+            self.has_left = True
+            self.engine.note(self.name, "has left")
+            self.kill()

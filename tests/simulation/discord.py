@@ -1,0 +1,75 @@
+"""Discord, strict: judges every IDENTIFY as it arrives, and tells its figures to whoever asks. It forgives nothing."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nats_identify.schedule.model import MS, SECOND, Limits
+from nats_identify.testing.judge import Day, Judge, Judgement
+from tests.simulation.engine import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class DiscordPlan:
+    """What this bot is allowed, and how Discord behaves.
+
+    Attributes:
+        day_ns: how long a day lasts, from its first IDENTIFY.
+        latency_most_ns: an IDENTIFY arrives at most so long after it was sent.
+        lag_most_ns: the figures may be so far behind the gateway.
+        answer_most_ns: how long a figure takes, each way; ``fails``: how often there is none.
+    """
+
+    max_concurrency: int
+    total: int
+    remaining: int
+    day_ns: int
+    latency_most_ns: int
+    lag_most_ns: int = 0
+    answer_most_ns: int = SECOND
+    fails: float = 0.0
+
+
+class Discord:
+    """The gateway and the REST API of one bot."""
+
+    def __init__(self, engine: Engine, plan: DiscordPlan, window_ns: int) -> None:
+        self._engine = engine
+        self.plan = plan
+        self.max_concurrency = plan.max_concurrency
+        self.day = Day(0, total=plan.total, remaining=plan.remaining, length_ns=plan.day_ns)
+        self._judge = Judge(self.day, window_ns=window_ns)
+        self._recent: deque[int] = deque()
+        self.fails = plan.fails
+        self.judged: Callable[[Judgement, str], None] = lambda _judgement, _request_id: None
+
+    def identify(self, shard_id: int, max_concurrency: int, request_id: str) -> None:
+        """An IDENTIFY leaves its shard; it was granted under this max_concurrency."""
+        self._engine.after(
+            self._engine.between(0, self.plan.latency_most_ns), self._arrive, shard_id, max_concurrency, request_id
+        )
+
+    def _arrive(self, shard_id: int, max_concurrency: int, request_id: str) -> None:
+        now_ns = self._engine.now_ns
+        self._recent.append(now_ns)
+        self.judged(self._judge.identify(now_ns, shard_id, max_concurrency), request_id)
+
+    def serve(self, answer: Callable[[Limits | None], None]) -> None:
+        """Somebody asks for the figures: they are of some moment between question and answer."""
+        engine, most_ns = self._engine, self.plan.answer_most_ns
+        there_ns, back_ns = engine.between(20 * MS, most_ns), engine.between(20 * MS, most_ns)
+        if engine.chance(self.fails):
+            engine.after(there_ns + back_ns, answer, None)
+        else:
+            engine.after(there_ns, self._serve, back_ns, answer)
+
+    def _serve(self, back_ns: int, answer: Callable[[Limits | None], None]) -> None:
+        now_ns = self._engine.now_ns
+        lag_ns = self._engine.between(0, self.plan.lag_most_ns)
+        while self._recent and self._recent[0] < now_ns - self.plan.lag_most_ns:
+            self._recent.popleft()
+        remaining, resets_in_ns = self.day.remaining(now_ns), self.day.reset_after_ms(now_ns) * MS
+        begun_ns = now_ns + resets_in_ns - self.plan.day_ns if resets_in_ns else now_ns
+        remaining += sum(1 for at_ns in self._recent if at_ns > max(now_ns - lag_ns, begun_ns))
+        limits = Limits(self.max_concurrency, self.day.total, remaining, resets_in_ns)
+        self._engine.after(back_ns, answer, limits)

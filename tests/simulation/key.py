@@ -1,0 +1,69 @@
+"""The ledger's key as a JetStream KV bucket keeps it: revisions, compare-and-set, markers. It is never late or away."""
+
+from collections import deque
+from dataclasses import dataclass
+
+from coordinator.core.ledger import Ledger
+
+COPIES_KEPT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """What a backup would hold: the entry, from when until when it was the newest."""
+
+    ledger: Ledger
+    revision: int
+    since_ns: int
+    until_ns: int
+
+
+class Key:
+    """One key, alone in its stream: its revision is the stream's last sequence when it was written.
+
+    Attributes:
+        ledger: the newest entry; None where there is none, or a delete marker.
+        revision: the newest entry's, marker or not; 0 where there has been none.
+    """
+
+    def __init__(self) -> None:
+        self.ledger: Ledger | None = None
+        self.revision = 0
+        self._last_sequence = 0
+        self._since_ns = 0
+        self.copies: deque[Copy] = deque(maxlen=COPIES_KEPT)
+
+    @property
+    def was_never_written(self) -> bool:
+        """Whether the stream has never held a message."""
+        return self._last_sequence == 0
+
+    def write(self, ledger: Ledger, revision: int, now_ns: int) -> int | None:
+        """Store the entry if the newest revision is this one; return the new one, None where it is not."""
+        if revision != self.revision:
+            return None
+        self._append(ledger, now_ns)
+        return self.revision
+
+    def delete(self, now_ns: int) -> None:
+        """Put a delete marker, as `nats kv del` does."""
+        self._append(None, now_ns)
+
+    def recreate(self, now_ns: int) -> None:
+        """Delete the whole bucket and make it anew."""
+        self._keep(now_ns)
+        self.ledger, self.revision, self._last_sequence, self._since_ns = None, 0, 0, now_ns
+
+    def restore(self, ledger: Ledger, revision: int, now_ns: int) -> None:
+        """Bring an older copy back, at whatever revision."""
+        self._keep(now_ns)
+        self.ledger, self.revision, self._last_sequence, self._since_ns = ledger, revision, revision, now_ns
+
+    def _append(self, ledger: Ledger | None, now_ns: int) -> None:
+        self._keep(now_ns)
+        self._last_sequence += 1
+        self.ledger, self.revision, self._since_ns = ledger, self._last_sequence, now_ns
+
+    def _keep(self, now_ns: int) -> None:
+        if self.ledger is not None:
+            self.copies.append(Copy(self.ledger, self.revision, self._since_ns, now_ns))

@@ -1,0 +1,40 @@
+"""How long a history may take to end once all is well, and how long its days are. It ends nothing itself."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+from unittest.mock import patch
+
+from nats_identify.schedule import budget
+from nats_identify.schedule.model import SECOND
+
+if TYPE_CHECKING:
+    from tests.simulation.plan import Plan
+    from tests.simulation.world import World
+
+LAST_MESSAGES_NS: Final = 60 * SECOND
+"""What was late when all became well has arrived by then, and what it caused has been undone."""
+
+NEW_FIGURE_NS: Final = 320 * SECOND
+"""A leader asks Discord this often at the least."""
+
+
+@contextmanager
+def short_days(plan: "Plan") -> Iterator[None]:
+    """Let the product's day be as long as the plan's: a static day is 24 h by a constant."""
+    with patch.object(budget, "DAY", plan.day_ns):
+        yield
+
+
+def patience_ns(world: "World") -> int:
+    """Return how long everybody who waits may still have to wait, at the very most."""
+    plan = world.plan
+    waiting = sum(len(shard_ids) for shard_ids in plan.pods) * 3
+    in_one_bucket = -(-waiting // min(plan.discord.max_concurrency, world.discord.max_concurrency)) + 2
+    turn_ns = plan.hold_most_ns + 2 * SECOND
+    patience_ns = LAST_MESSAGES_NS + 4 * plan.lease_most_ns + 2 * plan.hold_most_ns + in_one_bucket * turn_ns
+    if plan.is_tight and plan.is_static:
+        patience_ns += plan.day_ns * 6 // 5 * (1 + waiting // max(1, plan.discord.total - 3))
+    if not plan.is_static:
+        patience_ns += NEW_FIGURE_NS
+    return patience_ns

@@ -1,0 +1,214 @@
+"""Processes of a bot: shards that wait by the product's own `Attempt`, identify, live, and lose their session.
+
+A pod drives attempts as the library's driver does. It judges nothing: it does what `Attempt` says.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from nats_identify import attempt as words
+from nats_identify import wire
+from nats_identify.attempt import Attempt, HandOver, SendAnswer, SendCancel, SendRequest
+from nats_identify.schedule.model import MS, SECOND, Outcome
+from tests.simulation.broker import Delivery
+from tests.simulation.coordinator import SUBJECTS
+from tests.simulation.process import Process
+from tests.simulation.traffic import Line
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+ENDED_MOST: Final = 64
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One asking of one shard, and when its attempt wants to be woken."""
+
+    attempt: Attempt
+    begun_at_ns: int
+    wake_at_ns: int = -1
+    held: wire.Granted | None = None
+    use_by_ns: int = 0
+    answer_to: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """How the shards of a bot behave.
+
+    Attributes:
+        connect_most_ns: from the turn to the moment IDENTIFY could be sent; ``slow``: how often five times that.
+        declines, withdraws: how often a turn is turned down, an asking withdrawn.
+        session_mean_ns: how long a session lives; ``broken``: how often IDENTIFY never reaches Discord.
+    """
+
+    connect_most_ns: int = 400 * MS
+    slow: float = 0.05
+    declines: float = 0.03
+    withdraws: float = 0.02
+    session_mean_ns: int = 60 * SECOND
+    broken: float = 0.02
+    pace_ns: int = words.PACE_NS
+
+
+class Pod(Process):
+    """One process with some shards.
+
+    Args:
+        world: where it lives.
+        name: unique to this life.
+        shard_ids: what it runs.
+        max_concurrency: what it believes at its start.
+    """
+
+    def __init__(self, world: "World", name: str, shard_ids: tuple[int, ...], max_concurrency: int | None) -> None:
+        super().__init__(world.engine, name)
+        self.world = world
+        self.shard_ids = shard_ids
+        self.habits = world.plan.habits
+        self.line = Line(world.traffic, self, self._hear, self._reconnected)
+        self.entries: dict[str, Entry] = {}
+        self._max_concurrency = max_concurrency
+        self._ended: OrderedDict[str, Entry] = OrderedDict()
+        self._inbox = f"_INBOX.{name}"
+        self._asked = 0
+
+    def start(self) -> None:
+        """Connect, and let every shard want a session within a moment."""
+        self.line.subscribe(f"{self._inbox}.*")
+        self.line.connect()
+        for shard_id in self.shard_ids:
+            self.engine.after(self.engine.about(self.world.plan.start_mean_ns), self.meet, self.ask, shard_id, 0)
+
+    def ask(self, shard_id: int, priority: int) -> None:
+        """A shard wants to identify."""
+        if not self.world.is_open:
+            return
+        self._asked += 1
+        request_id = f"{self.name}-{self._asked}"
+        attempt = Attempt(
+            shard_id,
+            request_id,
+            max_concurrency=self._max_concurrency,
+            priority=priority,
+            client=self.name,
+            pace_ns=self.habits.pace_ns,
+        )
+        entry = Entry(attempt, self.engine.now_ns)
+        self.entries[request_id] = entry
+        self._drive(entry, words.Begin())
+        if self.engine.chance(self.habits.withdraws):
+            self.engine.after(self.engine.about(20 * SECOND), self.meet, self._withdraw, request_id)
+
+    def leave(self) -> None:
+        """SIGTERM: withdraw everything, then go."""
+        for entry in list(self.entries.values()):
+            self._drive(entry, words.Withdraw())
+        self.engine.after(100 * MS, self.meet, self.kill)
+
+    def kill(self) -> None:
+        """End without a word; NATS may be long in noticing."""
+        super().kill()
+        self.entries.clear()
+        is_noticed = self.engine.chance(0.6)
+        self.line.abandon(noticed_after_ns=0 if is_noticed else self.engine.between(2, 20) * SECOND)
+
+    # --- the driver
+
+    def _drive(self, entry: Entry, event: words.AttemptEvent) -> None:
+        engine, attempt, now_ns = self.engine, entry.attempt, self.clock()
+        engine.core_events += 1
+        for action in attempt.handle(event, now_ns):
+            kind = type(action)
+            if kind is SendRequest:
+                self._send(action)  # type: ignore[arg-type]  # by its kind
+            elif kind is SendAnswer:
+                self.line.publish(action.to, action.outcome)  # type: ignore[union-attr]  # by its kind
+            elif kind is SendCancel:
+                self.line.publish(SUBJECTS.cancel(action.bucket), action.request_id)  # type: ignore[union-attr]  # by its kind
+            elif kind is HandOver:
+                self._handed(entry, action)  # type: ignore[arg-type]  # by its kind
+        self._max_concurrency = attempt.max_concurrency or self._max_concurrency
+        if attempt.state is words.State.OVER:
+            self._end(entry)
+            return
+        deadline_ns = attempt.next_deadline_ns()
+        if deadline_ns is not None and not 0 <= entry.wake_at_ns <= deadline_ns:
+            entry.wake_at_ns = deadline_ns
+            engine.at(self.clock.real_ns(deadline_ns), self.meet, self._tick, entry, deadline_ns)
+
+    def _tick(self, entry: Entry, at_ns: int) -> None:
+        if entry.wake_at_ns == at_ns:
+            entry.wake_at_ns = -1
+            self._drive(entry, words.Tick())
+
+    def _end(self, entry: Entry) -> None:
+        request_id = entry.attempt.request_id
+        if self.entries.pop(request_id, None) is not None:
+            self._ended[request_id] = entry
+            if len(self._ended) > ENDED_MOST:
+                self._ended.popitem(last=False)
+
+    def _send(self, send: SendRequest) -> None:
+        request = send.request
+        self.world.witness.asked(self, request)
+        self.line.publish(SUBJECTS.request(send.bucket), request, f"{self._inbox}.{request.request_id}")
+
+    def _hear(self, delivery: Delivery) -> None:
+        request_id = delivery.subject.rpartition(".")[2]
+        entry = self.entries.get(request_id) or self._ended.get(request_id)
+        if entry is None or delivery.nobody:
+            return
+        if delivery.reply_to:
+            entry.answer_to = delivery.reply_to
+        reply = delivery.payload
+        assert isinstance(reply, wire.Granted | wire.Queued | wire.Refused)
+        self._drive(entry, words.Received(reply, delivery.reply_to))
+
+    def _reconnected(self) -> None:
+        for entry in list(self.entries.values()):
+            self._drive(entry, words.Reconnected())
+
+    # --- the shard
+
+    def _handed(self, entry: Entry, handed: HandOver) -> None:
+        entry.held, entry.use_by_ns = handed.grant, handed.use_by_ns
+        engine, habits = self.engine, self.habits
+        connect_ns = engine.between(0, habits.connect_most_ns)
+        if engine.chance(habits.slow) and self.world.is_open:
+            connect_ns *= 5
+        engine.after(connect_ns, self.meet, self._use, entry, handed.grant.grant_id)
+
+    def _use(self, entry: Entry, grant_id: str) -> None:
+        """HELLO has come: look at the clock, then send or decline; the two are one step."""
+        grant, habits = entry.held, self.habits
+        if grant is None or grant.grant_id != grant_id or entry.attempt.state is not words.State.HOLDING:
+            return
+        if self.world.is_open and self.engine.chance(habits.declines):
+            goes_on = self.engine.chance(0.7)
+            self._drive(entry, words.Decline(goes_on=goes_on))
+            if not goes_on:
+                self.engine.after(self.engine.about(10 * SECOND), self.meet, self._lost, grant.shard_id)
+            return
+        if self.clock() > entry.use_by_ns:
+            self._drive(entry, words.Decline(goes_on=True))
+            return
+        self.world.identify(grant, entry.attempt.request_id, is_broken=self.engine.chance(habits.broken))
+        self._drive(entry, words.Identified())
+        self.engine.after(self.engine.between(50 * MS, SECOND), self.meet, self._ready, entry)
+        self.engine.after(self.engine.about(habits.session_mean_ns), self.meet, self._lost, grant.shard_id)
+
+    def _ready(self, entry: Entry) -> None:
+        if entry.answer_to:
+            self.line.publish(entry.answer_to, Outcome.READY)
+
+    def _lost(self, shard_id: int) -> None:
+        self.ask(shard_id, 1 if self.engine.chance(0.3) else 0)
+
+    def _withdraw(self, request_id: str) -> None:
+        entry = self.entries.get(request_id)
+        if entry is not None:
+            self._drive(entry, words.Withdraw())
+            self.engine.after(self.engine.about(10 * SECOND), self.meet, self._lost, entry.attempt.shard_id)

@@ -1,0 +1,76 @@
+"""Runs many histories one after the other and says how it goes. It judges none, and stops at no violation."""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from tests.simulation.run import Report, run
+
+NS_PER_HOUR = 3_600 * 10**9
+
+
+@dataclass(slots=True)
+class Tally:
+    """What many histories came to."""
+
+    seeds: int = 0
+    virtual_ns: int = 0
+    core_events: int = 0
+    grants: int = 0
+    identifies: int = 0
+    suffered: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    failed: list[Report] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def add(self, report: Report) -> None:
+        """Count one more."""
+        self.seeds += 1
+        self.virtual_ns += report.virtual_ns
+        self.core_events += report.core_events
+        self.grants += report.grants
+        self.identifies += report.identifies
+        self.suffered += report.suffered
+        self.faults += report.faults
+        if report.violation is not None:
+            self.failed.append(report)
+
+    def line(self) -> str:
+        """One line for whoever watches."""
+        faults, each = sum(self.faults.values()), max(1, self.seeds)
+        a_second = self.core_events / max(self.seconds, 1e-9)
+        return (
+            f"{self.seeds} seeds, {self.virtual_ns / NS_PER_HOUR:.1f} virtual hours,"
+            f" {self.grants} grants ({self.grants / each:.0f} a seed), {self.identifies} identifies,"
+            f" {faults} faults ({faults / each:.0f} a seed), {self.suffered} messages and calls spoilt,"
+            f" {a_second:,.0f} core events a second, {len(self.failed)} violations, {self.seconds:.0f} s"
+        )
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def swarm(seeds: Iterable[int], *, most_s: float | None = None, say_every_s: float = 10.0) -> Tally:
+    """Run these seeds, as many as the time allows, and print how it goes."""
+    tally = Tally()
+    began_s = said_s = time.monotonic()
+    for seed in seeds:
+        report = run(seed)
+        tally.add(report)
+        tally.seconds = time.monotonic() - began_s
+        if report.violation is not None:
+            say(f"VIOLATION {report.violation}\n  replay: {report.command}")
+        if time.monotonic() - said_s > say_every_s:
+            said_s = time.monotonic()
+            say(tally.line())
+        if most_s is not None and tally.seconds > most_s:
+            break
+    say(tally.line())
+    for what, count in sorted(tally.faults.items()):
+        say(f"  {count:8}  {what}")
+    return tally

@@ -1,0 +1,122 @@
+"""Sees everything that happens in a history and lets each checker judge its part. It changes nothing."""
+
+import zlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from coordinator.core.ledger import Ledger, ReplicaAction, ReplicaEvent, Write
+from nats_identify import wire
+from nats_identify.schedule import model
+from nats_identify.schedule.model import Happened, Reply
+from nats_identify.testing.judge import Judgement
+from tests.simulation.checkers.charges import Charges
+from tests.simulation.checkers.commits import Commits
+from tests.simulation.checkers.identifies import Identifies
+from tests.simulation.checkers.order import Order
+from tests.simulation.violation import Violation
+
+if TYPE_CHECKING:
+    from tests.simulation.coordinator import Coordinator
+    from tests.simulation.process import Process
+    from tests.simulation.world import World
+
+
+class Witness:
+    """The one place that every part of the world reports to.
+
+    Attributes:
+        grants: how many turns were given, each counted once.
+        digest: a figure made of every commit and every IDENTIFY: the same for the same history.
+    """
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._engine = world.engine
+        self.identifies = Identifies()
+        self.commits = Commits()
+        self.charges = Charges()
+        self.order = Order()
+        self.grants = 0
+        self.digest = 0
+        self._published: dict[str, tuple[int, int]] = {}  # grant: when it last left a coordinator, half its grace
+        self.losses = 0
+
+    def blame(self, checker: str, what: str) -> None:
+        """End the history: a promise was broken."""
+        raise Violation(checker, self._engine.now_ns, what)
+
+    # --- coordinators
+
+    def told(
+        self, coordinator: "Coordinator", event: ReplicaEvent, actions: Sequence[ReplicaAction], now_ns: int
+    ) -> None:
+        """A replica was told something, and answered so."""
+        order, commits = self.order, self.commits
+        order.told(coordinator, event, now_ns)
+        commits.told(coordinator, event, now_ns)
+        self.charges.told(coordinator, event)
+        for action in actions:
+            kind = type(action)
+            if kind is Write:
+                assert isinstance(action, Write)
+                commits.writes(coordinator, action, now_ns)
+                self.charges.writes(action, now_ns)
+                order.writes(coordinator, action, now_ns)
+            elif kind is Reply:
+                assert isinstance(action, Reply)
+                commits.speaks(coordinator, now_ns)
+                if type(action.body) is model.Granted:
+                    self._granted(coordinator, action.body)
+            elif kind is Happened:
+                commits.speaks(coordinator, now_ns)
+
+    def _granted(self, coordinator: "Coordinator", grant: model.Granted) -> None:
+        if grant.grant_id not in self._published:
+            self.grants += 1
+        self.commits.granted(grant)
+        half_grace_ns = coordinator.settings.timing.grace_ns // 2
+        self._published[grant.grant_id] = self._engine.now_ns, half_grace_ns
+        if self._engine.lines is not None:
+            self._engine.note(
+                coordinator.name, f"GRANT {grant.grant_id} shard {grant.shard_id} to {grant.request_id}#{grant.renewal}"
+            )
+
+    def applied(self, write: Write, before: Ledger | None, revision: int) -> None:
+        """The stream has stored an entry."""
+        ledger = write.ledger
+        self.digest = zlib.crc32(b"%d %d %d" % (self._engine.now_ns, ledger.sequence, revision), self.digest)
+        if self._engine.lines is not None:
+            grants = " ".join(f"{g.grant_id}:{g.outcome or '?'}" for g in ledger.grants)
+            what = f"{ledger.instance} term {ledger.term} #{ledger.sequence} leader {ledger.leader}"
+            self._engine.note("LEDGER", f"r{revision} {what} left {ledger.remaining} [{grants}]")
+        self.commits.applied(ledger, before)
+        self.charges.applied(ledger, before)
+
+    def lost(self, how: str) -> None:
+        """Somebody took the ledger back, or away."""
+        self.losses += 1
+        self._engine.note("LEDGER", how)
+        self.commits.lost()
+        self.charges.lost()
+
+    # --- shards
+
+    def asked(self, pod: "Process", request: wire.Request) -> None:
+        """A shard has sent a renewal."""
+        if self._engine.lines is not None:
+            self._engine.note(pod.name, f"asks {request.request_id}#{request.renewal} for shard {request.shard_id}")
+
+    def plain_use_by_ns(self, grant: wire.Granted) -> int:
+        """Until when, in real time, an IDENTIFY on this plain grant must have arrived: half the grace after it left."""
+        left_at_ns, half_grace_ns = self._published[grant.grant_id]
+        return left_at_ns + half_grace_ns - half_grace_ns // 20
+
+    def identified(self, grant: wire.Granted, request_id: str) -> None:
+        """A shard writes IDENTIFY."""
+        self._engine.note("IDENTIFY", f"shard {grant.shard_id} by {grant.grant_id} for {request_id}")
+        self.identifies.sent(grant, request_id)
+
+    def judged(self, judgement: Judgement, request_id: str) -> None:
+        """Discord has received one."""
+        self.digest = zlib.crc32(b"%d %d" % (judgement.at_ns, judgement.shard_id), self.digest)
+        self.identifies.judged(judgement, request_id)
