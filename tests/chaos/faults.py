@@ -17,10 +17,10 @@ CUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What faults happen to."""
+    """What faults happen to; the cluster where NATS itself is to fail."""
 
-    cluster: NatsCluster
     replicas: Replicas
+    cluster: NatsCluster | None = None
 
 
 async def sigterm_of_the_leader(stage):

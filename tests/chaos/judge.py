@@ -14,6 +14,7 @@ from nats_identify import NatsQueue
 from nats_identify.attempt import SendAnswer
 from nats_identify.schedule.model import Outcome
 from nats_identify.testing.events import Identified
+from tests.processes import until
 
 
 class RecordingQueue(NatsQueue):
@@ -73,6 +74,14 @@ class WatchedLedger:
         self.live = {grant["grant_id"] for grant in ledger["grants"] if grant["request_id"]}
         self.charged |= self.live
         self.remaining = ledger["remaining"]
+
+    async def until_settled(self):
+        """Wait until no grant is live: what was to be given back has been."""
+
+        async def look():
+            return not self.live
+
+        await until(look, "the last hold is over")
 
     def summary(self):
         return f"{self.commits} commits seen, terms {min(self.leaders_by_term)} to {max(self.leaders_by_term)}"
