@@ -82,9 +82,10 @@ class Replicas:
 
 
 @asynccontextmanager
-async def running_replicas(folder: Path, url: str, *, count: int = 3, **settings: str):
-    """Coordinators that are ready; whatever becomes of them, they are gone afterwards."""
-    named = [{"NATS_URL": url, "IDENTIFY_REPLICA_NAME": f"pod-{number}"} for number in range(count)]
+async def running_replicas(folder: Path, url: str | list[str], *, count: int = 3, **settings: str):
+    """Coordinators that are ready, on one address or each on its own; whatever befalls them, in the end they go."""
+    urls = [url] * count if isinstance(url, str) else url
+    named = [{"NATS_URL": each, "IDENTIFY_REPLICA_NAME": f"pod-{number}"} for number, each in enumerate(urls)]
     members = [
         Replica(folder / f"replica-{number}.log", {**SETTINGS, **name, **settings}) for number, name in enumerate(named)
     ]
