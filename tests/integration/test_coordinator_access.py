@@ -91,9 +91,11 @@ async def test_least_rights_are_enough(start):
       { user: "admin", password: "admin" }
       { user: "coordinator", password: "hunter2", permissions: {
         publish: [ "$KV.identify.ledger", "$JS.API.STREAM.MSG.GET.KV_identify", "$JS.API.CONSUMER.CREATE.KV_identify",
-                   "$JS.FC.KV_identify.>", "identify.event.*", "_INBOX_coordinator.>", "_INBOX.>" ],
+                   "$JS.FC.KV_identify.>", "identify.event.*", "identify.queue", "identify.queue.*",
+                   "_INBOX_coordinator.>", "_INBOX.>" ],
         subscribe: [ "identify.request.*", "identify.confirm.*.*", "identify.cancel.*", "identify.info",
-                     "identify.status", "identify.refresh", "$SRV.>", "_INBOX_coordinator.>" ] } }
+                     "identify.status", "identify.refresh", "identify.queue", "identify.queue.*", "$SRV.>",
+                     "_INBOX_coordinator.>" ] } }
     ] }"""
     server, process = await start(
         rights,
