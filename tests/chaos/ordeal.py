@@ -9,7 +9,7 @@ from nats_identify.testing import BareShard, ShardState
 from nats_identify.testing.events import Identified
 from tests.chaos.fleet import TOKEN
 
-SPACING_S = 0.003
+SPACING_S = 0.008
 SERVED_WITHIN_S = 90  # longer than the slowest renewal
 
 
@@ -31,22 +31,22 @@ async def asking_fleet(queue, gateway, count):
 
 async def go_through(stage, gateway, count, troubles):
     """Let the faults happen, spread over the whole time in which shards wait, until all are served."""
-
-    def identified_since(instant_ns):
-        return [event.at_ns for event in gateway.record.of(Identified) if event.at_ns > instant_ns]
-
+    told = []
     for number, fault in enumerate(troubles):
         due = count * (number + 1) // (len(troubles) + 1)
         await gateway.until(lambda report, due=due: report.identifies >= due, within_s=SERVED_WITHIN_S)
         began_ns = now_ns()
         await fault(stage)
-        healed_s = (now_ns() - began_ns) / NS_PER_S
-        meanwhile, most = len(identified_since(began_ns)), min(len(identified_since(0)), count - 1)
-        await gateway.until(lambda report, most=most: report.identifies > most, within_s=SERVED_WITHIN_S)
-        instants = [began_ns, *identified_since(began_ns)]
-        silence_s = max((after - before for before, after in pairwise(instants)), default=0) / NS_PER_S
-        what = fault.__name__.replace("_", " ")
+        told.append((fault.__name__.replace("_", " "), began_ns, now_ns()))
+    report = await gateway.until(lambda report: report.ready >= count, within_s=SERVED_WITHIN_S)
+    instants = [event.at_ns for event in gateway.record.of(Identified)]
+    ends_ns = [began_ns for _, began_ns, _ in told[1:]] + [now_ns()]
+    for (what, began_ns, healed_ns), end_ns in zip(told, ends_ns, strict=True):
+        seen = [began_ns, *(at_ns for at_ns in instants if began_ns < at_ns < end_ns)]
+        silence_s = max((after - before for before, after in pairwise(seen)), default=0) / NS_PER_S
+        meanwhile = sum(at_ns < healed_ns for at_ns in seen) - 1
+        healed_s = (healed_ns - began_ns) / NS_PER_S
         print(
             f"  {what}: longest silence {silence_s:.2f} s; healed after {healed_s:.1f} s, {meanwhile} served meanwhile"
         )
-    return await gateway.until(lambda report: report.ready >= count, within_s=SERVED_WITHIN_S)
+    return report

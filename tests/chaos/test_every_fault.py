@@ -21,6 +21,7 @@ SHARDS = 500
 MAX_CONCURRENCY = 16
 TOTAL = 2_000
 SETTINGS = {
+    "IDENTIFY_FRESH_START": "0",  # every bucket is held until all have asked
     # An unanswered grant outlives the lease, as with the product's defaults: a successor finds it, and gives it again.
     "IDENTIFY_USE_WITHIN": "5",
     "IDENTIFY_MARGIN": "0.2",  # the product's default: this one process is 500 shards and Discord at once
