@@ -19,7 +19,10 @@ CONNECT_MOST_S: Final = 10.0
 """A connection that has not got as far as HELLO by then is given up."""
 
 RETRIES_S: Final = (0.0, 0.25, 1.0)
-"""A place in the queue is kept for so many connections in a row, each after such a pause."""
+"""A place in the queue is kept for so many connections in a row that fail, each after such a pause.
+
+One that was open and was lost while it waited counts as the first of a row.
+"""
 
 AWAY_FIRST_S: Final = 1.0
 AWAY_MOST_S: Final = 60.0
@@ -82,21 +85,21 @@ class Identifier:
 
     async def _use(self, attempt: Attempt, shard_id: int, gateway: object) -> QueuedWebSocket | None:
         """Return a connection that has sent IDENTIFY, or None if there is none and the turn should end."""
-        for pause_s in RETRIES_S:
-            await asyncio.sleep(pause_s)
+        failures = 0
+        while failures < len(RETRIES_S) and not attempt.is_sent:
+            await asyncio.sleep(RETRIES_S[failures])
             try:
                 return await self._connect(attempt, shard_id, gateway)
             except (self._library.closed_error, QueueClosedError):
                 raise
             except Exception as lost:  # whatever it was: who cannot connect must try again, as the libraries do
                 logger.warning("shard %d lost its connection before it was up: %r", shard_id, lost)
-            if attempt.is_sent:
-                break
+            failures = 1 if attempt.is_open else failures + 1
         return None
 
     async def _connect(self, attempt: Attempt, shard_id: int, gateway: object) -> QueuedWebSocket:
         ATTEMPT.set(attempt)
-        attempt.websocket = None
+        attempt.websocket, attempt.is_open = None, False
         try:
             async with asyncio.timeout(CONNECT_MOST_S) as attempt.patience:
                 connecting = self._library.websocket.from_client(self._client, gateway=gateway, shard_id=shard_id)

@@ -25,6 +25,7 @@ class Attempt:
     Attributes:
         patience: runs out if the present connection does not get as far as HELLO.
         websocket: the present connection; None until the library has made it.
+        is_open: the present connection got as far as HELLO.
         is_sent: IDENTIFY is on its way: the turn is used, whatever happens next.
         is_welcome: READY came.
     """
@@ -32,6 +33,7 @@ class Attempt:
     turn: Turn
     patience: asyncio.Timeout | None = None
     websocket: "QueuedWebSocket | None" = None
+    is_open: bool = False
     is_sent: bool = False
     is_welcome: bool = False
 
@@ -65,8 +67,9 @@ class QueuedWebSocket(LibraryWebSocket):
             await super().send_as_json(data)
             return
         attempt = self.attempt
+        attempt.is_open = True
         if attempt.patience is not None:
-            attempt.patience.reschedule(None)  # connected; the queue may take as long as it likes
+            attempt.patience.reschedule(None)  # the queue may take as long as it likes
         await self._granted()
         attempt.is_sent = True
         await super().send_as_json(data)

@@ -123,7 +123,9 @@ async def test_a_connection_that_dies_in_the_wait_is_replaced(family, start_coor
     assert report.identifies == 2
 
 
-async def test_close_gives_the_place_back_at_once(family, start_coordinator, open_gateway, start_bot, waiting):
+async def test_close_gives_the_place_back_at_once(
+    family, start_coordinator, open_gateway, start_bot, waiting, happened
+):
     await start_coordinator(**ENDLESS_WINDOW)
     gateway = await open_gateway()
     bots = [
@@ -136,6 +138,7 @@ async def test_close_gives_the_place_back_at_once(family, start_coordinator, ope
 
     await until(three_wait, "all but the first wait")
     for bot in bots:
+        await bot.until("queued")
         await bot.obey("close")
         await bot.until("ended")
         assert await bot.ended() == 0
@@ -143,7 +146,9 @@ async def test_close_gives_the_place_back_at_once(family, start_coordinator, ope
     async def nobody_waits() -> bool:
         return await waiting() == []
 
-    await until(nobody_waits, "the queue forgets them", within_s=5)  # unasked it would remember them for 12 s and more
+    await until(nobody_waits, "the queue forgets them")
+    assert happened["cancelled"] == 3, "they were not found dead, they left"
+    assert happened["expired"] == 0
     assert gateway.record.report().identifies == 1
 
 

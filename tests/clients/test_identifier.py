@@ -31,6 +31,7 @@ class Failing:
     """What one connection raises, and where; a connection without any goes well."""
 
     connecting: Exception | None = None
+    waiting: Exception | None = None
     sending: Exception | None = None
 
 
@@ -62,6 +63,8 @@ class WebSocket:
             raise self.failing.sending
 
     async def poll_event(self) -> None:
+        if self.failing.waiting is not None:
+            raise self.failing.waiting
         await asyncio.get_running_loop().create_future()
 
     async def close(self, code: int = 4000) -> None:
@@ -102,6 +105,11 @@ async def outcomes(*orders: Failing) -> list[str]:
 
 async def test_a_lost_connection_costs_no_turn():
     assert await outcomes(CANNOT_CONNECT, CANNOT_CONNECT, WELL) == ["identified"]
+
+
+async def test_who_is_cut_off_while_it_waits_keeps_its_turn_however_often():
+    cut_off = [Failing(waiting=ConnectionResetError())] * 3 * len(RETRIES_S)
+    assert await outcomes(*cut_off, WELL) == ["identified"]
 
 
 async def test_who_cannot_connect_gives_the_turn_back():
