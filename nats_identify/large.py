@@ -114,7 +114,8 @@ class LargeBotQueue(LocalQueue):
                 await asyncio.sleep(wait_s)
 
     def _learned(self, limit: "SessionLimit") -> None:
-        limits = Limits(limit.max_concurrency, limit.total, limit.remaining, limit.reset_after_ms * NS_PER_MS)
+        reset_in_ns = limit.reset_after_ms * NS_PER_MS or None  # 0: the day begins with its first identify
+        limits = Limits(limit.max_concurrency, limit.total, limit.remaining, reset_in_ns)
         self._learned_at_ns = self._clock()
         self._adopt(limit.max_concurrency)
         self._perform(self._schedule.handle(model.Figure(limits), self._clock()))

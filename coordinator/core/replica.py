@@ -95,7 +95,6 @@ class Replica:
         self._is_unsettled = False  # nobody knows whether the pending write was done
         self._is_changed = False  # a standby should hear of something before the next heartbeat
         self._is_reading = False
-        self._is_checking = False  # a leader whose lease has run out reads before it writes
         self._is_deaf = True
         self._stopping = False
         self._heard_at_ns: int | None = None
@@ -138,7 +137,7 @@ class Replica:
     def next_deadline_ns(self) -> int | None:
         """When `handle` wants a `Wake` at the latest."""
         deadlines = [self.schedule.next_deadline_ns()]
-        if self._pending is None and self.role is Role.LEADER and not self._is_checking:
+        if self._pending is None and self.role is Role.LEADER:
             deadlines += [self._heartbeat_at_ns, self._figures.due_at_ns, self._deaf_at_ns()]
         elif not self._is_reading and (self._pending is None or self._is_unsettled):
             deadlines.append(self._read_at_ns)
@@ -195,9 +194,6 @@ class Replica:
         self._is_reading = False
         if self._pending is not None:
             return self._settle(self._pending, event, now_ns)
-        if self.role is Role.LEADER and _identity(event.ledger) == _identity(self.seen.ledger):
-            self.seen.revision = event.revision
-            return self._lead(now_ns, is_checked=True)
         actions = self._sighted(event.ledger, event.revision, now_ns)
         if self._is_deaf or self._stopping or now_ns < self.seen.free_at_ns():
             return actions
@@ -238,10 +234,10 @@ class Replica:
 
     # --- leader
 
-    def _lead(self, now_ns: int, *, is_checked: bool = False) -> list[ReplicaAction]:
-        self._is_checking = now_ns > self.lease_until_ns and not is_checked
-        if self._is_checking:  # we slept: a revision alone proves nothing in a stream that was made anew
-            return self._look(now_ns) if now_ns >= self._read_at_ns else []
+    def _lead(self, now_ns: int) -> list[ReplicaAction]:
+        if now_ns > self.lease_until_ns:  # we slept: others may have led, and a restore may have undone their writes
+            self._step_down()
+            return self._look(now_ns)
         if self._stopping or self._is_deaf:
             return self._write((), now_ns, leader=None)
         grants, said = self.schedule.release(now_ns)
@@ -288,7 +284,7 @@ class Replica:
         if found is not None and (found.instance, found.age) == (ours.instance, ours.age):
             return self._written(event.revision, now_ns)
         self._is_unsettled = False
-        if _identity(found) == _identity(pending.base):
+        if (event.revision, _identity(found)) == (pending.write.revision, _identity(pending.base)):
             write = Write(ours, event.revision)  # or the first one lands after all: after that look, in any case
             self._pending = replace(pending, write=write, sent_at_ns=self._looked_at_ns)
             return [write]

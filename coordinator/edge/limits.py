@@ -158,5 +158,5 @@ def limits_of(limit: SessionLimit, settings: Settings) -> Limits:
         max_concurrency=settings.identify_max_concurrency or limit.max_concurrency,
         total=total,
         remaining=remaining,
-        reset_in_ns=limit.reset_after_ms * MS,
+        reset_in_ns=limit.reset_after_ms * MS or None,  # 0: the day begins with its first identify
     )

@@ -26,7 +26,7 @@ class SessionBudget:
         """Take a figure, less the grants that it may not have counted yet."""
         self.total = limits.total
         self.remaining = None if limits.remaining is None else max(0, limits.remaining - in_the_air)
-        self.resets_at_ns = None if not limits.reset_in_ns else now_ns + limits.reset_in_ns
+        self.resets_at_ns = None if limits.reset_in_ns is None else now_ns + limits.reset_in_ns
         if in_the_air and self.resets_at_ns is None:
             self._begin_day(now_ns)
 

@@ -365,7 +365,7 @@ def test_a_stale_hint_is_ignored():
     assert granted([]) == []
 
 
-def test_a_leader_that_slept_past_its_lease_reads_before_it_writes():
+def test_a_leader_that_slept_past_its_lease_writes_nothing_over_another():
     cluster = Cluster("a")
     cluster.pass_ms(500)
     cluster.frozen.add("a")
@@ -380,16 +380,34 @@ def test_a_leader_that_slept_past_its_lease_reads_before_it_writes():
     assert len(cluster.writes) == writes
 
 
-def test_a_leader_that_slept_alone_goes_on():
+@pytest.mark.parametrize("is_same_revision", [True, False])
+def test_a_leader_that_slept_holds_everything_even_where_the_ledger_is_its_own(is_same_revision):
     cluster = Cluster("a")
-    cluster.ask(0)
+    cluster.pass_ms(500)
+    ours, revision = cluster.ledger, cluster.revision
     cluster.frozen.add("a")
-    cluster.pass_ms(20_000)
+    cluster.pass_ms(60_000)  # others may have led, granted, and been undone by a restore
+    cluster.restore(ours, revision=revision if is_same_revision else revision + 50)
     cluster.frozen.clear()
+    woken_ns = cluster.now_ns
     cluster.ask(1, managed=False)
-    cluster.pass_ms(100)
-    assert shards(cluster) == [0, 1]
+    while not shards(cluster):
+        cluster.pass_ms(10)
+    assert cluster.now_ns - woken_ns >= FULL_MS * MS
     assert cluster.leader == "a"
+
+
+def test_a_day_that_ended_unseen_refills_a_static_budget():
+    cluster = Cluster("a", static=Limits(1, 5, 5))
+    ended = replace(cluster.ledger, remaining=0, reset_in_ns=0, sequence=99)
+    cluster.kill("a")
+    cluster.restore(ended)
+    cluster.start("b")
+    cluster.pass_ms(3_100)
+    assert cluster.leader == "b"
+    cluster.ask(0, managed=False)
+    cluster.pass_ms(20_000)
+    assert shards(cluster) == [0]
 
 
 def test_a_plain_grant_that_is_committed_again_is_held_from_then_on_everywhere():
