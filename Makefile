@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SHARDS ?= 12
 MAX_CONCURRENCY ?= 2
+SECONDS ?= 60
 
-.PHONY: help test check demo format bench chaos clients clean
+.PHONY: help test lint check simulate demo format bench chaos clients clean
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /'
@@ -19,11 +20,16 @@ $(READY): pyproject.toml constraints.txt
 test: $(READY) ## every test but the slow ones, on real parts
 	$(BIN)/python -m pytest -m 'not slow'
 
-check: $(READY) ## format, lint, types, architecture rules, fast tests
+lint: $(READY) ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+check: lint ## format, lint, types, architecture rules, fast tests
 	$(BIN)/python -m pytest tests/unit
+
+simulate: $(READY) ## whole replicas under every fault, fresh histories for SECONDS=; one again: SEED=
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--swarm $(SECONDS))
 
 ifdef BOTS # discord.py and py-cord share a package name: each library has an environment of its own
 EXTRA := $(subst discord.py,discord,$(subst py-cord,pycord,$(BOTS)))
@@ -56,4 +62,4 @@ format: $(READY) ## put everything into form
 	$(BIN)/ruff format .
 
 clean: ## remove what make made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis

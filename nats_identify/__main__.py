@@ -6,7 +6,7 @@ It needs the extra ``cli``, which a bot does not; one command may need more.
 import sys
 from typing import Final
 
-_EXTRAS: Final = {"typer": "cli", "rich": "cli", "aiohttp": "testing"}
+_EXTRAS: Final = {"typer": "cli", "rich": "cli", "aiohttp": "testing", "zstandard": "testing"}
 
 
 def main() -> int:
@@ -15,6 +15,8 @@ def main() -> int:
         from nats_identify.commands import app  # noqa: PLC0415  # what it needs may be missing
 
         app()
+    except KeyboardInterrupt:
+        return 130  # as a shell says of ctrl-C
     except ModuleNotFoundError as missing:
         package = (missing.name or "").partition(".")[0]
         extra = _EXTRAS.get(package)

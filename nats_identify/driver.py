@@ -124,8 +124,7 @@ class AttemptQueue(Queue):
                 entry.granted.exception()  # retrieved here: nobody may be waiting any more
         if self._runner is not None:
             self._runner.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._runner
+            await asyncio.wait({self._runner})  # whatever ended it is said by then, and is not the bot's to handle
 
     # --- for subclasses
 
@@ -138,6 +137,8 @@ class AttemptQueue(Queue):
         """Do all the waiting of this queue; started when somebody waits."""
 
     def _keep_running(self) -> None:
+        if self._is_closed:
+            return
         if self._runner is None or self._runner.done():
             self._wake = asyncio.Event()  # it belongs to one event loop, the queue may see several
             self._runner = asyncio.create_task(self._run(), name=f"{type(self).__name__} runner")

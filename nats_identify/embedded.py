@@ -4,7 +4,9 @@ The server keeps its store and its port through a stop and a start, as a real on
 """
 
 import asyncio
+import fcntl
 import json
+import os
 import shutil
 import signal
 from contextlib import suppress
@@ -56,6 +58,7 @@ class EmbeddedNats:
         self.port = port
         self._extra = extra
         self._process: asyncio.subprocess.Process | None = None
+        self._lock_fd = -1
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -90,6 +93,7 @@ class EmbeddedNats:
         if self._process is not None:
             return
         binary = find_nats_server()
+        await asyncio.to_thread(self._take_store)
         await asyncio.to_thread(self._write_config)
         self._process = await asyncio.create_subprocess_exec(
             *(str(binary), "--config", str(self._config_file)),
@@ -97,6 +101,8 @@ class EmbeddedNats:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,  # a ctrl-C is for us; the server ends after those whom it serves
+            pass_fds=(self._lock_fd,),  # a server that outlives us keeps its store to itself
+            env={name: value for name, value in os.environ.items() if "TOKEN" not in name},  # the bot's is not for it
         )
         try:
             async with asyncio.timeout(READY_WITHIN_S):
@@ -125,6 +131,7 @@ class EmbeddedNats:
     async def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
         if process is None:
+            self._give_store()
             return
         with suppress(ProcessLookupError):
             process.send_signal(how)
@@ -133,13 +140,29 @@ class EmbeddedNats:
         except TimeoutError:
             process.kill()
             await process.wait()
+        self._give_store()
+
+    def _take_store(self) -> None:
+        """Lock the store: two servers over one would each grant what the other has granted."""
+        self.store_dir.mkdir(parents=True, exist_ok=True)
+        self._lock_fd = os.open(self.store_dir / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._give_store()
+            message = f"{self.store_dir} is in use by another nats-server; give another --store, or end that one"
+            raise NatsServerError(message) from None
+
+    def _give_store(self) -> None:
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+        self._lock_fd = -1
 
     @property
     def _config_file(self) -> Path:
         return self.store_dir / "nats-server.conf"
 
     def _write_config(self) -> None:
-        self.store_dir.mkdir(parents=True, exist_ok=True)
         for left_over in self.store_dir.glob("*.ports"):
             left_over.unlink()
         # JetStream acknowledges before it syncs unless told otherwise: a power cut would forget grants.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nats_identify.session_limit import SessionLimit
 
 FIGURE_EVERY_NS: Final = 300 * NS_PER_S
-"""An older figure is fetched anew when a shard asks; `GET /gateway/bot` is not to be cached for long."""
+"""An older figure is fetched anew while a shard waits; `GET /gateway/bot` is not to be cached for long."""
 
 BACK_OFF_FIRST_S: Final = 1.0
 BACK_OFF_MOST_S: Final = 60.0
@@ -74,11 +74,11 @@ class LargeBotQueue(LocalQueue):
     def _make_budget(self) -> SessionBudget:
         return SessionBudget(reserve=self._reserve, static=False)
 
-    async def _run(self) -> None:
+    def _tick(self) -> None:
         learned_at_ns = self._learned_at_ns
         if learned_at_ns is None or self._clock() - learned_at_ns > FIGURE_EVERY_NS:
             self._fetch()
-        await super()._run()
+        super()._tick()
 
     def _perform(self, actions: list[model.ScheduleAction]) -> None:
         super()._perform(actions)
@@ -104,7 +104,10 @@ class LargeBotQueue(LocalQueue):
                 except session_limit.RateLimitedError as error:
                     wait_s = error.retry_after_s
                     logger.warning("%s; the shards wait", error)
-                except (session_limit.TokenRefusedError, session_limit.DiscordUnavailableError) as error:
+                except session_limit.TokenRefusedError as error:
+                    wait_s = BACK_OFF_MOST_S  # a wrong token does not mend itself
+                    logger.error("%s; the shards wait", error)  # noqa: TRY400  # the traceback says no more
+                except session_limit.DiscordUnavailableError as error:
                     wait_s = min(BACK_OFF_FIRST_S * 2**failures, BACK_OFF_MOST_S) * random.uniform(0.5, 1)  # noqa: S311  # jitter
                     failures += 1
                     logger.warning("%s; asked again in %.1f s, the shards wait", error, wait_s)

@@ -230,6 +230,8 @@ class Replica:
             "instance": self.settings.instance,
             "term": self.term,
         }
+        if self._blanket is not None:
+            facts["holds_everything_ms"] = self._longest_hold_ns // MS
         return self._speak([Happened("leader", facts)], now_ns)
 
     # --- leader

@@ -49,7 +49,8 @@ class Pages:
             try:
                 await web.TCPSite(runner, host, port).start()
             except OSError as error:
-                line = f"IDENTIFY_HTTP_PORT: {host} port {port} is not to be had ({error.strerror}); give another"
+                names = "IDENTIFY_HTTP_HOST, IDENTIFY_HTTP_PORT"
+                line = f"{names}: {host} port {port} is not to be had ({error.strerror}); give another"
                 raise SettingsError(line) from error
             log.info("HTTP is served", addresses=[f"{name[0]}:{name[1]}" for name in runner.addresses])
             yield

@@ -4,11 +4,13 @@ Whatever anybody sends ends here as an event, a refusal or a count; no exception
 """
 
 import re
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Final
 
 from nats.aio.msg import Msg
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from coordinator.edge.connections import Connection
 from coordinator.edge.inbox import Inbox
@@ -83,7 +85,7 @@ class Intake:
             bucket = bucket_of(message.subject)
             request = decode_request(message.data)
         except BadRequestError as error:
-            await self._refuse(message, Refused("", Code.BAD_REQUEST, str(error)))
+            await self._refuse(message, Refused(salvaged_id(message), Code.BAD_REQUEST, str(error)))
             return
         ask = request.ask(bucket=bucket, reply_to=message.reply, request_id=name_of(message.reply))
         if not self._inbox.offer(ask):
@@ -132,6 +134,16 @@ class Intake:
             await self._replies.reply(Reply(message.reply, refused), term=0)
             facts: dict[str, str | int | None] = {"code": refused.code, "message": refused.message}
             await self._replies.happened(Happened("refused", facts))
+
+
+def salvaged_id(message: Msg) -> str:
+    """Return the id that a bad request names, if it is one: its sender knows the refusal by it."""
+    with suppress(ValueError):
+        said = from_json(message.data[:REQUEST_BYTES_MOST])
+        named = said.get("request_id") if isinstance(said, dict) else None
+        if isinstance(named, str) and re.fullmatch(TOKEN, named):
+            return named
+    return name_of(message.reply)
 
 
 def bucket_of(subject: str) -> int:

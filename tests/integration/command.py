@@ -51,6 +51,14 @@ class Command:
 
         await until(look, f"it says {text!r}")
 
+    async def ended_or_said(self, text: str) -> str:
+        """Return which of the two came first."""
+
+        async def look() -> str:
+            return "said" if text in self.output else "ended" if self.process.returncode is not None else ""
+
+        return await until(look, f"it ends or says {text!r}")
+
     async def ended(self) -> int:
         """Return the exit status."""
         return await asyncio.wait_for(self.process.wait(), WITHIN_S)

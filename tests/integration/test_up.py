@@ -52,6 +52,15 @@ async def test_ctrl_c_at_a_terminal_ends_it_in_order_too(tmp_path):
         assert "NATS is gone" not in up.output
 
 
+async def test_a_store_is_one_server_s_at_a_time(tmp_path):
+    store = ("--store", str(tmp_path / "store"))
+    async with command(tmp_path, *UP, *store, **QUICK) as first, command(tmp_path, *UP, *store, **QUICK) as second:
+        said = {await first.ended_or_said("ready"), await second.ended_or_said("ready")}
+        assert said == {"ended", "said"}
+        loser = first if first.process.returncode is not None else second
+        assert "in use by another nats-server" in loser.output
+
+
 async def test_a_port_that_is_taken_is_said(tmp_path, nats_server):
     arguments = ("up", "--port", str(nats_server.port), "--store", str(tmp_path / "store"))
     async with command(tmp_path, *arguments, **QUICK) as up:
