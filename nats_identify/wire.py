@@ -223,10 +223,11 @@ class QueuePage(Message):
 
 
 class CopiedAsking(Request):
-    """One asking, as another coordinator knows it."""
+    """One asking, as another coordinator knows it; ``heard_ms``: how long ago it heard its newest renewal."""
 
     bucket: int
     reply_to: str
+    heard_ms: int | None = None
 
 
 class QueueCopy(Message):

@@ -1,7 +1,8 @@
 """Gives the waiting queue to a replica that starts, and takes it where we start. It orders nothing.
 
 A rolling update replaces every coordinator within seconds, while a shard far back in the queue renews once a
-minute: without this, nobody would know of it for so long. What is taken is granted only when it has renewed here.
+minute: without this, nobody would know of it for so long. What is taken is as fresh as it was there, or a little less:
+its age counts from before we asked. Were it stale, one that renews here sooner would be granted before it.
 """
 
 from dataclasses import replace
@@ -65,6 +66,7 @@ class Handover:
         """
         subject, after, taken = self._subject, 0, 0
         while True:
+            asked_at_ns = self._clock()
             try:
                 page = QueuePage(after=after).model_dump_json().encode()
                 answer = await self._traffic.request(subject, page, timeout=ANSWER_WITHIN_S)
@@ -73,7 +75,8 @@ class Handover:
                 break
             for asking in copy.askings:
                 ask = asking.ask(bucket=asking.bucket, reply_to=asking.reply_to, request_id="")
-                await self._inbox.tell_and_wait(replace(ask, is_copy=True))
+                heard_at_ns = None if asking.heard_ms is None else asked_at_ns - asking.heard_ms * MS
+                await self._inbox.tell_and_wait(replace(ask, is_copy=True, heard_at_ns=heard_at_ns))
             taken += len(copy.askings)
             if copy.next is None:
                 break
@@ -105,6 +108,7 @@ class Handover:
 def _copied(asking: Asking, now_ns: int) -> CopiedAsking:
     ask = asking.ask
     timeout_ns = None if asking.timeout_at_ns is None else max(MS, asking.timeout_at_ns - now_ns)
+    heard_ms = None if asking.silent else (now_ns - asking.heard_at_ns) // MS + 1
     return CopiedAsking(
         shard_id=ask.shard_id,
         request_id=ask.request_id,
@@ -117,4 +121,5 @@ def _copied(asking: Asking, now_ns: int) -> CopiedAsking:
         client=ask.client or None,
         bucket=asking.bucket,
         reply_to=ask.reply_to,
+        heard_ms=heard_ms,
     )

@@ -116,7 +116,8 @@ class Limits:
 class Ask:
     """A shard asks for a turn, or renews its asking; the fields are those of the wire's request.
 
-    ``is_copy``: it comes from another replica, and says nothing about how fresh its shard is.
+    ``is_copy``: it comes from another replica, which heard it no earlier than ``heard_at_ns`` by our clock; None
+    where nobody knows, and nobody is to be granted anything before he renews.
     """
 
     request_id: str
@@ -131,6 +132,7 @@ class Ask:
     timeout_ns: int | None = None
     client: str = ""
     is_copy: bool = False
+    heard_at_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

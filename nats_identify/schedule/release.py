@@ -171,11 +171,12 @@ class ReleaseSchedule:
         return actions
 
     def _take_copy(self, ask: model.Ask, now_ns: int) -> None:
-        """Give an asking that another replica knows of its place; it is granted when it has renewed here."""
+        """Give an asking that another replica knows of its place; it is no fresher here than it is there."""
         room = self.book.room
         if room.get(ask.request_id) is None and not room.has_ended(ask.request_id) and not room.is_full:
             asking = room.admit(ask, now_ns)
-            asking.heard_at_ns = now_ns - self._timing.fresh_ns - 1  # stale, and worth a nudge
+            stale_ns = now_ns - self._timing.fresh_ns - 1  # worth a nudge
+            asking.heard_at_ns = stale_ns if ask.heard_at_ns is None else ask.heard_at_ns
             self.book.link(asking)
             self._set_pace(asking, RENEW_MOST_NS, now_ns)  # nobody here knows when it will renew
 

@@ -1,5 +1,7 @@
 """The release schedule, told by hand: windows, order, answers, nudges, expiry."""
 
+from dataclasses import replace
+
 import pytest
 
 from nats_identify.schedule import model
@@ -425,3 +427,13 @@ def test_a_copy_of_one_that_is_known_or_has_ended_changes_nothing():
     desk.tell(model.Ask("r1", 1, 0, "in", renewal=9, waited_ns=SECOND, managed=True, is_copy=True))
     assert "r0" not in desk.schedule.book.room.askings
     assert desk.schedule.book.room.askings["r1"].ask.renewal == 3
+
+
+def test_a_copy_is_as_fresh_as_it_was_where_it_comes_from():
+    """Else one behind it that renews here sooner would be granted first."""
+    desk = Desk()
+
+    copy = model.Ask("r0", 0, 0, "in", renewal=4, waited_ns=SECOND, managed=True, is_copy=True)
+    desk.tell(replace(copy, heard_at_ns=desk.now_ns - SECOND))
+    desk.tell(model.Ask("r1", 1, 0, "in", renewal=9, managed=True))
+    assert granted(desk.said) == [0]
