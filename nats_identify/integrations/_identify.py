@@ -108,9 +108,14 @@ class Identifier:
             if attempt.websocket is not None:
                 goodbye = attempt.websocket.abandon()
                 self._goodbyes.add(goodbye)
-                goodbye.add_done_callback(self._goodbyes.discard)
+                goodbye.add_done_callback(self._said)
             raise
         return websocket
+
+    def _said(self, goodbye: asyncio.Task[None]) -> None:
+        self._goodbyes.discard(goodbye)
+        if not goodbye.cancelled() and (error := goodbye.exception()) is not None:
+            logger.debug("a connection that was not used could not be closed: %r", error)
 
 
 def _absences_s() -> Iterator[float]:
