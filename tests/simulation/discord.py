@@ -75,5 +75,5 @@ class Discord:
         remaining += sum(1 for at_ns in self._recent if at_ns > max(now_ns - lag_ns, begun_ns))
         is_nonsense = self._engine.chance(self.plan.nonsense)
         number = 0 if is_nonsense else self.max_concurrency
-        limits = Limits(number, self.day.total, remaining, resets_in_ns)
+        limits = Limits(number, self.day.total, remaining, resets_in_ns or None)  # 0: not begun
         self._engine.after(back_ns, answer, limits)

@@ -12,7 +12,6 @@ from tests.simulation.shards import Pod
 from tests.simulation.violation import Violation
 from tests.simulation.world import World
 
-
 BOUNDS_EVERY = 8
 """One history of so many lives on until all is quiet, to see what is kept."""
 
