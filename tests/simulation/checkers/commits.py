@@ -72,7 +72,11 @@ class Commits:
         self._under_way[name] = write.ledger, now_ns
         is_repeated = self._repeats.pop(name, None) == write.ledger
         deaf_ns = now_ns - self._heard_ns.get(name, 0)
-        if write.ledger.leader is not None and not is_repeated and deaf_ns > coordinator.settings.lease_ns + READ_MOST_NS:
+        if (
+            write.ledger.leader is not None
+            and not is_repeated
+            and deaf_ns > coordinator.settings.lease_ns + READ_MOST_NS
+        ):
             what = f"{name} leads, and has heard nothing for {deaf_ns / MS:.0f} ms"
             raise Violation("deaf", coordinator.engine.now_ns, what)
 
