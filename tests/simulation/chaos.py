@@ -115,7 +115,7 @@ class Chaos:
         return True
 
     def _restart(self, coordinator: Coordinator) -> None:
-        self._later(100 * MS, 8 * SECOND, self._world.start_coordinator, coordinator.place)
+        self._later(100 * MS, 8 * SECOND, self._world.start_coordinator, coordinator.settings.name)
 
     def _stop(self) -> bool:
         coordinator = self._any_coordinator()
@@ -129,7 +129,7 @@ class Chaos:
     def _end_stopped(self, coordinator: Coordinator) -> None:
         if coordinator.is_alive:
             coordinator.kill()
-        self._world.start_coordinator(coordinator.place)
+        self._world.start_coordinator(coordinator.settings.name)
 
     def _pause(self, process: Process | None) -> bool:
         if process is None or process.is_paused:

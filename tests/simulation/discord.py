@@ -17,8 +17,7 @@ class DiscordPlan:
         day_ns: how long a day lasts, from its first IDENTIFY.
         latency_most_ns: an IDENTIFY arrives at most so long after it was sent.
         lag_most_ns: the figures may be so far behind the gateway.
-        answer_most_ns: how long a figure takes, each way; ``fails``: how often there is none,
-            ``nonsense``: how often it says that no shard may identify at all.
+        answer_most_ns: how long a figure takes, each way; ``fails``: how often there is none.
     """
 
     max_concurrency: int
@@ -29,7 +28,6 @@ class DiscordPlan:
     lag_most_ns: int = 0
     answer_most_ns: int = SECOND
     fails: float = 0.0
-    nonsense: float = 0.0
 
 
 class Discord:
@@ -73,7 +71,5 @@ class Discord:
         remaining, resets_in_ns = self.day.remaining(now_ns), self.day.reset_after_ms(now_ns) * MS
         begun_ns = now_ns + resets_in_ns - self.plan.day_ns if resets_in_ns else now_ns
         remaining += sum(1 for at_ns in self._recent if at_ns > max(now_ns - lag_ns, begun_ns))
-        is_nonsense = self._engine.chance(self.plan.nonsense)
-        number = 0 if is_nonsense else self.max_concurrency
-        limits = Limits(number, self.day.total, remaining, resets_in_ns or None)  # 0: not begun
+        limits = Limits(self.max_concurrency, self.day.total, remaining, resets_in_ns or None)  # 0: not begun
         self._engine.after(back_ns, answer, limits)

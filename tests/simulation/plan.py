@@ -87,8 +87,6 @@ class Plan:
     dies_after_grant: float
     wake_late_most_ns: int
     knows_limits: float  # how often a pod knows max_concurrency at its start
-    has_one_name: bool  # every replica calls itself the same
-    copies_queue: bool  # a starting replica takes the queue from another
 
     @property
     def timings(self) -> list[Timing]:
@@ -154,7 +152,6 @@ class _Draw:
             lag_most_ns=pick((0, base.window_ns // 3)),
             answer_most_ns=pick((200 * MS, SECOND, 6 * SECOND)),
             fails=pick((0.0, 0.1, 0.4)),
-            nonsense=pick((0.0, 0.0, 0.05)),
         )
         return Plan(
             self.seed,
@@ -177,8 +174,6 @@ class _Draw:
             dies_after_grant=pick((0.05, 0.15, 0.4)) if self.is_focused else pick((0.0, 0.0, 0.02)),
             wake_late_most_ns=pick((0, MS, 5 * MS)),
             knows_limits=pick((0.0, 0.5, 1.0)),
-            has_one_name=maybe(0.2),
-            copies_queue=maybe(0.6),
         )
 
     def maybe(self, probability: float) -> bool:

@@ -55,7 +55,7 @@ class World:
         replica = self._replicas[name]
         timing, lease_ns, static = self.engine.random.choice(replica.variants)
         settings = Settings(
-            name="one" if self.plan.has_one_name else name,
+            name=name,
             prefix="identify",
             instance=f"{name}{self._lives}",
             timing=timing,
@@ -64,18 +64,13 @@ class World:
             static=static,
             reserve=replica.reserve,
         )
-        self.coordinators[name] = coordinator = Coordinator(self, name, settings)
+        self.coordinators[name] = coordinator = Coordinator(self, settings)
         self.engine.note(coordinator.name, "starts")
         coordinator.start()
-        others = [other for other in self.coordinators.values() if other is not coordinator and other.can_give]
-        if others and self.plan.copies_queue:
-            coordinator.take_queue(self.engine.random.choice(others))
 
     def restart_pod(self, name: str) -> None:
         """Start a pod again, in the place of one that has ended."""
-        pod = self.pods.pop(name, None)
-        if pod is None:
-            return  # it was ended twice
+        pod = self.pods.pop(name)
         if pod.is_alive:
             pod.kill()
         place = name.partition("_")[0]

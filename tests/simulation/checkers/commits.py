@@ -6,15 +6,11 @@ from typing import TYPE_CHECKING
 from coordinator.core import ledger as words
 from coordinator.core.ledger import Ledger, ReplicaEvent, Write
 from nats_identify.schedule import model
-from nats_identify.schedule.model import MS
 from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
     from tests.simulation.coordinator import Coordinator
 
-
-READ_MOST_NS = 1100 * MS
-"""A candidate looks whether it is deaf before it reads; the read may take so long."""
 
 BLANKETS_MOST = 40
 """Records that hold every bucket: each takeover that trusts nothing leaves one, until its hold is over."""
@@ -26,7 +22,6 @@ class Commits:
     ``commit``: a grant is in the ledger before anybody hears of it. ``same grant``: every copy is identical.
     ``one write``: no second write before the first has an outcome. ``settle``: an unknown outcome is settled by
     reading before anything else is written. ``lease``: nothing is said after a leader's own lease.
-    ``deaf``: who hears nothing for a lease does not lead.
     ``terms``: a successor's term is higher, a writer's sequence goes up by one. ``bounded``: the ledger holds
     about one grant for each bucket.
     """
@@ -36,8 +31,6 @@ class Commits:
         self._bodies: dict[str, tuple[object, ...]] = {}
         self._under_way: dict[str, tuple[Ledger, int]] = {}  # by instance: the write, and when it was sent
         self._unsettled: dict[str, Ledger] = {}
-        self._repeats: dict[str, Ledger] = {}  # by instance: what may be written once more, to settle it
-        self._heard_ns: dict[str, int] = {}
         self._lease_until_ns: dict[str, int] = {}
         self._leaders: dict[int, str] = {}
         self._is_lost = False  # what is in the ledger is not what was last written
@@ -51,9 +44,7 @@ class Commits:
             self._lease_until_ns[name] = sent_at_ns + coordinator.settings.lease_ns
         elif kind is words.WriteUnsettled:
             self._unsettled[name], _ = self._under_way.pop(name)
-            self._repeats[name] = self._unsettled[name]
-        elif kind is words.TrafficHeard:
-            self._heard_ns[name] = now_ns
+            self._sent_before = now_ns
         elif kind is words.LedgerRead and name in self._unsettled:
             assert isinstance(event, words.LedgerRead)
             ours, found = self._unsettled.pop(name), event.ledger
@@ -70,15 +61,6 @@ class Commits:
                 "settle", coordinator.engine.now_ns, f"{name} writes before it knows what became of the last"
             )
         self._under_way[name] = write.ledger, now_ns
-        is_repeated = self._repeats.pop(name, None) == write.ledger
-        deaf_ns = now_ns - self._heard_ns.get(name, 0)
-        if (
-            write.ledger.leader is not None
-            and not is_repeated
-            and deaf_ns > coordinator.settings.lease_ns + READ_MOST_NS
-        ):
-            what = f"{name} leads, and has heard nothing for {deaf_ns / MS:.0f} ms"
-            raise Violation("deaf", coordinator.engine.now_ns, what)
 
     def speaks(self, coordinator: "Coordinator", now_ns: int) -> None:
         """A replica says something to a requester, or to whoever listens."""
