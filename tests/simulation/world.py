@@ -70,7 +70,9 @@ class World:
 
     def restart_pod(self, name: str) -> None:
         """Start a pod again, in the place of one that has ended."""
-        pod = self.pods.pop(name)
+        pod = self.pods.pop(name, None)
+        if pod is None:
+            return  # it was ended twice
         if pod.is_alive:
             pod.kill()
         place = name.partition("_")[0]
