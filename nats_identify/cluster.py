@@ -7,7 +7,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -117,7 +117,8 @@ async def _connected(server: EmbeddedNats, children: Children) -> AsyncIterator[
     try:
         yield connection
     finally:
-        await connection.close()
+        with suppress(nats.errors.Error, OSError):  # nats-py raises where the server is dead
+            await connection.close()
 
 
 def _is_alive(process_id: int | None) -> bool:

@@ -112,7 +112,8 @@ class NatsQueue(AttemptQueue):
             await self._publish_outbox(connection)
             await connection.flush(timeout=2)
         if self._servers is not None:
-            await connection.close()
+            with contextlib.suppress(nats.errors.Error, OSError):  # nats-py raises where the server is dead
+                await connection.close()
 
     async def info(self, *, timeout_s: float = INFO_TIMEOUT_S) -> wire.Info | None:
         """The limits as a coordinator knows them, or None where none answers."""
