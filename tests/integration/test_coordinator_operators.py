@@ -150,7 +150,7 @@ async def test_a_port_that_is_taken_exits_with_2(coordinator, start_coordinator)
     port = coordinator.logged("HTTP is served")[0]["addresses"][0].rpartition(":")[2]
     process = await start_coordinator(until_leader=False, IDENTIFY_HTTP_PORT=port)
     assert await process.ended() == 2
-    assert process.log.splitlines()[-1].startswith("IDENTIFY_HTTP_PORT: ")
+    assert process.log.splitlines()[-1].startswith("IDENTIFY_HTTP_HOST, IDENTIFY_HTTP_PORT: ")
 
 
 def test_an_unknown_argument_exits_with_2():
