@@ -13,7 +13,7 @@ from tests.simulation.swarm import Tally
 
 ROOT = Path(__file__).parents[2]
 FIXED = range(300)
-FRESH = 40
+FRESH = 10
 
 
 def run_all(seeds):
