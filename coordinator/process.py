@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from coordinator.core.ledger import Stop
+from coordinator.core.ledger import Stop, TrafficReturned
 from coordinator.core.replica import Replica
 from coordinator.edge.connections import CannotServeError, Connection, connect
 from coordinator.edge.handover import Handover
@@ -121,7 +121,8 @@ class Process:
     async def _connect(self, lost: "asyncio.Future[None]") -> tuple[Connection, Connection]:
         reach = partial(connect, self._settings, log=self._log, metrics=self._metrics, lost=lost)
         private = ("$", f"{self._subjects.prefix}.")
-        return await asyncio.gather(reach("store"), reach("traffic", private=private))
+        returned = partial(self._inbox.tell, TrafficReturned())
+        return await asyncio.gather(reach("store"), reach("traffic", private=private, returned=returned))
 
     async def _serve(self, store_connection: Connection, traffic: Connection, stop: asyncio.Event) -> None:
         settings, subjects, metrics, log = self._settings, self._subjects, self._metrics, self._log

@@ -130,12 +130,25 @@ class TrafficHeard:
 
 
 @dataclass(frozen=True, slots=True)
+class TrafficReturned:
+    """The connection that carries the requests was lost, and is there again; others may still be coming back."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Leave: grant no more, and release the lock."""
 
 
 ReplicaEvent = (
-    ScheduleEvent | LedgerRead | LedgerUnreadable | LedgerSeen | Written | WriteUnsettled | TrafficHeard | Stop
+    ScheduleEvent
+    | LedgerRead
+    | LedgerUnreadable
+    | LedgerSeen
+    | Written
+    | WriteUnsettled
+    | TrafficHeard
+    | TrafficReturned
+    | Stop
 )
 
 # --- what the edge is told

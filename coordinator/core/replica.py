@@ -25,6 +25,7 @@ from coordinator.core.sighting import Sighting
 from nats_identify.schedule import model
 from nats_identify.schedule.budget import SessionBudget
 from nats_identify.schedule.model import MS, FetchFigure, Grant, Happened, Limits
+from nats_identify.schedule.nudge import step_ns
 from nats_identify.schedule.release import ReleaseSchedule
 
 RETRY_NS = 250 * MS
@@ -121,8 +122,11 @@ class Replica:
                 actions += self._written(revision, now_ns)
             case words.WriteUnsettled():
                 self._is_unsettled, self._read_at_ns = True, now_ns
+                self.schedule.was_slow(now_ns)
             case words.TrafficHeard():
                 self._heard_at_ns = now_ns
+            case words.TrafficReturned():
+                self.schedule.was_away(now_ns)
             case words.Stop():
                 self._stopping = True
             case model.FigureAsked():
@@ -224,7 +228,7 @@ class Replica:
             self._blanket.opens_at_ns = now_ns + self._longest_hold_ns  # from after the commit
         if self.settings.static is None:
             self._figures.begin(now_ns, self._longest_hold_ns if self._figure_waits else 0)
-        self.schedule.look_everywhere()
+        self.schedule.begin(now_ns)
         facts: model.Facts = {
             "leader": self.settings.name,
             "instance": self.settings.instance,
@@ -270,6 +274,8 @@ class Replica:
         if pending is None:
             return []
         self._pending, self._is_unsettled = None, False
+        if now_ns - pending.sent_at_ns > step_ns(self.settings.timing):
+            self.schedule.was_slow(now_ns)
         self.seen.wrote(pending.write.ledger, revision, now_ns)
         if pending.write.ledger.leader is None:
             self._step_down()

@@ -5,6 +5,7 @@ the other. Neither buffers while it is disconnected: what is sent late is worse 
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -159,6 +160,7 @@ async def connect(
     name: str,
     *,
     private: tuple[str, ...] = (),
+    returned: Callable[[], None] | None = None,
     log: Log,
     metrics: Metrics,
     lost: "asyncio.Future[None]",
@@ -169,6 +171,7 @@ async def connect(
         settings: where NATS is, and who we are there.
         name: what the connection carries, for people.
         private: nobody is answered on subjects that begin like this.
+        returned: called whenever the connection was lost, and is there again.
         log: told of troubles.
         metrics: counts what is dropped.
         lost: gets the reason why this process cannot go on.
@@ -183,6 +186,8 @@ async def connect(
     async def on_reconnected() -> None:
         metrics.connected.labels(name).set(1)
         log.info("NATS is back", connection=name, url=link.url)
+        if returned is not None:
+            returned()
         await connection.check_server()
 
     async def on_disconnected() -> None:

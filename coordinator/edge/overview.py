@@ -59,7 +59,7 @@ def _bucket(book: Book, bucket: int, listed: int, now_ns: int) -> BucketStatus:
     return BucketStatus(
         bucket=bucket,
         waiting=len(line),
-        next_release_ms=ms_up(max(0, book.holds.opens_at_ns(bucket) - now_ns)),
+        next_release_ms=ms_up(max(0, book.opens_at_ns(bucket) - now_ns)),
         first=[_waiting(asking, now_ns) for asking, _ in zip(line, range(listed), strict=False)],
     )
 

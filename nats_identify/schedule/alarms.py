@@ -12,6 +12,7 @@ class Look(IntEnum):
     ASKING = 1
     BUCKET = 2
     BUDGET = 3
+    EVERYTHING = 4
 
 
 class Alarm(NamedTuple):

@@ -25,6 +25,8 @@ class Book:
         self.holds = HoldTable(max_concurrency or 1)
         self.alarms = Alarms()
         self.due: set[int] = set()
+        self.attentive_since_ns = 0  # what was said to shards before may not have reached them
+        self.quiet_until_ns = 0  # nobody is granted before: shards are on their way back
         self.used: OrderedDict[str, Facts] = OrderedDict()
         self._stash: OrderedDict[str, tuple[Outcome, int]] = OrderedDict()
 
@@ -105,6 +107,10 @@ class Book:
             self.holds.renumber(max_concurrency)
             self.room.renumber(max_concurrency)
         self.all_due()
+
+    def opens_at_ns(self, bucket: int) -> int:
+        """When this bucket may be granted next; in the past where it is open."""
+        return max(self.holds.opens_at_ns(bucket), self.quiet_until_ns)
 
     def all_due(self) -> None:
         """Look at every bucket again."""

@@ -2,19 +2,35 @@
 
 The head is told a moment before: its renewal is then fresh when the bucket opens, and its shard connects
 meanwhile. Who does not answer may be dead, so a step later twice as many are told: a hundred dead
-requesters in front of a live one are passed before the bucket has opened.
+requesters in front of a live one are passed before the bucket has opened. Nobody is passed over who was not
+told, or has only just been: after a takeover or an outage the first to be heard is not the first in line.
 """
 
 from nats_identify.schedule.book import Book
 from nats_identify.schedule.line import Asking, Line
+from nats_identify.schedule.model import Timing
 
 STEPS = 10
 """So many steps fit into the time before a bucket opens; doubled at each, over a thousand are told."""
 
 
+def step_ns(timing: Timing) -> int:
+    """How long a live shard may take to answer a nudge: ten round trips of a slow network and more."""
+    return timing.nudge_lead_ns // STEPS
+
+
+def may_be_passed(book: Book, asking: Asking, now_ns: int) -> bool:
+    """Whether the next one goes first: this one is known to be away, or was told of its turn and has not answered."""
+    if asking.silent or not asking.ask.managed:
+        return True
+    told_at_ns = asking.nudged_at_ns
+    is_unanswered = asking.heard_at_ns < told_at_ns >= book.attentive_since_ns
+    return is_unanswered and now_ns - told_at_ns >= step_ns(book.timing)
+
+
 def nudge(book: Book, line: Line, opens_at_ns: int, now_ns: int) -> list[Asking]:
     """Mark and return those to be told now: the first in order, up to the width, none of whom has answered."""
-    near_at_ns = opens_at_ns - book.timing.nudge_lead_ns
+    near_at_ns = max(opens_at_ns - book.timing.nudge_lead_ns, book.attentive_since_ns)
     if now_ns < near_at_ns:
         line.nudge_width, line.widen_at_ns = 1, None
         return []
@@ -35,7 +51,7 @@ def nudge(book: Book, line: Line, opens_at_ns: int, now_ns: int) -> list[Asking]
             asking.nudged_at_ns = now_ns
             told.append(asking)
     if told or unheard == line.nudge_width < len(line):
-        line.widen_at_ns = line.widen_at_ns or now_ns + book.timing.nudge_lead_ns // STEPS
+        line.widen_at_ns = line.widen_at_ns or now_ns + step_ns(book.timing)
     return told
 
 

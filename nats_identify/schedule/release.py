@@ -8,7 +8,7 @@ between; a queue inside one process does both at once. A standby calls `handle` 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from nats_identify.schedule import answers, model, nudge, replies
+from nats_identify.schedule import answers, model, nudge, passing, replies
 from nats_identify.schedule.alarms import Look
 from nats_identify.schedule.book import Book
 from nats_identify.schedule.budget import SessionBudget
@@ -52,7 +52,7 @@ class ReleaseSchedule:
 
     def handle(self, event: model.ScheduleEvent, now_ns: int) -> list[ScheduleAction]:
         """Take in one event; return what to send. Grants come from `release` alone."""
-        actions = self._pass_time(now_ns)
+        actions = passing.pass_time(self.book, self._day, now_ns)
         match event:
             case model.Ask(is_copy=True):
                 self._take_copy(event, now_ns)
@@ -87,7 +87,7 @@ class ReleaseSchedule:
 
     def release(self, now_ns: int) -> tuple[list[Grant], list[ScheduleAction]]:
         """Grant all that is due and nudge those whose turn is near. Nobody may hear of a grant before `committed`."""
-        actions = self._pass_time(now_ns)
+        actions = passing.pass_time(self.book, self._day, now_ns)
         grants, self._again = self._again, []
         for grant in grants:
             self.book.stamp(grant, now_ns)
@@ -136,10 +136,22 @@ class ReleaseSchedule:
         self._again = []
         self._day.forget_asking()
 
-    def look_everywhere(self) -> None:
-        """Begin to lead: whatever is due was nobody's business here until now."""
+    def begin(self, now_ns: int) -> None:
+        """Begin to lead: whatever is due was nobody's business here until now, and nobody was told by us."""
+        self.book.attentive_since_ns = now_ns
         self.book.all_due()
         self._day.watch()
+
+    def was_slow(self, now_ns: int) -> None:
+        """A commit has taken its time: so may have what was said to shards before it, and what they answer."""
+        self.book.attentive_since_ns = now_ns
+
+    def was_away(self, now_ns: int) -> None:
+        """We were cut off from the shards, and they may have been too: let them come back, in their order."""
+        self.book.attentive_since_ns = now_ns
+        self.book.quiet_until_ns = now_ns + self._timing.nudge_lead_ns // 2
+        self.book.alarms.at(self.book.quiet_until_ns, Look.EVERYTHING)
+        self.book.all_due()
 
     # --- requests
 
@@ -228,14 +240,19 @@ class ReleaseSchedule:
     # --- grants
 
     def _candidate(self, bucket: int, now_ns: int) -> Asking | None:
-        """Who is granted if this bucket is looked at now: the first in order whose renewal is fresh."""
-        if self.book.holds.opens_at_ns(bucket) > now_ns:
+        """Who is granted if this bucket is looked at now: the first in order whose renewal is fresh.
+
+        A stale one before it keeps its place, and is passed over only after it was told of its turn in vain.
+        """
+        if self.book.opens_at_ns(bucket) > now_ns:
             return None
         for asking in self.book.room.lines.get(bucket, ()):
             if self._budget.closed_for(asking.ask.priority) is not None:
                 return None  # those behind have no higher priority
             if asking.is_fresh(now_ns, self._timing):
                 return asking
+            if not nudge.may_be_passed(self.book, asking, now_ns):
+                return None
         return None
 
     def _grant(self, asking: Asking, now_ns: int) -> Grant:
@@ -266,7 +283,7 @@ class ReleaseSchedule:
         return [] if asking is None else replies.refuse(asking.ask, refusal)
 
     def _prepare(self, bucket: int, line: Line, now_ns: int) -> list[ScheduleAction]:
-        opens_at_ns = self.book.holds.opens_at_ns(bucket)
+        opens_at_ns = self.book.opens_at_ns(bucket)
         nudged = nudge.nudge(self.book, line, opens_at_ns, now_ns)
         look_at_ns = nudge.next_look_ns(self.book, line, opens_at_ns, now_ns)
         if look_at_ns is not None:
@@ -283,46 +300,3 @@ class ReleaseSchedule:
         if asking is not None and asking.heard_at_ns < asking.nudged_at_ns:
             asking.silent = True
             self.book.due.add(asking.bucket)
-
-    # --- time
-
-    def _pass_time(self, now_ns: int) -> list[ScheduleAction]:
-        actions: list[ScheduleAction] = []
-        while (alarm := self.book.alarms.pop_due(now_ns)) is not None:
-            match alarm:
-                case (_, Look.GRANT, str(grant_id)):
-                    self._look_at_grant(grant_id, now_ns)
-                case (_, Look.ASKING, str(request_id)):
-                    actions += self._look_at_asking(request_id, now_ns)
-                case (_, Look.BUCKET, int(bucket)):
-                    self.book.due.add(bucket)
-                case _:
-                    actions += self._day.look(now_ns)
-        return actions
-
-    def _look_at_grant(self, grant_id: str, now_ns: int) -> None:
-        grant = self.book.holds.get(grant_id)
-        if grant is None:
-            return
-        if not grant.committed:  # its write is still under way: the hold begins at its end
-            self.book.alarms.at(now_ns + model.SECOND, Look.GRANT, grant_id)
-        elif grant.opens_at_ns > now_ns:
-            self.book.alarms.at(grant.opens_at_ns, Look.GRANT, grant_id)
-        else:
-            answers.let_over(self.book, grant)
-
-    def _look_at_asking(self, request_id: str, now_ns: int) -> list[ScheduleAction]:
-        asking = self.book.room.get(request_id)
-        if asking is None:
-            return []
-        if asking.gone_at_ns > now_ns or asking.grant_id is not None:  # a granted one ends with its hold
-            look_at_ns = max(asking.gone_at_ns, now_ns + model.SECOND)
-            self.book.alarms.at(look_at_ns, Look.ASKING, request_id)
-            return []
-        self.book.room.forget(asking)
-        self.book.due.add(asking.bucket)
-        expired = Happened("expired", facts_of(asking))
-        if asking.timeout_at_ns is None or now_ns < asking.timeout_at_ns:
-            return [expired]
-        message = "not granted within timeout_ms; ask again"
-        return [Reply(asking.ask.reply_to, model.Refused(request_id, model.Code.TIMEOUT, message)), expired]

@@ -17,7 +17,7 @@ def queued(book: Book, asking: Asking, now_ns: int) -> model.Queued:
     """Where an asking stands: the ETA counts one confirmed hold for each asking ahead."""
     ask = asking.ask
     position = book.room.lines[asking.bucket].position(asking)
-    opens_in_ns = max(0, book.holds.opens_at_ns(asking.bucket) - now_ns)
+    opens_in_ns = max(0, book.opens_at_ns(asking.bucket) - now_ns)
     turn_in_ns = opens_in_ns + (position - 1) * book.timing.confirmed_hold_ns
     eta_ns: int | None = turn_in_ns
     closed = book.budget.closed_for(ask.priority)

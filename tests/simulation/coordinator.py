@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from coordinator.core import ledger as words
-from coordinator.core.ledger import Read, ReplicaAction, ReplicaEvent, Stopped, TrafficHeard, Write
+from coordinator.core.ledger import Read, ReplicaAction, ReplicaEvent, Stopped, TrafficHeard, TrafficReturned, Write
 from coordinator.core.replica import Replica, Role, Settings
 from nats_identify import wire
 from nats_identify.schedule import model
@@ -37,7 +37,7 @@ class Coordinator(Process):
         self.world = world
         self.settings = settings
         self.replica = Replica(settings)
-        self.line = Line(world.traffic, self, self._hear)
+        self.line = Line(world.traffic, self, self._hear, lambda: self.tell(TrafficReturned()))
         self.store = StoreLine(world.stream, lambda event: self.meet(self.tell, event))
         self.fetcher = Fetcher(world, self) if settings.static is None else None
         self.has_left = False

@@ -448,3 +448,39 @@ def test_a_standby_that_cannot_read_does_not_ask_again_at_once():
     assert words.Read() not in standby.handle(words.LedgerUnreadable(), cluster.now_ns)
     assert standby.next_deadline_ns() == cluster.now_ns + RETRY_NS
     assert words.Read() in standby.handle(words.TrafficHeard(), cluster.now_ns + RETRY_NS)
+
+
+@pytest.mark.parametrize("is_slow", [True, False], ids=["a slow commit", "an unknown outcome"])
+def test_after_an_outage_the_first_to_be_heard_is_not_the_first_in_line(is_slow):
+    cluster = Cluster("a")
+    cluster.ask(0)
+    cluster.answer(cluster.grant_log[0][1].grant_id)
+    for shard in (1, 2):
+        cluster.ask(shard)
+    cluster.pass_ms(3_000)
+    cluster.ask(1, renewal=1)  # its last word before the outage is stale when the bucket opens
+    cluster.pass_ms(500)
+    cluster.hold_writes = True
+    cluster.pass_ms(2_900)
+    cluster.hold_writes = False
+    if is_slow:
+        cluster.release_held()
+    else:
+        cluster.tell("a", words.WriteUnsettled())
+    cluster.ask(2, renewal=1)
+    cluster.pass_ms(100)
+    assert shards(cluster) == [0]
+    cluster.ask(1, renewal=2)
+    cluster.pass_ms(10)
+    assert shards(cluster) == [0, 1]
+
+
+def test_when_the_traffic_is_back_nobody_is_granted_before_the_others_can_be_back_too():
+    cluster = Cluster("a")
+    cluster.pass_ms(1_000)
+    cluster.tell("a", words.TrafficReturned())
+    cluster.ask(0)
+    cluster.pass_ms(990)
+    assert shards(cluster) == []
+    cluster.pass_ms(20)
+    assert shards(cluster) == [0]

@@ -186,7 +186,9 @@ def test_a_renewal_that_finds_its_grant_gets_the_same_one():
     assert (again.grant_id, again.renewal, again.remaining) == (first.grant_id, 2, first.remaining)
     desk.ask(1)
     desk.ask(1, renewal=1, after_ms=9_699)
-    assert granted(desk.pass_ms(1)) == [1]  # no longer hold
+    nudge = only(replies(desk.pass_ms(1), model.Queued))  # no longer hold: it is told that it is next again
+    assert (nudge.nudge, nudge.shard_id) == (True, 0)
+    assert granted(desk.pass_ms(200)) == [1]
 
 
 def test_identified_spends_the_request():
@@ -414,8 +416,49 @@ def test_a_copy_keeps_its_place_and_is_granted_when_it_renews():
         model.Ask(f"r{n}", n, 0, "in", renewal=4, waited_ns=n * SECOND, managed=True, is_copy=True) for n in (1, 2)
     ]
     assert [desk.tell(copy) for copy in copies] == [[], []]
-    assert granted(desk.ask(1, renewal=5)) == [1]
+    told = replies(desk.ask(1, renewal=5), model.Queued)
+    assert [body.shard_id for body in told if body.nudge] == [2]  # it has waited longer
+    assert granted(desk.pass_ms(200)) == [1]
     assert only(replies(desk.ask(3), model.Queued)).position == 2
+
+
+def test_the_head_that_has_just_been_told_goes_first_though_its_neighbour_is_heard_before_it():
+    """After an outage, whoever's renewal arrives first is not the first in line."""
+    desk = Desk()
+    desk.ask(0)
+    desk.answer("g1")
+    for n in (1, 2):
+        desk.ask(n)
+    desk.pass_ms(5_150)
+    desk.schedule.begin(desk.now_ns)  # as after a takeover: who was told by whom, nobody knows here
+    assert granted(desk.ask(2, renewal=1, after_ms=100)) == []
+    assert granted(desk.ask(1, renewal=1, after_ms=50)) == [1]
+
+
+def test_a_head_that_was_told_in_vain_is_passed_over_a_step_later():
+    desk = Desk()
+    desk.ask(0)
+    desk.answer("g1")
+    for n in (1, 2):
+        desk.ask(n)
+    desk.pass_ms(5_000)
+    desk.schedule.was_away(desk.now_ns)
+    assert granted(desk.pass_ms(700)) == []
+    assert granted(desk.ask(2, renewal=1)) == []  # the bucket is open, and shards are on their way back
+    assert granted(desk.pass_ms(299)) == []
+    assert granted(desk.pass_ms(1)) == [2]
+
+
+def test_what_was_said_before_an_outage_counts_for_nothing():
+    desk = Desk()
+    desk.ask(0)
+    desk.answer("g1")
+    for n in (1, 2):
+        desk.ask(n)
+    desk.pass_ms(4_900)  # both were told, and neither has answered
+    desk.schedule.was_slow(desk.now_ns)
+    assert granted(desk.ask(2, renewal=1, after_ms=300)) == []
+    assert granted(desk.ask(1, renewal=1, after_ms=100)) == [1]
 
 
 def test_a_copy_of_one_that_is_known_or_has_ended_changes_nothing():
