@@ -51,6 +51,7 @@ class Chaos:
             Fault.CHANGE_LIMITS: self._change_limits,
             Fault.DISCORD_AWAY: self._discord_away,
             Fault.EVERYBODY: self._everybody,
+            Fault.REFRESH: self._refresh,
         }
 
     def start(self) -> None:
@@ -115,7 +116,7 @@ class Chaos:
         return True
 
     def _restart(self, coordinator: Coordinator) -> None:
-        self._later(100 * MS, 8 * SECOND, self._world.start_coordinator, coordinator.settings.name)
+        self._later(100 * MS, 8 * SECOND, self._world.start_coordinator, coordinator.place)
 
     def _stop(self) -> bool:
         coordinator = self._any_coordinator()
@@ -129,7 +130,7 @@ class Chaos:
     def _end_stopped(self, coordinator: Coordinator) -> None:
         if coordinator.is_alive:
             coordinator.kill()
-        self._world.start_coordinator(coordinator.settings.name)
+        self._world.start_coordinator(coordinator.place)
 
     def _pause(self, process: Process | None) -> bool:
         if process is None or process.is_paused:
@@ -200,7 +201,8 @@ class Chaos:
         if not copies:
             return False
         copy = engine.random.choice(copies)
-        revision = engine.random.choice((copy.revision, key.revision, key.revision + engine.random.randrange(1, 5)))
+        near = key.revision + engine.random.randrange(1, 5)
+        revision = engine.random.choice((copy.revision, key.revision, near))
         key.restore(copy.ledger, max(1, revision), engine.now_ns)
         self._world.witness.lost(f"restored to {copy.ledger.age} at revision {revision}")
         if engine.chance(0.5):
@@ -236,6 +238,13 @@ class Chaos:
     def _discord_back(self) -> None:
         if not self._is_over:
             self._world.discord.fails = self._world.plan.discord.fails
+
+    def _refresh(self) -> bool:
+        leader = self._leader()
+        if leader is None or leader.fetcher is None:
+            return False
+        leader.meet(leader.fetcher.wish)
+        return True
 
     def _everybody(self) -> bool:
         for coordinator in list(self._world.coordinators.values()):

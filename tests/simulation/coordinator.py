@@ -1,6 +1,7 @@
 """A coordinator as its edge runs it: the product's `Replica` amid traffic, ledger and Discord. It decides nothing."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from coordinator.core import ledger as words
@@ -29,12 +30,14 @@ class Coordinator(Process):
 
     Args:
         world: where it lives.
+        place: which replica of the plan this is a life of.
         settings: what its environment says.
     """
 
-    def __init__(self, world: "World", settings: Settings) -> None:
+    def __init__(self, world: "World", place: str, settings: Settings) -> None:
         super().__init__(world.engine, settings.instance)
         self.world = world
+        self.place = place
         self.settings = settings
         self.replica = Replica(settings)
         self.line = Line(world.traffic, self, self._hear, lambda: self.tell(TrafficReturned()))
@@ -69,6 +72,34 @@ class Coordinator(Process):
         self._probe()
         self.tell(model.Wake())
 
+    @property
+    def can_give(self) -> bool:
+        """Whether it answers another that asks for the queue."""
+        return self.is_alive and not self.is_paused and self.line.is_connected
+
+    def take_queue(self, other: "Coordinator") -> None:
+        """Ask another replica who waits, as the edge does at its start."""
+        self.engine.after(self.engine.between(MS, 50 * MS), self._give_queue, other, self.clock())
+
+    def _give_queue(self, other: "Coordinator", asked_at_ns: int) -> None:
+        """The other one answers; how long ago it heard each asking counts from before it was asked."""
+        if not other.can_give:
+            return
+        now_ns, arrives_ns = other.clock(), self.engine.between(MS, 50 * MS)
+        for asking in other.replica.schedule.book.room.askings.values():
+            left_ns = None if asking.timeout_at_ns is None else max(MS, asking.timeout_at_ns - now_ns)
+            waited_ns = max(0, now_ns - asking.asked_at_ns) // MS * MS
+            age_ns = ((now_ns - asking.heard_at_ns) // MS + 1) * MS
+            copy = replace(
+                asking.ask,
+                bucket=asking.bucket,
+                waited_ns=waited_ns,
+                timeout_ns=left_ns,
+                is_copy=True,
+                heard_at_ns=None if asking.silent else asked_at_ns - age_ns,
+            )
+            self.engine.after(arrives_ns, self.meet, self.tell, copy)
+
     def tell(self, event: ReplicaEvent) -> None:
         """Tell the replica, and do as it says."""
         engine, now_ns = self.engine, self.clock()
@@ -82,6 +113,12 @@ class Coordinator(Process):
             else:
                 self._perform(actions)
         self._rearm(now_ns)
+
+    def resume(self) -> None:
+        """Run again; the loop begins each turn with a wake-up."""
+        if self.is_alive and self.is_paused:
+            self._mailbox.insert(0, (self.tell, (model.Wake(),)))
+        super().resume()
 
     def stop(self) -> None:
         """SIGTERM; whoever cannot leave in time is killed."""

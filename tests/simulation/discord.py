@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from nats_identify import wire
 from nats_identify.schedule.model import MS, SECOND, Limits
 from nats_identify.testing.judge import Day, Judge, Judgement
 from tests.simulation.engine import Engine
@@ -17,7 +18,8 @@ class DiscordPlan:
         day_ns: how long a day lasts, from its first IDENTIFY.
         latency_most_ns: an IDENTIFY arrives at most so long after it was sent.
         lag_most_ns: the figures may be so far behind the gateway.
-        answer_most_ns: how long a figure takes, each way; ``fails``: how often there is none.
+        answer_most_ns: how long a figure takes, each way; ``fails``: how often there is none,
+            ``nonsense``: how often it says that no shard may identify at all.
     """
 
     max_concurrency: int
@@ -28,6 +30,7 @@ class DiscordPlan:
     lag_most_ns: int = 0
     answer_most_ns: int = SECOND
     fails: float = 0.0
+    nonsense: float = 0.0
 
 
 class Discord:
@@ -40,19 +43,17 @@ class Discord:
         self.day = Day(0, total=plan.total, remaining=plan.remaining, length_ns=plan.day_ns)
         self._judge = Judge(self.day, window_ns=window_ns)
         self._recent: deque[int] = deque()
-        self.fails = plan.fails
-        self.judged: Callable[[Judgement, str], None] = lambda _judgement, _request_id: None
+        self.fails, self.nonsense = plan.fails, plan.nonsense
+        self.judged: Callable[[Judgement, wire.Granted], None] = lambda _judgement, _grant: None
 
-    def identify(self, shard_id: int, max_concurrency: int, request_id: str) -> None:
-        """An IDENTIFY leaves its shard; it was granted under this max_concurrency."""
-        self._engine.after(
-            self._engine.between(0, self.plan.latency_most_ns), self._arrive, shard_id, max_concurrency, request_id
-        )
+    def identify(self, grant: wire.Granted) -> None:
+        """An IDENTIFY leaves its shard; it is judged by the max_concurrency that it was granted under."""
+        self._engine.after(self._engine.between(0, self.plan.latency_most_ns), self._arrive, grant)
 
-    def _arrive(self, shard_id: int, max_concurrency: int, request_id: str) -> None:
+    def _arrive(self, grant: wire.Granted) -> None:
         now_ns = self._engine.now_ns
         self._recent.append(now_ns)
-        self.judged(self._judge.identify(now_ns, shard_id, max_concurrency), request_id)
+        self.judged(self._judge.identify(now_ns, grant.shard_id, grant.max_concurrency), grant)
 
     def serve(self, answer: Callable[[Limits | None], None]) -> None:
         """Somebody asks for the figures: they are of some moment between question and answer."""
@@ -71,5 +72,7 @@ class Discord:
         remaining, resets_in_ns = self.day.remaining(now_ns), self.day.reset_after_ms(now_ns) * MS
         begun_ns = now_ns + resets_in_ns - self.plan.day_ns if resets_in_ns else now_ns
         remaining += sum(1 for at_ns in self._recent if at_ns > max(now_ns - lag_ns, begun_ns))
-        limits = Limits(self.max_concurrency, self.day.total, remaining, resets_in_ns or None)  # 0: not begun
+        is_nonsense = self._engine.chance(self.nonsense)
+        number = 0 if is_nonsense else self.max_concurrency
+        limits = Limits(number, self.day.total, remaining, resets_in_ns or None)  # 0: not begun
         self._engine.after(back_ns, answer, limits)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from coordinator.core.ledger import Ledger
 
 COPIES_KEPT = 500
+ANY_REVISION = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,11 @@ class Key:
         return self._last_sequence == 0
 
     def write(self, ledger: Ledger, revision: int, now_ns: int) -> int | None:
-        """Store the entry if the newest revision is this one; return the new one, None where it is not."""
-        if revision != self.revision:
+        """Store the entry if the newest revision is this one; return the new one, None where it is not.
+
+        `ANY_REVISION` expects nothing: a publish without the header. The product never says so; a planted fault does.
+        """
+        if revision not in {self.revision, ANY_REVISION}:
             return None
         self._append(ledger, now_ns)
         return self.revision

@@ -176,7 +176,9 @@ class Pod(Process):
     def _handed(self, entry: Entry, handed: HandOver) -> None:
         entry.held, entry.use_by_ns = handed.grant, handed.use_by_ns
         engine, habits = self.engine, self.habits
-        connect_ns = engine.between(0, habits.connect_most_ns)
+        use_within_ns = handed.grant.use_within_ms * MS
+        most_ns = habits.connect_most_ns if self.world.is_open else min(habits.connect_most_ns, use_within_ns // 5)
+        connect_ns = engine.between(0, most_ns)
         if engine.chance(habits.slow) and self.world.is_open:
             connect_ns *= 5
         engine.after(connect_ns, self.meet, self._use, entry, handed.grant.grant_id)

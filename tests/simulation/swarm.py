@@ -23,6 +23,7 @@ class Tally:
     suffered: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     failed: list[Report] = field(default_factory=list)
+    excused: int = 0
     seconds: float = 0.0
 
     def add(self, report: Report) -> None:
@@ -34,6 +35,7 @@ class Tally:
         self.identifies += report.identifies
         self.suffered += report.suffered
         self.faults += report.faults
+        self.excused += report.is_excused
         if report.violation is not None:
             self.failed.append(report)
 
@@ -45,7 +47,8 @@ class Tally:
             f"{self.seeds} seeds, {self.virtual_ns / NS_PER_HOUR:.1f} virtual hours,"
             f" {self.grants} grants ({self.grants / each:.0f} a seed), {self.identifies} identifies,"
             f" {faults} faults ({faults / each:.0f} a seed), {self.suffered} messages and calls spoilt,"
-            f" {a_second:,.0f} core events a second, {len(self.failed)} violations, {self.seconds:.0f} s"
+            f" {a_second:,.0f} core events a second, {self.seconds:.0f} s,"
+            f" {len(self.failed)} violations, {self.excused} excused"
         )
 
 

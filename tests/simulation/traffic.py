@@ -126,7 +126,8 @@ class Line:
         """Let nothing through, both ways. ``holds``: TCP keeps it, and delivers if the cut is short."""
         self._is_cut, self._holds = True, holds
         self._cuts += 1
-        noticed_after_ns = self._engine.between(2 * SECOND, 6 * SECOND)  # two pings of nats-py go unanswered
+        is_reset = self._engine.chance(0.3)  # otherwise two pings of nats-py go unanswered
+        noticed_after_ns = self._engine.between(0, SECOND) if is_reset else self._engine.between(2 * SECOND, 6 * SECOND)
         self._engine.after(noticed_after_ns, self._notice, self._cuts)
 
     def mend(self) -> None:

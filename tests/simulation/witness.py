@@ -4,10 +4,10 @@ import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from coordinator.core.ledger import Ledger, ReplicaAction, ReplicaEvent, Write
+from coordinator.core.ledger import Ledger, LedgerRead, LedgerSeen, ReplicaAction, ReplicaEvent, Write
 from nats_identify import wire
 from nats_identify.schedule import model
-from nats_identify.schedule.model import Happened, Reply
+from nats_identify.schedule.model import SECOND, Happened, Reply
 from nats_identify.testing.judge import Judgement
 from tests.simulation.checkers.charges import Charges
 from tests.simulation.checkers.commits import Commits
@@ -55,6 +55,9 @@ class Witness:
         order.told(coordinator, event, now_ns)
         commits.told(coordinator, event, now_ns)
         self.charges.told(coordinator, event)
+        if type(event) in {LedgerRead, LedgerSeen}:
+            assert isinstance(event, LedgerRead | LedgerSeen)
+            self.identifies.saw(coordinator.name, event.ledger, coordinator.settings.timing.use_within_ns)
         for action in actions:
             kind = type(action)
             if kind is Write:
@@ -74,6 +77,7 @@ class Witness:
         if grant.grant_id not in self._published:
             self.grants += 1
         self.commits.granted(grant)
+        self.charges.granted(grant.grant_id)
         half_grace_ns = coordinator.settings.timing.grace_ns // 2
         self._published[grant.grant_id] = self._engine.now_ns, half_grace_ns
         if self._engine.lines is not None:
@@ -89,15 +93,16 @@ class Witness:
             grants = " ".join(f"{g.grant_id}:{g.outcome or '?'}" for g in ledger.grants)
             what = f"{ledger.instance} term {ledger.term} #{ledger.sequence} leader {ledger.leader}"
             self._engine.note("LEDGER", f"r{revision} {what} left {ledger.remaining} [{grants}]")
-        self.commits.applied(ledger, before)
+        self.commits.applied(ledger, before, self._engine.now_ns)
         self.charges.applied(ledger, before)
 
     def lost(self, how: str) -> None:
         """Somebody took the ledger back, or away."""
         self.losses += 1
         self._engine.note("LEDGER", how)
-        self.commits.lost()
+        self.commits.lost(self._engine.now_ns + self._world.plan.lease_most_ns + SECOND)
         self.charges.lost()
+        self.identifies.lost()
 
     # --- shards
 
@@ -116,7 +121,7 @@ class Witness:
         self._engine.note("IDENTIFY", f"shard {grant.shard_id} by {grant.grant_id} for {request_id}")
         self.identifies.sent(grant, request_id)
 
-    def judged(self, judgement: Judgement, request_id: str) -> None:
+    def judged(self, judgement: Judgement, grant: wire.Granted) -> None:
         """Discord has received one."""
         self.digest = zlib.crc32(b"%d %d" % (judgement.at_ns, judgement.shard_id), self.digest)
-        self.identifies.judged(judgement, request_id)
+        self.identifies.judged(judgement, grant)

@@ -55,7 +55,7 @@ class World:
         replica = self._replicas[name]
         timing, lease_ns, static = self.engine.random.choice(replica.variants)
         settings = Settings(
-            name=name,
+            name="one" if self.plan.has_one_name else name,
             prefix="identify",
             instance=f"{name}{self._lives}",
             timing=timing,
@@ -64,9 +64,12 @@ class World:
             static=static,
             reserve=replica.reserve,
         )
-        self.coordinators[name] = coordinator = Coordinator(self, settings)
+        self.coordinators[name] = coordinator = Coordinator(self, name, settings)
         self.engine.note(coordinator.name, "starts")
         coordinator.start()
+        others = [other for other in self.coordinators.values() if other is not coordinator and other.can_give]
+        if others and self.plan.copies_queue:
+            coordinator.take_queue(self.engine.random.choice(others))
 
     def restart_pod(self, name: str) -> None:
         """Start a pod again, in the place of one that has ended."""
@@ -85,7 +88,7 @@ class World:
         """A shard writes IDENTIFY to its socket."""
         self.witness.identified(grant, request_id)
         if not is_broken:
-            self.discord.identify(grant.shard_id, grant.max_concurrency, request_id)
+            self.discord.identify(grant)
 
     def heal(self) -> None:
         """Let nothing fail any more, and nobody new ask."""
@@ -94,7 +97,7 @@ class World:
         self.chaos.stop()
         self.traffic.weather, self.stream.weather = CALM, FAIR
         self.stream.away_until_ns = 0
-        self.discord.fails = 0.0
+        self.discord.fails = self.discord.nonsense = 0.0
         if not self.plan.is_static:
             self.discord.day.change(self.engine.now_ns, total=ENDLESS, remaining=ENDLESS)
         for coordinator in list(self.coordinators.values()):

@@ -1,10 +1,9 @@
-"""Checks the arithmetic of the day's budget from one entry of the ledger to the next. It knows no Discord."""
+"""Checks the arithmetic of the day's budget, and what frees a turn, from one entry to the next. It knows no Discord."""
 
 from typing import TYPE_CHECKING
 
 from coordinator.core.ledger import GrantRecord, Ledger, ReplicaEvent, Write
-from nats_identify.schedule import model
-from nats_identify.schedule.model import MS, SECOND
+from nats_identify.schedule.model import MS, SECOND, Answer, Figure, Outcome, Undeliverable
 from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
@@ -12,22 +11,34 @@ if TYPE_CHECKING:
 
 
 class Charges:
-    """``charge``: every new grant costs one, every grant proven unused gives one back, and nothing else counts.
+    """The promises about a granted turn.
 
-    A grant that leaves the ledger unanswered before its hold is over was declined or met 503: it gives one back.
-    A figure of Discord, the end of a day and a lost ledger begin the count anew.
+    ``charge``: every new grant costs one, every grant proven unused gives one back, and nothing else counts. A
+    figure of Discord, the end of a day and a lost ledger begin the count anew.
+    ``freed``: a turn that nobody answered leaves the ledger before its time only on proof: a decline, or a 503,
+    or that nobody was ever told of it.
     """
 
     def __init__(self) -> None:
         self._figures: dict[str, int] = {}
+        self._proofs: dict[str, set[str]] = {}  # by instance: the grants that it was told were not used
+        self._published: set[str] = set()
         self._is_lost = False
         self._losses = 0
         self._made: dict[tuple[str, int, int], tuple[int, int]] = {}  # by entry: when, and after how many figures
 
     def told(self, coordinator: "Coordinator", event: ReplicaEvent) -> None:
-        """Count the figures that a replica was told."""
-        if type(event) is model.Figure:
+        """Count the figures that a replica was told, and keep the proofs."""
+        kind = type(event)
+        if kind is Figure:
             self._figures[coordinator.name] = self._figures.get(coordinator.name, 0) + 1
+        elif kind is Undeliverable or (kind is Answer and event.outcome is Outcome.DECLINED):  # type: ignore[union-attr]  # by its kind
+            assert isinstance(event, Undeliverable | Answer)
+            self._proofs.setdefault(coordinator.name, set()).add(event.grant_id)
+
+    def granted(self, grant_id: str) -> None:
+        """A requester is told of this grant."""
+        self._published.add(grant_id)
 
     def writes(self, write: Write, now_ns: int) -> None:
         """A replica sends a write."""
@@ -38,25 +49,21 @@ class Charges:
     def applied(self, ledger: Ledger, before: Ledger | None) -> None:
         """The stream has stored an entry."""
         was_lost, self._is_lost = self._is_lost, False
-        if was_lost:
-            return
         made = self._made.get((ledger.instance, ledger.term, ledger.sequence))
-        if made is None or before is None or before.remaining is None or ledger.remaining is None:
+        if was_lost or made is None or before is None:
             return
-        if before.total != ledger.total:
-            return
+        elapsed_ns: int | None = None  # where another wrote before: seen at some time since
         if before.instance == ledger.instance:
             made_before = self._made.get((before.instance, before.term, before.sequence))
-            if made_before is None or made_before[1] != made[1]:
+            if made_before is None:
                 return
             elapsed_ns = made[0] - made_before[0]
-        elif made[1] or self._losses:
-            return  # it was told figures before it led, or remembers what the ledger has lost
+            self._look_for_freed(ledger, before, elapsed_ns)
+            has_figure = made_before[1] != made[1]
         else:
-            elapsed_ns = 0  # seen at some time since
-        if _has_new_day(ledger, before):
-            return
-        self._compare(ledger, before, elapsed_ns)
+            has_figure = made[1] > 0 or self._losses > 0  # told before it led, or remembers what the ledger lost
+        if not has_figure and before.total == ledger.total and not _has_new_day(ledger, before):
+            self._compare(ledger, before, elapsed_ns)
 
     def lost(self) -> None:
         """What was in the ledger is gone."""
@@ -64,32 +71,46 @@ class Charges:
         self._is_lost = True
         self._losses += 1
 
-    def _compare(self, ledger: Ledger, before: Ledger, elapsed_ns: int) -> None:
-        assert before.remaining is not None
-        assert ledger.remaining is not None
-        assert ledger.total is not None
-        here = {record.grant_id for record in ledger.grants}
+    def _look_for_freed(self, ledger: Ledger, before: Ledger, elapsed_ns: int) -> None:
+        proofs = self._proofs.get(ledger.instance, ())
+        for record in _gone(ledger, before):
+            is_proven = record.grant_id in proofs or record.grant_id not in self._published
+            if _is_early(record, elapsed_ns) and not is_proven:
+                what = (
+                    f"{record.grant_id} is freed {record.hold_ns / MS:.0f} ms early, and nobody told {ledger.instance}"
+                )
+                raise Violation("freed", 0, what)
+
+    def _compare(self, ledger: Ledger, before: Ledger, elapsed_ns: int | None) -> None:
+        if before.remaining is None or ledger.remaining is None or ledger.total is None:
+            return
         known = {record.grant_id for record in before.grants}
         new = sum(1 for record in ledger.grants if record.grant_id not in known and record.request_id)
-        gone = [r for r in before.grants if r.grant_id not in here and r.outcome is None and r.request_id]
-        sure = 0 if before.instance != ledger.instance else sum(1 for r in gone if _was_given_back(r, elapsed_ns))
-        most = len(gone)
-        least_left = before.remaining - new + sure
-        most_left = before.remaining - new + most
+        proofs = self._proofs.get(ledger.instance, ())
+        gone = _gone(ledger, before)
+        back = [record for record in gone if record.grant_id in proofs]
+        sure = sum(1 for record in back if elapsed_ns is not None and _is_early(record, elapsed_ns))
+        perhaps = sum(1 for record in gone if record.grant_id in proofs or record.grant_id not in self._published)
+        least_left, most_left = before.remaining - new + sure, before.remaining - new + perhaps
         if ledger.remaining < min(least_left, ledger.total) or ledger.remaining > most_left:
             expected = f"{least_left}" if least_left == most_left else f"{least_left} to {most_left}"
-            what = (
-                f"{before.remaining} left, {new} new, {sure} to {most} given back: {ledger.remaining}, not {expected}"
-            )
+            given = f"{sure} to {perhaps} given back"
+            what = f"{before.remaining} left, {new} new, {given}: {ledger.remaining}, not {expected}"
             raise Violation("charge", 0, f"{ledger.instance} {ledger.age}: {what}")
 
 
-def _was_given_back(record: GrantRecord, elapsed_ns: int) -> bool:
-    """Whether nothing else can explain that it is gone; a confirmed hold lasts a second at least."""
+def _gone(ledger: Ledger, before: Ledger) -> list[GrantRecord]:
+    """The turns that were unanswered, and are not there any more."""
+    here = {record.grant_id for record in ledger.grants}
+    return [r for r in before.grants if r.grant_id not in here and r.outcome is None and r.request_id]
+
+
+def _is_early(record: GrantRecord, elapsed_ns: int) -> bool:
+    """Whether its hold cannot be over; one confirmed since then lasts a second at least."""
     return record.hold_ns > elapsed_ns + 2 * MS and elapsed_ns < SECOND
 
 
 def _has_new_day(ledger: Ledger, before: Ledger) -> bool:
     if before.reset_in_ns is None:
         return False
-    return ledger.reset_in_ns is None or ledger.reset_in_ns > before.reset_in_ns + 30 * SECOND
+    return ledger.reset_in_ns is None or ledger.reset_in_ns > before.reset_in_ns

@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING
 from coordinator.core import ledger as words
 from coordinator.core.ledger import Ledger, ReplicaEvent, Write
 from nats_identify.schedule import model
+from nats_identify.schedule.model import MS
 from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
     from tests.simulation.coordinator import Coordinator
 
+
+READ_MOST_NS = 1100 * MS
+"""A candidate looks whether it is deaf before it reads; the read may take so long."""
 
 BLANKETS_MOST = 40
 """Records that hold every bucket: each takeover that trusts nothing leaves one, until its hold is over."""
@@ -22,6 +26,7 @@ class Commits:
     ``commit``: a grant is in the ledger before anybody hears of it. ``same grant``: every copy is identical.
     ``one write``: no second write before the first has an outcome. ``settle``: an unknown outcome is settled by
     reading before anything else is written. ``lease``: nothing is said after a leader's own lease.
+    ``deaf``: who hears nothing for a lease does not lead.
     ``terms``: a successor's term is higher, a writer's sequence goes up by one. ``bounded``: the ledger holds
     about one grant for each bucket.
     """
@@ -31,9 +36,11 @@ class Commits:
         self._bodies: dict[str, tuple[object, ...]] = {}
         self._under_way: dict[str, tuple[Ledger, int]] = {}  # by instance: the write, and when it was sent
         self._unsettled: dict[str, Ledger] = {}
+        self._repeats: dict[str, Ledger] = {}  # by instance: what may be written once more, to settle it
+        self._heard_ns: dict[str, int] = {}
         self._lease_until_ns: dict[str, int] = {}
         self._leaders: dict[int, str] = {}
-        self._is_lost = False  # what is in the ledger is not what was last written
+        self._lost_until_ns = -1
 
     def told(self, coordinator: "Coordinator", event: ReplicaEvent, now_ns: int) -> None:
         """Keep count of what each replica may know of its writes."""
@@ -44,7 +51,9 @@ class Commits:
             self._lease_until_ns[name] = sent_at_ns + coordinator.settings.lease_ns
         elif kind is words.WriteUnsettled:
             self._unsettled[name], _ = self._under_way.pop(name)
-            self._sent_before = now_ns
+            self._repeats[name] = self._unsettled[name]
+        elif kind is words.TrafficHeard:
+            self._heard_ns[name] = now_ns
         elif kind is words.LedgerRead and name in self._unsettled:
             assert isinstance(event, words.LedgerRead)
             ours, found = self._unsettled.pop(name), event.ledger
@@ -61,6 +70,15 @@ class Commits:
                 "settle", coordinator.engine.now_ns, f"{name} writes before it knows what became of the last"
             )
         self._under_way[name] = write.ledger, now_ns
+        is_repeated = self._repeats.pop(name, None) == write.ledger
+        deaf_ns = now_ns - self._heard_ns.get(name, 0)
+        if (
+            write.ledger.leader is not None
+            and not is_repeated
+            and deaf_ns > coordinator.settings.lease_ns + READ_MOST_NS
+        ):
+            what = f"{name} leads, and has heard nothing for {deaf_ns / MS:.0f} ms"
+            raise Violation("deaf", coordinator.engine.now_ns, what)
 
     def speaks(self, coordinator: "Coordinator", now_ns: int) -> None:
         """A replica says something to a requester, or to whoever listens."""
@@ -75,19 +93,18 @@ class Commits:
         if self._bodies.setdefault(grant.grant_id, body) != body:
             raise Violation("same grant", 0, f"{grant.grant_id} was {self._bodies[grant.grant_id]}, is now {body}")
 
-    def applied(self, ledger: Ledger, before: Ledger | None) -> None:
+    def applied(self, ledger: Ledger, before: Ledger | None, now_ns: int) -> None:
         """The stream has stored an entry."""
         self._committed.update(record.grant_id for record in ledger.grants)
         leads = self._leaders.setdefault(ledger.term, ledger.instance)
         if leads != ledger.instance:
             raise Violation("terms", 0, f"{ledger.instance} and {leads} write in term {ledger.term}")
-        if before is not None and not self._is_lost:
+        if before is not None and now_ns > self._lost_until_ns:
             is_same = ledger.instance == before.instance
             if ledger.age <= before.age or (not is_same and ledger.term == before.term):
                 raise Violation(
                     "terms", 0, f"{ledger.age} by {ledger.instance} after {before.age} by {before.instance}"
                 )
-        self._is_lost = False
         counts = Counter((record.max_concurrency, record.bucket) for record in ledger.grants if record.request_id)
         for (number, bucket), count in counts.items():
             if count > 1:
@@ -95,7 +112,11 @@ class Commits:
         if len(ledger.grants) - sum(counts.values()) > BLANKETS_MOST:
             raise Violation("bounded", 0, f"{len(ledger.grants)} records in the ledger")
 
-    def lost(self) -> None:
-        """What was in the ledger is gone: terms may be used again by those who do not know."""
+    def lost(self, until_ns: int) -> None:
+        """What was in the ledger is gone: terms may be used again by those who do not know.
+
+        Revisions too: who led before may still write on a number that has come again, until its lease is over. Nobody
+        who took over meanwhile has granted anything by then: whoever trusts nothing holds everything first.
+        """
         self._leaders.clear()
-        self._is_lost = True
+        self._lost_until_ns = until_ns

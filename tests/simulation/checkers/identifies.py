@@ -1,9 +1,16 @@
 """Checks every IDENTIFY: the window, the day's budget, and that no request is used twice. It knows no coordinator."""
 
+from collections import deque
+
+from coordinator.core.ledger import Ledger
 from nats_identify import wire
-from nats_identify.schedule.model import SECOND
+from nats_identify.schedule.model import MS, SECOND
 from nats_identify.testing.judge import Judgement, Verdict
 from tests.simulation.violation import Violation
+
+
+class ExcusedError(Exception):
+    """The design says itself that it cannot help here: the history ends, and is counted apart."""
 
 
 class Identifies:
@@ -16,7 +23,10 @@ class Identifies:
 
     def __init__(self) -> None:
         self.count = 0
+        self.losses = 0
         self._used: dict[str, str] = {}
+        self._recent: deque[tuple[int, wire.Granted]] = deque(maxlen=200)
+        self._known_use_within_ns: dict[str, int] = {}
 
     def sent(self, grant: wire.Granted, request_id: str) -> None:
         """A shard writes IDENTIFY."""
@@ -25,10 +35,35 @@ class Identifies:
         if self.count != len(self._used):
             raise Violation("twice", 0, f"{request_id} is identified by {grant.grant_id} after {before}")
 
-    def judged(self, judgement: Judgement, request_id: str) -> None:
+    def judged(self, judgement: Judgement, grant: wire.Granted) -> None:
         """Discord has received one."""
-        if judgement.gap_ns is not None and judgement.verdict is Verdict.TOO_EARLY:
-            gap = f"{judgement.gap_ns / SECOND:.6f} s after another in its bucket"
-            raise Violation("window", judgement.at_ns, f"shard {judgement.shard_id} ({request_id}) {gap}")
         if judgement.verdict is Verdict.OVER_LIMIT:
-            raise Violation("budget", judgement.at_ns, f"shard {judgement.shard_id} ({request_id}) over the limit")
+            what = f"shard {judgement.shard_id} ({grant.grant_id}) is over the limit"
+            raise Violation("budget", judgement.at_ns, what)
+        if judgement.gap_ns is not None and judgement.verdict is Verdict.TOO_EARLY:
+            if self._is_excused(judgement, grant):
+                raise ExcusedError
+            gap = f"{judgement.gap_ns / SECOND:.6f} s after another in its bucket"
+            raise Violation("window", judgement.at_ns, f"shard {judgement.shard_id} ({grant.grant_id}) {gap}")
+        self._recent.append((judgement.at_ns, grant))
+
+    # --- what the design excuses
+
+    def saw(self, name: str, ledger: Ledger | None, own_use_within_ns: int) -> None:
+        """A coordinator saw this in the ledger: the longest promise that it knows of."""
+        known_ns = self._known_use_within_ns.get(name, own_use_within_ns)
+        for record in ledger.grants if ledger is not None else ():
+            known_ns = max(known_ns, record.use_within_ns)
+        self._known_use_within_ns[name] = known_ns
+
+    def lost(self) -> None:
+        """What was in the ledger is gone."""
+        self.losses += 1
+
+    def _is_excused(self, judgement: Judgement, grant: wire.Granted) -> bool:
+        """Whether a lost ledger held a longer promise than the one who granted next could know of (rule 2)."""
+        name = grant.grant_id.rpartition("-")[0]
+        known_ms = self._known_use_within_ns.get(name, 0) // MS
+        since_ns = judgement.at_ns - (judgement.gap_ns or 0)
+        earlier = [other for at_ns, other in self._recent if at_ns >= since_ns]
+        return self.losses > 0 and any(other.use_within_ms > known_ms for other in earlier)

@@ -6,10 +6,13 @@ just been granted is passed over until it renews.
 """
 
 from dataclasses import dataclass
+from math import gcd
 from typing import TYPE_CHECKING
 
 from coordinator.core.ledger import GrantRecord, Ledger, LedgerRead, LedgerSeen, ReplicaEvent, Write
+from coordinator.core.replica import Role
 from nats_identify.schedule.model import (
+    DAY,
     MS,
     SECOND,
     Answer,
@@ -23,6 +26,12 @@ from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
     from tests.simulation.coordinator import Coordinator
+
+
+def _blocks(record: GrantRecord, bucket: int, number: int) -> bool:
+    step = gcd(record.max_concurrency, number)
+    return record.hold_ns > 0 and bucket % step == record.shard_id % step
+
 
 SILENCE_NS = 12 * SECOND
 """After it a coordinator may have forgotten an asking, and taken it for a new one."""
@@ -46,15 +55,27 @@ class Known:
 
 
 class Order:
-    """``order``: nobody is overtaken without a reason. ``fresh``: nobody is granted who may be gone."""
+    """The promises to those who wait.
+
+    ``order``: nobody is overtaken without a reason. ``fresh``: nobody is granted who may be gone.
+    ``idle``: no bucket stands open while somebody waits for it who is there.
+    """
 
     def __init__(self) -> None:
         self._askings: dict[str, dict[str, Known]] = {}
         self._requests: dict[str, tuple[str, int]] = {}  # by grant: the request, and the renewal that it echoes
         self._seen: dict[str, set[str]] = {}  # by coordinator: the grants in its last write
         self._ended: dict[str, set[str]] = {}  # by coordinator: the requests withdrawn or identified
+        self._written: dict[str, Ledger] = {}
         self._withdrawn: dict[str, set[str]] = {}
-        self._declined: set[tuple[str, str]] = set()  # by coordinator and grant
+        self._standing: set[tuple[str, str]] = set()  # by coordinator and grant: known, and not yet declined
+        self._met: set[tuple[str, str]] = set()
+
+    @property
+    def requests(self) -> int:
+        """How many different askings any one coordinator has heard of, at most."""
+        heard = [self._askings[name].keys() | self._ended.get(name, set()) for name in self._askings]
+        return max((len(ids) for ids in heard), default=0)
 
     def told(self, coordinator: "Coordinator", event: ReplicaEvent, now_ns: int) -> None:
         """Keep the list."""
@@ -85,6 +106,9 @@ class Order:
         askings = self._askings[name]
         for record in ledger.grants if ledger is not None else ():
             known = askings.get(record.request_id)
+            if (name, record.grant_id) not in self._met:
+                self._met.add((name, record.grant_id))
+                self._standing.add((name, record.grant_id))
             if record.outcome is not None:
                 self._end(name, record.request_id)
             elif known is not None and known.renewal <= record.renewal:
@@ -92,6 +116,9 @@ class Order:
 
     def writes(self, coordinator: "Coordinator", write: Write, now_ns: int) -> None:
         """A replica writes: whoever is newly granted in it has just been chosen."""
+        if self._written.get(coordinator.name) is write.ledger:
+            return  # the same once more, to settle it
+        self._written[coordinator.name] = write.ledger
         seen = self._seen.get(coordinator.name, set())
         self._seen[coordinator.name] = {record.grant_id for record in write.ledger.grants}
         taken = {record.request_id for record in write.ledger.grants if record.outcome is None}
@@ -101,7 +128,26 @@ class Order:
             self._requests[record.grant_id] = record.request_id, record.renewal
             if record.grant_id not in seen and record.request_id:
                 self._chosen(coordinator, record, taken, write.ledger.max_concurrency or 1, now_ns)
+        if coordinator.replica.role is Role.LEADER and write.ledger.leader is not None:
+            self._look_for_idle_buckets(coordinator, write.ledger, now_ns)
         self._read(coordinator.name, write.ledger)
+
+    def _look_for_idle_buckets(self, coordinator: "Coordinator", ledger: Ledger, now_ns: int) -> None:
+        """A leader that writes has just granted all that it could; whoever is left out had no bucket or no budget."""
+        number, fresh_ns = ledger.max_concurrency, coordinator.settings.timing.fresh_ns
+        if number is None or ledger.remaining is None:
+            return
+        taken = {record.request_id for record in ledger.grants}
+        for request_id, known in self._askings[coordinator.name].items():
+            kept_back = coordinator.settings.reserve if known.priority < 1 else 0
+            if not known.is_certain or known.is_away or request_id in taken or ledger.remaining <= kept_back:
+                continue
+            if now_ns - known.heard_at_ns > fresh_ns - MS:
+                continue
+            bucket = known.shard_id % number
+            if not any(_blocks(record, bucket, number) for record in ledger.grants):
+                what = f"bucket {bucket} of {coordinator.name} is open, and {request_id} waits"
+                raise Violation("idle", coordinator.engine.now_ns, what)
 
     # --- the list
 
@@ -109,16 +155,21 @@ class Order:
     def _asked(askings: dict[str, Known], ask: Ask, now_ns: int) -> None:
         first_at_ns = now_ns - ask.waited_ns
         known = askings.get(ask.request_id)
+        if ask.is_copy and known is not None:
+            return
         if known is None:
             is_certain = ask.managed and ask.max_concurrency is not None
+            heard_at_ns = now_ns if not ask.is_copy else ask.heard_at_ns or -DAY
             askings[ask.request_id] = Known(
-                *(ask.shard_id, ask.priority, is_certain, ask.renewal, now_ns, now_ns, now_ns, first_at_ns, first_at_ns)
+                *(ask.shard_id, ask.priority, is_certain, ask.renewal, heard_at_ns, heard_at_ns, now_ns),
+                *(first_at_ns, first_at_ns),
             )
             return
         known.first_at_ns = min(known.first_at_ns, first_at_ns)
         known.latest_first_ns = max(known.latest_first_ns, first_at_ns)
         may_be_forgotten = now_ns - known.last_at_ns > SILENCE_NS - SECOND
-        known.last_at_ns = now_ns
+        if ask.renewal >= known.renewal:
+            known.last_at_ns = now_ns
         if ask.renewal > known.renewal or may_be_forgotten:
             known.perhaps_heard_at_ns, known.has_declined = now_ns, False
         if ask.renewal > known.renewal:
@@ -130,9 +181,10 @@ class Order:
         if answer.outcome is Outcome.DECLINED:
             self._is_away(askings, request_id)
             known = askings.get(request_id)
-            if (name, answer.grant_id) not in self._declined and known is not None and known.renewal <= echoed:
+            is_known = (name, answer.grant_id) in self._standing  # otherwise nobody there knows whose answer it is
+            if is_known and known is not None and known.renewal <= echoed:
                 known.has_declined = True
-            self._declined.add((name, answer.grant_id))
+            self._standing.discard((name, answer.grant_id))
         else:
             self._end(name, request_id)
 

@@ -1,0 +1,44 @@
+"""Checks that a replica keeps nothing that it does not need. It knows no field of it: it counts what can be reached."""
+
+import gc
+from collections import deque
+from typing import TYPE_CHECKING
+
+from tests.simulation.violation import Violation
+
+if TYPE_CHECKING:
+    from tests.simulation.coordinator import Coordinator
+
+SPARE = 120
+"""A replica that knows nobody has about fifty."""
+
+REMEMBERED_EACH = 6
+"""An asking that has ended and a grant whose READY may come are remembered, with their facts."""
+
+
+def check_bounds(coordinator: "Coordinator", requests: int, grants: int) -> None:
+    """``bounded``: with nobody waiting, nothing is left but what is remembered of those who came."""
+    most = SPARE + REMEMBERED_EACH * (requests + grants)
+    count = items(coordinator.replica)
+    if count > most:
+        what = f"{coordinator.name} keeps {count} items after {requests} requests and {grants} grants; {most} at most"
+        raise Violation("bounded", coordinator.engine.now_ns, what)
+
+
+def items(root: object) -> int:
+    """How many entries all containers hold that can be reached from this object."""
+    seen: set[int] = set()
+    todo: list[object] = [root]
+    count = 0
+    while todo:
+        thing = todo.pop()
+        if id(thing) in seen or isinstance(thing, type) or type(thing).__name__ in _NOT_STATE:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, dict | list | set | deque):
+            count += len(thing)
+        todo.extend(gc.get_referents(thing))
+    return count
+
+
+_NOT_STATE = {"module", "function", "builtin_function_or_method", "code", "cell"}

@@ -1,0 +1,20 @@
+"""What a planted fault is. It plants nothing."""
+
+from dataclasses import dataclass
+
+from tests.simulation.planted.patching import Edit
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """One fault.
+
+    Attributes:
+        name: what is wrong, for people.
+        edits: how the product is changed.
+        rule: the rule of DESIGN.md that it takes away, or none.
+    """
+
+    name: str
+    edits: tuple[Edit, ...]
+    rule: int | None = None

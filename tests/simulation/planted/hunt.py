@@ -1,0 +1,53 @@
+"""Lets the simulation look for each planted fault, seed after seed, and writes down what it took. It plants by text."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from tests.simulation.planted.fault import Planted
+from tests.simulation.planted.others import CHARGING, COMMITS, HOLDING, QUEUEING, REQUESTING
+from tests.simulation.planted.patching import planted
+from tests.simulation.planted.rules import RULES
+from tests.simulation.run import run
+
+CATALOGUE: tuple[Planted, ...] = (*RULES, *COMMITS, *HOLDING, *CHARGING, *QUEUEING, *REQUESTING)
+"""Every fault there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What became of one planted fault; ``checker`` is None where nobody saw it."""
+
+    fault: Planted
+    checker: str | None
+    seed: int | None
+    tried: int
+
+
+def hunt(fault: Planted, seeds: Iterable[int]) -> Found:
+    """Look for this fault in these histories, until one breaks a promise."""
+    tried = 0
+    with planted(*fault.edits):
+        for seed in seeds:
+            tried += 1
+            report = run(seed)
+            if report.violation is not None:
+                return Found(fault, report.violation.checker, seed, tried)
+    return Found(fault, None, None, tried)
+
+
+def hunt_all(seeds: range, say: Callable[[str], None], only: str = "") -> list[Found]:
+    """Look for every fault."""
+    found = []
+    for fault in CATALOGUE:
+        if only in fault.name:
+            found.append(hunt(fault, seeds))
+            say(row(found[-1]))
+    return found
+
+
+def row(found: Found) -> str:
+    """One line of the table."""
+    rule = "" if found.fault.rule is None else str(found.fault.rule)
+    if found.checker is None:
+        return f"| {rule} | {found.fault.name} | not found | - | {found.tried} |"
+    return f"| {rule} | {found.fault.name} | {found.checker} | {found.seed} | {found.tried} |"

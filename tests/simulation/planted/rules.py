@@ -1,0 +1,308 @@
+"""Each of the design's ten rules taken away, most in more than one way. It runs nothing."""
+
+from tests.simulation.planted.fault import Planted
+from tests.simulation.planted.patching import Edit
+
+REPLICA = "coordinator.core.replica:Replica"
+SIGHTING = "coordinator.core.sighting:Sighting"
+FIGURES = "coordinator.core.figures:FigureWatch"
+LEDGER = "coordinator.core.ledger"
+RELEASE = "nats_identify.schedule.release:ReleaseSchedule"
+BOOK = "nats_identify.schedule.book:Book"
+HOLDS = "nats_identify.schedule.holds:HoldTable"
+ANSWERS = "nats_identify.schedule.answers"
+DAY = "nats_identify.schedule.day:Day"
+BUDGET = "nats_identify.schedule.budget:SessionBudget"
+
+RULES: tuple[Planted, ...] = (
+    Planted(
+        "a renewal of a granted request gets a new grant, with a commit of its own",
+        (
+            Edit(
+                f"{RELEASE}._same_grant_again",
+                "    return self._publish(grant, asking.ask.reply_to, now_ns)",
+                "    self.book.let_go(grant)\n    asking.silent = False\n    return []",
+            ),
+        ),
+        rule=1,
+    ),
+    Planted(
+        "a 503 counts however often the grant was published",
+        (Edit(f"{ANSWERS}:undeliverable", "grant.sent != 1", "not grant.sent"),),
+        rule=1,
+    ),
+    Planted(
+        "a 503 counts for a leader that did not commit the grant",
+        (
+            Edit(f"{BOOK}.abandon", "    for grant in self.holds:\n        grant.sent = None\n", ""),
+            Edit(
+                f"{LEDGER}:grants_of",
+                "            committed=True,\n",
+                "            committed=True,\n            sent=0,\n",
+            ),
+        ),
+        rule=1,
+    ),
+    Planted(
+        "a successor holds by its own settings, not by the grant's",
+        (
+            Edit(
+                f"{BOOK}.adopt",
+                "    overtaken = []\n",
+                "    overtaken = []\n    for grant in seen.values():\n"
+                "        mine_ns = now_ns + self.timing.managed_hold_ns\n"
+                "        grant.opens_at_ns = min(grant.opens_at_ns, mine_ns)\n",
+            ),
+        ),
+        rule=2,
+    ),
+    Planted(
+        "what nobody knows is held by the replica's own settings alone",
+        (
+            Edit(
+                f"{REPLICA}._sighted",
+                "self._longest_hold_ns = max(self._longest_hold_ns, hold_ns, *holds_ns)",
+                "pass",
+            ),
+        ),
+        rule=2,
+    ),
+    Planted(
+        "the ledger carries instants of its writer's clock",
+        (
+            Edit(f"{LEDGER}:records_of", "grant.opens_at_ns - now_ns,", "grant.opens_at_ns,"),
+            Edit(f"{LEDGER}:grants_of", "now_ns + record.hold_ns", "record.hold_ns"),
+        ),
+        rule=3,
+    ),
+    Planted(
+        "a standby counts a hold from its previous look, not from when it sees the grant",
+        (
+            Edit(
+                f"{REPLICA}._sighted",
+                "    self.schedule.adopt(grants_of(ledger, now_ns), now_ns)",
+                "    self.schedule.adopt(grants_of(ledger, now_ns - self.settings.lease_ns // 3), now_ns)",
+            ),
+        ),
+        rule=3,
+    ),
+    Planted(
+        "answers whose grant has not been seen are thrown away",
+        (Edit(f"{ANSWERS}:_answer_without_grant", "book.stash(grant_id, outcome, at_ns)", "pass"),),
+        rule=3,
+    ),
+    Planted(
+        "an answer is taken for whatever grant is unanswered",
+        (
+            Edit(
+                f"{ANSWERS}:answer",
+                "    grant = book.holds.get(grant_id)\n",
+                "    grant = book.holds.get(grant_id)\n    if grant is None:\n"
+                "        grant = next((g for g in book.holds if g.committed and g.outcome is None), None)\n",
+            ),
+        ),
+        rule=3,
+    ),
+    Planted(
+        "newer means a higher revision",
+        (Edit(f"{SIGHTING}.see", "is_newer = age > self.newest_age", "is_newer = revision > self.revision"),),
+        rule=4,
+    ),
+    Planted(
+        "a ledger that is missing or older is believed",
+        (Edit(f"{REPLICA}._take_over", "if not (self.seen.is_trusted or is_first):", "if False:"),),
+        rule=4,
+    ),
+    Planted(
+        "a replica that has just started believes the ledger that it meets",
+        (
+            Edit(
+                f"{SIGHTING}.see",
+                "was_lost = before is None or now_ns - before > self.lease_ns",
+                "was_lost = before is not None and now_ns - before > self.lease_ns",
+            ),
+        ),
+        rule=4,
+    ),
+    Planted(
+        "the budget of a ledger that is not believed is",
+        (Edit(f"{REPLICA}._take_over", "book.budget.close()", "pass"),),
+        rule=4,
+    ),
+    Planted(
+        "after a blind takeover a figure counts at once",
+        (Edit(f"{FIGURES}.begin", "now_ns + wait_ns", "now_ns"),),
+        rule=4,
+    ),
+    Planted(
+        "a standby reads no quiet ledger",
+        (
+            Edit(
+                f"{REPLICA}._look",
+                "self._read_at_ns = now_ns + self.settings.lease_ns // 3",
+                "self._read_at_ns = now_ns + self.settings.lease_ns * (1 if self._pending else 1000)",
+            ),
+        ),
+        rule=5,
+    ),
+    Planted(
+        "a lost contact with the ledger is not noticed",
+        (
+            Edit(
+                f"{SIGHTING}.see",
+                "was_lost = before is None or now_ns - before > self.lease_ns",
+                "was_lost = before is None",
+            ),
+        ),
+        rule=5,
+    ),
+    Planted(
+        "a standby takes over without a last look",
+        (
+            Edit(
+                f"{REPLICA}._go_on",
+                "    return self._look(now_ns) if is_free or",
+                "    if is_free:\n        return self._take_over(now_ns, is_first=False)\n"
+                "    return self._look(now_ns) if",
+            ),
+        ),
+        rule=5,
+    ),
+    Planted(
+        "a leader whose traffic is dead leads on",
+        (
+            Edit(
+                f"{REPLICA}._go_on",
+                "self._is_deaf = heard_ns is None or now_ns - heard_ns > self.settings.lease_ns",
+                "self._is_deaf = heard_ns is None",
+            ),
+        ),
+        rule=6,
+    ),
+    Planted(
+        "an unknown outcome is taken for success",
+        (
+            Edit(
+                f"{REPLICA}.handle",
+                "self._is_unsettled, self._read_at_ns = True, now_ns",
+                "actions += self._written(self.seen.revision + 1, now_ns)",
+            ),
+        ),
+        rule=7,
+    ),
+    Planted(
+        "an unknown outcome is taken for failure, and something else is written",
+        (
+            Edit(
+                f"{REPLICA}.handle",
+                "self._is_unsettled, self._read_at_ns = True, now_ns",
+                "self.schedule.step_down(self._pending.grants if self._pending else ()); self._pending = None",
+            ),
+        ),
+        rule=7,
+    ),
+    Planted(
+        "a replica of our name in the ledger is taken for ourselves",
+        (
+            Edit(
+                f"{REPLICA}._settle",
+                "(found.instance, found.age) == (ours.instance, ours.age)",
+                "(found.leader, found.age) == (ours.leader, ours.age)",
+            ),
+        ),
+        rule=7,
+    ),
+    Planted(
+        "a change of max_concurrency forgets the holds",
+        (
+            Edit(
+                f"{HOLDS}.renumber",
+                "    for grant in grants:\n        self.add(grant)\n",
+                "",
+            ),
+        ),
+        rule=8,
+    ),
+    Planted(
+        "a grant made under another max_concurrency blocks the bucket of its number alone",
+        (Edit(f"{HOLDS}._blocks", "return bucket % step == grant.shard_id % step", "return bucket == grant.bucket"),),
+        rule=8,
+    ),
+    Planted(
+        "a cancel frees a granted turn",
+        (
+            Edit(
+                f"{RELEASE}._cancel",
+                "    asking = self.book.room.end(request_id)",
+                "    granted = self.book.holds.for_request(request_id)\n"
+                "    if granted is not None and granted.outcome is None:\n"
+                "        self._budget.give_back()\n        self.book.let_go(granted)\n"
+                "    asking = self.book.room.end(request_id)",
+            ),
+        ),
+        rule=9,
+    ),
+    Planted(
+        "an expiry drops the hold",
+        (
+            Edit(
+                f"{RELEASE}._look_at_asking",
+                "    if asking.gone_at_ns > now_ns or asking.grant_id is not None:",
+                "    granted = self.book.holds.get(asking.grant_id or '')\n"
+                "    if granted is not None and asking.gone_at_ns <= now_ns:\n"
+                "        self.book.let_go(granted)\n"
+                "    if asking.gone_at_ns > now_ns or asking.grant_id is not None:",
+            ),
+        ),
+        rule=9,
+    ),
+    Planted(
+        "a new leader drops the unanswered grants of the old one",
+        (
+            Edit(
+                f"{RELEASE}.look_everywhere",
+                "    self.book.all_due()",
+                "    for grant in [g for g in self.book.holds if g.outcome is None]:\n        self.book.let_go(grant)\n"
+                "    self.book.all_due()",
+            ),
+        ),
+        rule=9,
+    ),
+    Planted(
+        "a figure is believed less nothing",
+        (Edit(f"{DAY}.learn", "in_the_air=uncounted", "in_the_air=0"),),
+        rule=10,
+    ),
+    Planted(
+        "a figure ignores what was granted since it was asked for",
+        (Edit(f"{DAY}.charge", "self._uncounted += 1", "pass"),),
+        rule=10,
+    ),
+    Planted(
+        "a figure counts what has just been confirmed as if Discord had counted it",
+        (
+            Edit(
+                f"{BOOK}._may_be_uncounted",
+                "confirmed_ns is None or now_ns - confirmed_ns < self.timing.window_ns",
+                "confirmed_ns is None",
+            ),
+        ),
+        rule=10,
+    ),
+    Planted(
+        "a figure asked for in another term is believed",
+        (Edit(f"{FIGURES}.believes", "asked is None or asked[0] != term", "asked is None"),),
+        rule=10,
+    ),
+    Planted(
+        "the day's end refills the budget without a figure",
+        (Edit(f"{BUDGET}.end_day", "if self.static and self.total is not None:", "if self.total is not None:"),),
+        rule=10,
+    ),
+    Planted(
+        "a static day is no longer than Discord's",
+        (Edit(f"{BUDGET}._begin_day", "(DAY // 1000 if self.static else 0)", "0"),),
+        rule=10,
+    ),
+)
+"""What each rule forbids, done."""
