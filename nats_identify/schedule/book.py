@@ -127,8 +127,9 @@ class Book:
     def adopt(self, grants: Iterable[Grant], now_ns: int) -> list[tuple[str, Outcome, int]]:
         """Keep the records of whoever leads, each stamped with this clock when it was seen.
 
-        A record that the leader has dropped is dropped; of one that both know to be answered the earlier opening
-        counts, since either is enough. Returns the answers that overtook their grants: id, outcome, instant.
+        A record that the leader has dropped is dropped. One that nobody had answered here is as the leader says: it
+        may have been committed again, later. Of one that was answered here the earlier opening counts, since either
+        is enough. Returns the answers that overtook their grants: id, outcome, instant.
         """
         seen = {grant.grant_id: grant for grant in grants}
         for gone in [grant for grant in self.holds if grant.grant_id not in seen]:
@@ -138,12 +139,9 @@ class Book:
             mine = self.holds.get(grant.grant_id)
             if mine is None:
                 self.take_up(grant)
-            elif grant.outcome is not None and mine.outcome is None:
-                mine.outcome, mine.identified_at_ns, mine.opens_at_ns = (
-                    grant.outcome,
-                    now_ns,
-                    grant.opens_at_ns,
-                )
+            elif mine.outcome is None:
+                mine.outcome, mine.identified_at_ns = grant.outcome, grant.identified_at_ns
+                mine.opens_at_ns = grant.opens_at_ns
             else:
                 mine.opens_at_ns = min(mine.opens_at_ns, grant.opens_at_ns)
             if grant.outcome is not None and grant.request_id:
