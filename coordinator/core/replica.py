@@ -257,7 +257,7 @@ class Replica:
     def _write(self, grants: tuple[Grant, ...], now_ns: int, *, leader: str | None) -> list[ReplicaAction]:
         book = self.schedule.book
         budget = book.budget
-        resets_in_ns = None if budget.resets_at_ns is None else max(0, budget.resets_at_ns - now_ns)
+        resets_in_ns = max(0, (budget.resets_at_ns or 0) - now_ns) if budget.is_begun else None
         entry = Ledger(
             *(self.settings.prefix, leader, self.settings.instance, self.term, self.seen.newest_age[1] + 1),
             *(self.settings.lease_ns, book.max_concurrency, budget.total, budget.remaining, resets_in_ns),

@@ -61,7 +61,12 @@ def _give_back(book: Book, grant: Grant, name: str, *, is_unsent: bool = False) 
 
 
 def let_over(book: Book, grant: Grant) -> None:
-    """A hold has run out: what was answered is settled, what was not may have been lost."""
+    """A hold has run out: what was answered is settled, what was not may have been lost.
+
+    A plain requester that answers nothing is believed to have identified.
+    """
     book.let_go(grant)
+    if not grant.managed:
+        book.believe_used(grant, grant.opens_at_ns)
     if grant.outcome is Outcome.IDENTIFIED:
         book.remember_used(grant.grant_id, facts_of(grant))

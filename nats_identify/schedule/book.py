@@ -79,6 +79,12 @@ class Book:
         self.alarms.at(grant.opens_at_ns, Look.GRANT, grant.grant_id)
         self.due.update(self.holds.buckets_of(grant))  # it opens at another time now
         self.room.end(grant.request_id)
+        self.believe_used(grant, at_ns)
+
+    def believe_used(self, grant: Grant, at_ns: int) -> None:
+        """Discord's day has begun, if this leader granted the turn; of another's nobody here knows in which day."""
+        if grant.sent:
+            self.budget.use(grant.granted_at_ns, at_ns)
 
     def stash(self, grant_id: str, outcome: Outcome, at_ns: int) -> None:
         """Keep an answer whose grant has not been seen yet; the first one counts."""

@@ -1,7 +1,8 @@
 """The day's session starts: what is left, for whom, and until when. It never asks Discord and never guesses.
 
 Unknown means closed. Charged when a grant is committed, given back on proof that nothing was sent, and only
-Discord's own figure (or, with static limits, the end of the day) refills it.
+Discord's own figure (or, with static limits, the end of the day) refills it. Discord's day begins with the first
+IDENTIFY that is sent, not with the first turn that is granted: with static limits nobody but the shards tells when.
 """
 
 from nats_identify.schedule.model import DAY, Limits, Reason
@@ -13,6 +14,12 @@ class SessionBudget:
     Args:
         reserve: the last identifies, for priority 1 and above only.
         static: the figures are settings, so nobody will send new ones: the day refills itself.
+
+    Attributes:
+        total, remaining: None means unknown.
+        resets_at_ns: when the day ends; None while nothing was charged.
+        is_begun: whether that is certain. Until an IDENTIFY is known to have been sent in it, a static day ends a
+            whole day after the newest charge, or after a successor has read of it.
     """
 
     def __init__(self, *, reserve: int = 0, static: bool = True) -> None:
@@ -21,13 +28,16 @@ class SessionBudget:
         self.total: int | None = None
         self.remaining: int | None = None
         self.resets_at_ns: int | None = None
+        self.is_begun = False
+        self._since_ns = 0  # what was granted before may have been used in the day before
 
     def set(self, limits: Limits, *, in_the_air: int, now_ns: int) -> None:
         """Take a figure, less the grants that it may not have counted yet."""
         self.total = limits.total
         self.remaining = None if limits.remaining is None else max(0, limits.remaining - in_the_air)
         self.resets_at_ns = None if limits.reset_in_ns is None else now_ns + limits.reset_in_ns
-        if in_the_air and self.resets_at_ns is None:
+        self.is_begun = self.resets_at_ns is not None
+        if not self.is_begun and self.remaining is not None and self.remaining < (self.total or 0):
             self._begin_day(now_ns)
 
     def set_static(self, limits: Limits, now_ns: int) -> None:
@@ -50,13 +60,19 @@ class SessionBudget:
         return Reason.SESSION_LIMIT if self.remaining <= kept_back else None
 
     def charge(self, now_ns: int) -> None:
-        """Spend one identify; an unbegun day begins with it."""
+        """Spend one identify; a day that is not known to have begun begins with it at the earliest."""
         if self.remaining is None or self.remaining <= 0:
             message = "a grant was charged to a closed budget"
             raise AssertionError(message)
         self.remaining -= 1
-        if self.resets_at_ns is None:
+        if not self.is_begun:
             self._begin_day(now_ns)
+
+    def use(self, granted_at_ns: int, now_ns: int) -> None:
+        """An IDENTIFY was sent with a turn of that time: the day has begun, now at the latest."""
+        if not self.is_begun and granted_at_ns >= self._since_ns:
+            self._begin_day(now_ns)
+            self.is_begun = True
 
     def give_back(self) -> None:
         """One identify proved not to have been sent."""
@@ -72,11 +88,13 @@ class SessionBudget:
             return False
         if self.static and self.total is not None:
             self.set(Limits(1, self.total, self.total), in_the_air=in_the_air, now_ns=now_ns)
+            self._since_ns = now_ns
         else:
             self.close()
-            self.resets_at_ns = None
+            self.resets_at_ns, self.is_begun = None, False
         return True
 
     def _begin_day(self, now_ns: int) -> None:
         # Our clock may run a little faster than Discord's: a static day is 0.1 % longer, 86 s.
         self.resets_at_ns = now_ns + DAY + (DAY // 1000 if self.static else 0)
+        self.is_begun = not self.static
