@@ -91,12 +91,15 @@ def grants_of(ledger: Ledger, now_ns: int) -> list[Grant]:
 class LedgerRead:
     """The answer to `Read`, from the stream's leader.
 
-    ``ledger`` is None where there is none; ``never_written`` tells that there has never been one.
+    ``ledger`` is None where there is none; ``never_written`` tells that there has never been one. ``written_on``
+    is the revision that it was written on by compare-and-set, as the stream has kept it: a copy that somebody put
+    back has none.
     """
 
     ledger: Ledger | None
     revision: int
     never_written: bool = False
+    written_on: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from coordinator.core.ledger import (
     grants_of,
     records_of,
 )
+from coordinator.core.pending import Pending
 from coordinator.core.sighting import Sighting
 from nats_identify.schedule import model
 from nats_identify.schedule.budget import SessionBudget
@@ -61,16 +62,6 @@ class Settings:
     static: Limits | None = None
     reserve: int = 0
     max_waiting: int = 200_000
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """The write under way; ``base`` is what it was made from."""
-
-    write: Write
-    base: Ledger | None
-    grants: tuple[Grant, ...]
-    sent_at_ns: int
 
 
 class Replica:
@@ -288,16 +279,29 @@ class Replica:
 
     def _settle(self, pending: Pending, event: words.LedgerRead, now_ns: int) -> list[ReplicaAction]:
         """The outcome of a write was unknown: it is there, or it is written again, or another has written."""
-        found, ours = event.ledger, pending.write.ledger
-        if found is not None and (found.instance, found.age) == (ours.instance, ours.age):
-            return self._written(event.revision, now_ns)
         self._is_unsettled = False
-        if (event.revision, _identity(found)) == (pending.write.revision, _identity(pending.base)):
-            write = Write(ours, event.revision)  # or the first one lands after all: after that look, in any case
-            self._pending = replace(pending, write=write, sent_at_ns=self._looked_at_ns)
-            return [write]
+        if pending.has_landed(event):
+            is_late = now_ns > pending.sent_at_ns + self.settings.lease_ns
+            may_lead = pending.write.ledger.leader is not None and not self._stopping
+            if is_late and may_lead and pending.is_where_it_was_made(event):
+                return self._write_on(pending, event.revision, now_ns)
+            return self._written(event.revision, now_ns)
+        if pending.may_be_written_again(event):
+            # Or the first one lands after all: after that look, in any case.
+            self._pending = replace(pending, sent_at_ns=self._looked_at_ns)
+            return [pending.write]
         self._step_down()
-        return self._sighted(found, event.revision, now_ns)
+        return self._sighted(event.ledger, event.revision, now_ns)
+
+    def _write_on(self, pending: Pending, revision: int, now_ns: int) -> list[ReplicaAction]:
+        """Our write is there with nothing after it, and our lease is over: the next write tells who leads."""
+        if self._is_deaf:  # whoever hears the shards again may be quicker
+            self._is_unsettled, self._read_at_ns = True, now_ns + RETRY_NS
+            return []
+        self.seen.wrote(pending.write.ledger, revision, now_ns)
+        for grant in pending.grants:
+            self.schedule.book.stamp(grant, now_ns)
+        return self._write(pending.grants, now_ns, leader=self.settings.name)
 
     def _step_down(self) -> None:
         self.schedule.step_down(self._pending.grants if self._pending else ())
@@ -317,10 +321,6 @@ class Replica:
 
     def _deaf_at_ns(self) -> int:
         return (self._heard_at_ns or 0) + self.settings.lease_ns + 1
-
-
-def _identity(ledger: Ledger | None) -> tuple[str, int, int] | None:
-    return None if ledger is None else (ledger.instance, *ledger.age)
 
 
 def _names(instance: str) -> Callable[[], str]:

@@ -144,7 +144,10 @@ class LedgerStore:
         revision = message.seq or 0
         if message.headers and "KV-Operation" in message.headers:  # a delete marker
             return LedgerRead(None, revision)
-        return LedgerRead(self.decode(message.data or b""), revision)
+        written_on = (message.headers or {}).get(api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value)
+        return LedgerRead(
+            self.decode(message.data or b""), revision, written_on=int(written_on) if written_on else None
+        )
 
     def decode(self, payload: bytes) -> Ledger:
         """Read an entry of ours.
@@ -199,13 +202,20 @@ async def first_answer(ask: Callable[[], Coroutine[Any, Any, _Answer]]) -> _Answ
     try:
         async with asyncio.timeout(ANSWER_WITHIN_S):
             while True:
-                asked.add(asyncio.create_task(ask()))
+                task = asyncio.create_task(ask())
+                task.add_done_callback(_look_at)  # nobody else does, where another was quicker
+                asked.add(task)
                 done, asked = await asyncio.wait(asked, timeout=ASK_AGAIN_S, return_when=asyncio.FIRST_COMPLETED)
                 if done:
                     return done.pop().result()
     finally:
         for unanswered in asked:
             unanswered.cancel()
+
+
+def _look_at(task: "asyncio.Task[Any]") -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 def _said(error: Exception) -> str:

@@ -14,9 +14,9 @@ SERVED_WITHIN_S = 90  # longer than the slowest renewal
 
 
 @asynccontextmanager
-async def asking_fleet(queue, gateway, count):
-    """All shards, asking one after the other; where it goes wrong, those that are not up say where they stand."""
-    shards = [BareShard(queue, shard_id, count, gateway.ws_url, TOKEN) for shard_id in range(count)]
+async def asking_fleet(queues, gateway, count):
+    """All shards, asking one after the other, in one pod and the next. Where it goes wrong, they say where they are."""
+    shards = [BareShard(queues[n % len(queues)], n, count, gateway.ws_url, TOKEN) for n in range(count)]
     async with AsyncExitStack() as stack:
         for shard in shards:
             await stack.enter_async_context(shard)

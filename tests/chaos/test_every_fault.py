@@ -2,13 +2,13 @@
 
 import pytest
 
-from nats_identify.testing import SimulatedGateway
 from tests.chaos import faults
+from tests.chaos.discord import running_discord
 from tests.chaos.faults import Stage
 from tests.chaos.judge import (
-    RecordingQueue,
     demand_exact_budget,
     demand_served_once_and_in_order,
+    recording_pods,
     watched_ledger,
 )
 from tests.chaos.nats_cluster import running_cluster
@@ -18,13 +18,14 @@ from tests.chaos.replicas import WINDOW_S, running_replicas
 pytestmark = pytest.mark.slow
 
 SHARDS = 500
+PODS = 8
 MAX_CONCURRENCY = 16
 TOTAL = 2_000
 SETTINGS = {
     "IDENTIFY_FRESH_START": "0",  # every bucket is held until all have asked
     # An unanswered grant outlives the lease, as with the product's defaults: a successor finds it, and gives it again.
     "IDENTIFY_USE_WITHIN": "5",
-    "IDENTIFY_MARGIN": "0.2",  # the product's default: this one process is 500 shards and Discord at once
+    "IDENTIFY_MARGIN": "0.2",  # the product's default: this one process is 500 shards
     "IDENTIFY_MAX_CONCURRENCY": str(MAX_CONCURRENCY),
     "IDENTIFY_SESSION_TOTAL": str(TOTAL),
 }
@@ -49,14 +50,17 @@ EVERYTHING_FAILS = (
 )
 async def test_every_shard_is_served_once_and_in_order(tmp_path, troubles, unanswered_most):
     async with (
-        SimulatedGateway(MAX_CONCURRENCY, TOTAL, window_s=WINDOW_S, shards=SHARDS) as gateway,
+        running_discord(max_concurrency=MAX_CONCURRENCY, total=TOTAL, shards=SHARDS, window_s=WINDOW_S) as gateway,
         running_cluster(tmp_path) as cluster,
         running_replicas(tmp_path, cluster.url, **SETTINGS) as replicas,
         watched_ledger(cluster.urls) as ledger,
-        RecordingQueue.connect(cluster.urls) as queue,
-        asking_fleet(queue, gateway, SHARDS),
+        recording_pods(cluster.urls, PODS) as (queues, deeds),
+        asking_fleet(queues, gateway, SHARDS),
     ):
-        print(f"\n{SHARDS} shards, {MAX_CONCURRENCY} at a time, window {WINDOW_S:g} s, 3 nats-servers, 3 coordinators")
+        print(
+            f"\n{SHARDS} shards in {PODS} pods, {MAX_CONCURRENCY} at a time, window {WINDOW_S:g} s,"
+            " 3 nats-servers, 3 coordinators"
+        )
         report = await go_through(Stage(replicas, cluster), gateway, SHARDS, troubles)
         smallest_s = min(report.smallest_gap_s.values())
         print(f"  {report.identifies} IDENTIFYs, {report.violations} violations, smallest gap {smallest_s:.3f} s")
@@ -64,4 +68,4 @@ async def test_every_shard_is_served_once_and_in_order(tmp_path, troubles, unans
         await ledger.until_settled()
         print(f"  {ledger.summary()}")
         ledger.demand_one_leader_in_each_term()
-        demand_exact_budget(queue, ledger, total=TOTAL, shards=SHARDS, unanswered_most=unanswered_most)
+        demand_exact_budget(deeds, ledger, total=TOTAL, shards=SHARDS, unanswered_most=unanswered_most)

@@ -203,7 +203,7 @@ class Chaos:
         copy = engine.random.choice(copies)
         near = key.revision + engine.random.randrange(1, 5)
         revision = engine.random.choice((copy.revision, key.revision, near))
-        key.restore(copy.ledger, max(1, revision), engine.now_ns)
+        key.restore(copy, max(1, revision), engine.now_ns)
         self._world.witness.lost(f"restored to {copy.ledger.age} at revision {revision}")
         if engine.chance(0.5):
             self._world.stream.show()

@@ -15,6 +15,7 @@ class Copy:
 
     ledger: Ledger
     revision: int
+    written_on: int | None
     since_ns: int
     until_ns: int
 
@@ -25,11 +26,13 @@ class Key:
     Attributes:
         ledger: the newest entry; None where there is none, or a delete marker.
         revision: the newest entry's, marker or not; 0 where there has been none.
+        written_on: the revision that it was written on by compare-and-set; None where somebody put it there.
     """
 
     def __init__(self) -> None:
         self.ledger: Ledger | None = None
         self.revision = 0
+        self.written_on: int | None = None
         self._last_sequence = 0
         self._since_ns = 0
         self.copies: deque[Copy] = deque(maxlen=COPIES_KEPT)
@@ -46,28 +49,31 @@ class Key:
         """
         if revision not in {self.revision, ANY_REVISION}:
             return None
-        self._append(ledger, now_ns)
+        self._append(ledger, now_ns, revision)
         return self.revision
 
     def delete(self, now_ns: int) -> None:
         """Put a delete marker, as `nats kv del` does."""
-        self._append(None, now_ns)
+        self._append(None, now_ns, None)
 
     def recreate(self, now_ns: int) -> None:
         """Delete the whole bucket and make it anew."""
         self._keep(now_ns)
-        self.ledger, self.revision, self._last_sequence, self._since_ns = None, 0, 0, now_ns
+        self.ledger, self.written_on = None, None
+        self.revision, self._last_sequence, self._since_ns = 0, 0, now_ns
 
-    def restore(self, ledger: Ledger, revision: int, now_ns: int) -> None:
-        """Bring an older copy back, at whatever revision."""
+    def restore(self, copy: Copy, revision: int, now_ns: int) -> None:
+        """Bring an older copy back: the stream's snapshot at its own revision, or put at another."""
         self._keep(now_ns)
-        self.ledger, self.revision, self._last_sequence, self._since_ns = ledger, revision, revision, now_ns
+        self.ledger, self.written_on = copy.ledger, copy.written_on if revision == copy.revision else None
+        self.revision, self._last_sequence, self._since_ns = revision, revision, now_ns
 
-    def _append(self, ledger: Ledger | None, now_ns: int) -> None:
+    def _append(self, ledger: Ledger | None, now_ns: int, written_on: int | None) -> None:
         self._keep(now_ns)
         self._last_sequence += 1
         self.ledger, self.revision, self._since_ns = ledger, self._last_sequence, now_ns
+        self.written_on = written_on
 
     def _keep(self, now_ns: int) -> None:
         if self.ledger is not None:
-            self.copies.append(Copy(self.ledger, self.revision, self._since_ns, now_ns))
+            self.copies.append(Copy(self.ledger, self.revision, self.written_on, self._since_ns, now_ns))

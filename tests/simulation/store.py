@@ -171,7 +171,7 @@ class StoreLine:
             return
         key = self._stream.key
         never_written = key.was_never_written and not self._has_seen_one
-        answer = LedgerRead(key.ledger, key.revision, never_written=never_written)
+        answer = LedgerRead(key.ledger, key.revision, never_written, key.written_on)
         if self._goes_through():
             self._has_seen_one = self._has_seen_one or key.ledger is not None
             is_slow = self._engine.chance(self._stream.weather.late)

@@ -17,6 +17,7 @@ class Cluster:
         self.now_ns = 5_000 * SECOND
         self.ledger: words.Ledger | None = None
         self.revision = 0
+        self.written_on: int | None = None
         self.writes: list[words.Ledger] = []
         self.said: dict[str, list[model.ScheduleAction]] = {}
         self.grant_log: list[tuple[str, model.Granted]] = []  # by whom, what
@@ -27,6 +28,7 @@ class Cluster:
         self.lose_acks = False
         self.held: list[tuple[str, Write]] = []
         self.is_away = False
+        self.is_reading_away = False
         self._options = {"timing": timing or Timing(), "static": static, "fresh_start": fresh, **settings}
         for name in names:
             self.start(name)
@@ -88,17 +90,17 @@ class Cluster:
 
     def restore(self, ledger, *, revision=None):
         """Somebody brings an older copy back."""
-        self.ledger, self.revision = ledger, revision or self.revision + 1
+        self.ledger, self.revision, self.written_on = ledger, revision or self.revision + 1, None
 
     def _perform(self, name, actions):
         for action in actions:
             match action:
                 case Read():
-                    if self.is_away:
+                    if self.is_away or self.is_reading_away:
                         self.tell(name, words.LedgerUnreadable())
                     else:
                         never = self.revision == 0
-                        self.tell(name, words.LedgerRead(self.ledger, self.revision, never_written=never))
+                        self.tell(name, words.LedgerRead(self.ledger, self.revision, never, self.written_on))
                 case Write() if self.hold_writes:
                     self.held.append((name, action))
                 case Write():
@@ -114,7 +116,7 @@ class Cluster:
         if self.is_away or write.revision != self.revision:
             self.tell(name, words.WriteUnsettled())
             return
-        self.ledger, self.revision = write.ledger, self.revision + 1
+        self.ledger, self.revision, self.written_on = write.ledger, self.revision + 1, write.revision
         self.writes.append(write.ledger)
         others = [other for other in list(self.replicas) if other != name]
         if self.lose_acks:

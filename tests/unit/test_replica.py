@@ -484,3 +484,39 @@ def test_when_the_traffic_is_back_nobody_is_granted_before_the_others_can_be_bac
     assert shards(cluster) == []
     cluster.pass_ms(20)
     assert shards(cluster) == [0]
+
+
+@pytest.mark.parametrize("deaf", [(), ("a",)], ids=["hearing", "deaf"])
+@pytest.mark.parametrize("is_put_back", [False, True], ids=["untouched", "put back"])
+def test_a_write_that_landed_in_an_outage_longer_than_the_lease_is_led_on_from(is_put_back, deaf):
+    cluster = Cluster("a", "b")
+    cluster.pass_ms(2_000)
+    cluster.lose_acks = True
+    cluster.is_reading_away = True
+    cluster.ask(0)
+    cluster.pass_ms(4_000, deaf=deaf)
+    if is_put_back:
+        cluster.restore(cluster.ledger)
+    cluster.lose_acks = cluster.is_reading_away = False
+    cluster.pass_ms(1_000, deaf=deaf)
+    assert deaf == () or shards(cluster) == []
+    cluster.pass_ms(300)
+    assert shards(cluster) == ([] if is_put_back else [0])
+    if not is_put_back:
+        assert (cluster.leader, cluster.ledger.term) == ("a", 1)
+        assert cluster.ledger.grants[0].hold_ns >= (FULL_MS - 1_310) * MS  # from the write that proved the lead
+
+
+def test_a_write_that_landed_is_not_led_on_from_where_another_has_written_since():
+    cluster = Cluster("a", "b")
+    cluster.pass_ms(2_000)
+    cluster.lose_acks = True
+    cluster.is_reading_away = True
+    cluster.ask(0)
+    cluster.frozen.add("a")
+    cluster.lose_acks = cluster.is_reading_away = False
+    cluster.pass_ms(4_000)
+    cluster.frozen.clear()
+    cluster.pass_ms(1_000)
+    assert cluster.leader == "b"
+    assert [name for name, _ in cluster.grant_log] == []  # the record of a holds the bucket
