@@ -34,7 +34,7 @@ class Witness:
         self._engine = world.engine
         self.identifies = Identifies()
         self.commits = Commits()
-        self.charges = Charges()
+        self.charges = Charges(world.plan.day_ns)
         self.order = Order()
         self.grants = 0
         self.digest = 0
@@ -68,8 +68,11 @@ class Witness:
             elif kind is Reply:
                 assert isinstance(action, Reply)
                 commits.speaks(coordinator, now_ns)
-                if type(action.body) is model.Granted:
-                    self._granted(coordinator, action.body)
+                body = action.body
+                if type(body) is model.Granted:
+                    self._granted(coordinator, body)
+                elif type(body) is model.Queued and body.nudge:
+                    order.attention.nudged(coordinator, body.request_id, now_ns)
             elif kind is Happened:
                 commits.speaks(coordinator, now_ns)
 
@@ -94,13 +97,14 @@ class Witness:
             what = f"{ledger.instance} term {ledger.term} #{ledger.sequence} leader {ledger.leader}"
             self._engine.note("LEDGER", f"r{revision} {what} left {ledger.remaining} [{grants}]")
         self.commits.applied(ledger, before, self._engine.now_ns)
-        self.charges.applied(ledger, before)
+        self.charges.applied(ledger, before, self._engine.now_ns)
 
     def lost(self, how: str) -> None:
         """Somebody took the ledger back, or away."""
         self.losses += 1
         self._engine.note("LEDGER", how)
-        self.commits.lost(self._engine.now_ns + self._world.plan.lease_most_ns + SECOND)
+        late_ns = self._world.plan.stream.late_most_ns  # a write on the same number may be on its way
+        self.commits.lost(self._engine.now_ns + self._world.plan.lease_most_ns + late_ns + SECOND)
         self.charges.lost()
         self.identifies.lost()
 
