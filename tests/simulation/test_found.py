@@ -29,20 +29,18 @@ def test_a_plain_grant_that_is_committed_again_holds_its_bucket_from_the_second_
 
 
 def test_a_static_day_begins_with_an_identify_not_with_a_turn_that_nobody_used():
-    """Discord's day began 10 s later than the ledger's, and the ledger's budget was whole again 10 s too early."""
-    cluster = Cluster("a", static=Limits(1, 1, 1))
+    """Discord's day began 100 s later than the ledger's, and the ledger's budget was whole again so much too early."""
+    cluster = Cluster("a", static=Limits(1, 2, 2))
     cluster.pass_ms(100)
     cluster.ask(0)
+    cluster.pass_ms(100_000)
     cluster.ask(1)
-    (_, unused), *_ = cluster.grant_log
-    cluster.pass_ms(9_900)
-    cluster.answer(unused.grant_id, Outcome.DECLINED)
-    cluster.ask(1, renewal=1)
     used_ns = cluster.now_ns
-    cluster.answer(cluster.grant_log[-1][1].grant_id)
     assert [body.shard_id for _, body in cluster.grant_log] == [0, 1]
+    cluster.answer(cluster.grant_log[1][1].grant_id)
+    cluster.pass_ms(1_000)
     assert cluster.ledger.remaining == 0
-    assert cluster.replicas["a"].schedule.book.budget.resets_at_ns >= used_ns + DAY
+    assert cluster.now_ns + cluster.ledger.reset_in_ns >= used_ns + DAY
 
 
 def test_a_static_day_whose_turns_nobody_answered_ends_a_day_after_the_last_of_them():
@@ -95,3 +93,28 @@ def test_a_copied_asking_that_is_fresh_is_granted_at_once():
     copy = model.Ask("r0", 0, 0, "inbox.r0", managed=True, is_copy=True, heard_at_ns=cluster.now_ns)
     cluster.tell("a", copy)
     assert [body.shard_id for _, body in cluster.grant_log] == [0]
+
+
+def test_a_bucket_that_opens_behind_a_dead_head_is_not_left_open():
+    """The hold of the head's unanswered turn ran out; it was told, and nobody looked again whether it had answered."""
+    cluster = Cluster("a")
+    cluster.pass_ms(100)
+    for shard_id in range(3):
+        cluster.ask(shard_id)
+    cluster.pass_ms(1_000)
+    cluster.ask(0, renewal=1)  # and gets the same grant once more, and is heard no more
+    cluster.pass_ms(7_700)
+    cluster.ask(1, renewal=1)  # half a second after it was told: so the one behind it was told too
+    cluster.pass_ms(2_000)
+    assert [body.shard_id for _, body in cluster.grant_log] == [0, 0, 1]
+
+
+def test_the_last_turn_of_a_day_that_is_given_back_is_granted_in_any_bucket():
+    """Only its own bucket was looked at; whoever waited in another had to renew first."""
+    cluster = Cluster("a", static=Limits(2, 1, 1))
+    cluster.pass_ms(100)
+    cluster.ask(0)
+    cluster.ask(1)
+    (_, granted), *_ = cluster.grant_log
+    cluster.answer(granted.grant_id, Outcome.DECLINED)
+    assert [body.shard_id for _, body in cluster.grant_log] == [0, 1]

@@ -58,6 +58,7 @@ class Witness:
         if type(event) in {LedgerRead, LedgerSeen}:
             assert isinstance(event, LedgerRead | LedgerSeen)
             self.identifies.saw(coordinator.name, event.ledger, coordinator.settings.timing.use_within_ns)
+        nudged: list[str] = []
         for action in actions:
             kind = type(action)
             if kind is Write:
@@ -72,9 +73,10 @@ class Witness:
                 if type(body) is model.Granted:
                     self._granted(coordinator, body)
                 elif type(body) is model.Queued and body.nudge:
-                    order.attention.nudged(coordinator, body.request_id, now_ns)
+                    nudged.append(body.request_id)
             elif kind is Happened:
                 commits.speaks(coordinator, now_ns)
+        order.attention.nudged(coordinator, nudged, now_ns)  # who is told now was not told before the write
 
     def _granted(self, coordinator: "Coordinator", grant: model.Granted) -> None:
         if grant.grant_id not in self._published:

@@ -124,8 +124,10 @@ class Askings:
             if is_known and known is not None and known.renewal <= echoed:
                 known.has_declined = True
             self._standing.discard((name, answer.grant_id))
-        else:
+        elif (name, answer.grant_id) in self._met:
             self._end(name, request_id)
+        elif request_id in askings:  # nobody there knows whose answer it is
+            askings[request_id].is_certain, askings[request_id].is_away = False, True
 
     def _end(self, name: str, request_id: str) -> None:
         self.of(name).pop(request_id, None)

@@ -1,10 +1,11 @@
 """When a leader could last count on being heard, and whom it has told of its turn since. It judges nothing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from coordinator.core import ledger as words
-from coordinator.core.ledger import ReplicaEvent, Write
+from coordinator.core.ledger import Ledger, ReplicaEvent, Write
 
 if TYPE_CHECKING:
     from tests.simulation.coordinator import Coordinator
@@ -48,26 +49,40 @@ class Attention:
         elif kind is words.TrafficReturned:
             ear.since_ns = ear.perhaps_ns = now_ns
             ear.quiet_until_ns = now_ns + coordinator.settings.timing.nudge_lead_ns // 2
-        elif kind is words.Written and ear.write is not None:
-            is_slow = now_ns - ear.written_at_ns > step_ns(coordinator)
-            if is_slow or ear.write.ledger.term != ear.term:
-                ear.since_ns = ear.perhaps_ns = now_ns
-            ear.term = ear.write.ledger.term
+        elif kind is words.Written:
+            _written(coordinator, ear, now_ns)
         elif kind is words.LedgerRead:
+            assert isinstance(event, words.LedgerRead)
             ear.perhaps_ns = now_ns  # it may have settled a write
+            if event.ledger is not None and ear.write is not None and _is(event.ledger, ear.write.ledger):
+                _written(coordinator, ear, now_ns)
 
     def writes(self, coordinator: "Coordinator", write: Write, now_ns: int) -> None:
         """A coordinator sends a write."""
         ear = self.of(coordinator.name)
         ear.write, ear.written_at_ns = write, now_ns
 
-    def nudged(self, coordinator: "Coordinator", request_id: str, now_ns: int) -> None:
-        """A leader says, unasked, that a turn is near."""
-        self.of(coordinator.name).told_at_ns[request_id] = now_ns
+    def nudged(self, coordinator: "Coordinator", request_ids: Sequence[str], now_ns: int) -> None:
+        """A leader tells these, unasked, that their turn is near."""
+        for request_id in request_ids:
+            self.of(coordinator.name).told_at_ns[request_id] = now_ns
 
     def resumed(self, coordinator: "Coordinator") -> None:
         """A coordinator runs again after a pause, in which it could tell nobody."""
         self.of(coordinator.name).perhaps_ns = coordinator.clock()
+
+
+def _written(coordinator: "Coordinator", ear: Ear, now_ns: int) -> None:
+    if ear.write is None:
+        return
+    is_slow = now_ns - ear.written_at_ns > step_ns(coordinator)
+    if is_slow or ear.write.ledger.term != ear.term:
+        ear.since_ns = ear.perhaps_ns = now_ns
+    ear.term, ear.write = ear.write.ledger.term, None
+
+
+def _is(found: Ledger, ours: Ledger) -> bool:
+    return (found.instance, found.age) == (ours.instance, ours.age)
 
 
 def step_ns(coordinator: "Coordinator") -> int:
