@@ -28,6 +28,8 @@ class Ledger:
     Attributes:
         leader: the replica's name for people; None when nobody leads. ``instance``: random for each process.
         term: one higher for each leader. ``sequence``: one higher for each write.
+        lineage: who began it without trusting what was there, or nothing was. Within one lineage age tells all; a
+            copy from before a loss may be of any age.
         lease_ns: a standby that has seen no movement for so long may take over.
         max_concurrency, total, remaining, reset_in_ns: today's limits; None where nobody knows.
     """
@@ -43,6 +45,7 @@ class Ledger:
     remaining: int | None = None
     reset_in_ns: int | None = None
     grants: tuple[GrantRecord, ...] = ()
+    lineage: str = ""
 
     @property
     def age(self) -> tuple[int, int]:

@@ -93,6 +93,7 @@ class Replica:
         self._read_at_ns = self._retry_at_ns = self._looked_at_ns = 0
         self._heartbeat_at_ns = 0
         self._blanket: Grant | None = None
+        self._lineage = ""
         self._figure_waits = False
         self._figures = FigureWatch()
 
@@ -210,6 +211,7 @@ class Replica:
         if static is not None:
             book.budget.set_static(static, now_ns)
             book.renumber(static.max_concurrency)
+        self._lineage = self._blanket.grant_id if self._blanket else self.seen.lineage or self.settings.instance
         self._figure_waits = book.budget.remaining is None and not is_first
         return self._write((), now_ns, leader=self.settings.name)
 
@@ -252,7 +254,7 @@ class Replica:
         entry = Ledger(
             *(self.settings.prefix, leader, self.settings.instance, self.term, self.seen.newest_age[1] + 1),
             *(self.settings.lease_ns, book.max_concurrency, budget.total, budget.remaining, resets_in_ns),
-            records_of(book, now_ns),
+            *(records_of(book, now_ns), self._lineage),
         )
         write = Write(entry, self.seen.revision)
         self._pending = Pending(write, self.seen.ledger, grants, now_ns)

@@ -11,7 +11,7 @@ class Sighting:
         newest_age: the highest (term, sequence) ever seen; anything below is an older copy.
         moved_at_ns: when it last changed before our eyes.
         is_trusted: it was seen to move forward since we have been in contact. A copy that was restored while
-            nobody looked does not; neither does one that we have only just met.
+            nobody looked does not; neither does one that we have only just met, or that is of another lineage.
     """
 
     def __init__(self, lease_ns: int) -> None:
@@ -31,8 +31,9 @@ class Sighting:
         age = ledger.age if ledger else (0, 0)
         has_moved = revision != self.revision or age != (self.ledger.age if self.ledger else (0, 0))
         is_newer = age > self.newest_age
+        is_descended = ledger is not None and ledger.lineage == self.lineage
         self.ledger, self.revision, self.newest_age = ledger, revision, max(age, self.newest_age)
-        if was_lost or (has_moved and not is_newer):
+        if was_lost or (has_moved and not (is_newer and is_descended)):
             self.is_trusted = False
         elif has_moved:
             self.is_trusted = True
@@ -45,6 +46,11 @@ class Sighting:
         self.ledger, self.revision, self.newest_age = ledger, revision, ledger.age
         self.moved_at_ns = self._contact_at_ns = now_ns
         self.is_trusted = True
+
+    @property
+    def lineage(self) -> str:
+        """The lineage of the last known ledger."""
+        return self.ledger.lineage if self.ledger else ""
 
     @property
     def is_known(self) -> bool:

@@ -54,8 +54,8 @@ def _beginning(grant: GrantRecord) -> str:
     )
 
 
-def decode(payload: bytes) -> Ledger:
-    """Read an entry.
+def decode(payload: bytes, lineage: str = "") -> Ledger:
+    """Read an entry; its lineage comes beside it.
 
     Raises:
         ValueError: it is no ledger.
@@ -73,6 +73,7 @@ def decode(payload: bytes) -> Ledger:
         remaining=entry.remaining,
         reset_in_ns=None if entry.reset_in_ms is None else entry.reset_in_ms * MS,
         grants=tuple(_grant(grant) for grant in entry.grants),
+        lineage=lineage,
     )
 
 

@@ -30,6 +30,9 @@ CLUSTER_REPLICAS: Final = 3
 INSTANCE_HEADER: Final = "Identify-Instance"
 """Says whose commit it is to whoever watches the headers alone."""
 
+LINEAGE_HEADER: Final = "Identify-Lineage"
+"""The ledger's lineage. A header, so that an entry that somebody puts back by hand has none, and is of no lineage."""
+
 _KEY: Final = "ledger"
 _STREAM_MISSING: Final = 10059  # JetStream's err_code, as against 10037: no message
 _TROUBLE: Final = (errors.Error, OSError, LookupError, ValueError, TypeError)
@@ -117,6 +120,7 @@ class LedgerStore:
         headers = {
             api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(write.revision),
             INSTANCE_HEADER: write.ledger.instance,
+            LINEAGE_HEADER: write.ledger.lineage,
         }
         try:
             done = await self.jetstream.publish(self.subject, self._writer.write(write.ledger), headers=headers)
@@ -142,14 +146,16 @@ class LedgerStore:
                 await self._make()
             return LedgerRead(None, 0, never_written=await self._was_never_written())
         revision = message.seq or 0
-        if message.headers and "KV-Operation" in message.headers:  # a delete marker
+        headers = message.headers or {}
+        if "KV-Operation" in headers:  # a delete marker
             return LedgerRead(None, revision)
-        written_on = (message.headers or {}).get(api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value)
-        return LedgerRead(
-            self.decode(message.data or b""), revision, written_on=int(written_on) if written_on else None
-        )
+        if "KV-Operation" in headers:  # a delete marker
+            return LedgerRead(None, revision)
+        ledger = self.decode(message.data or b"", headers.get(LINEAGE_HEADER, ""))
+        written_on = headers.get(api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value)
+        return LedgerRead(ledger, revision, written_on=int(written_on) if written_on else None)
 
-    def decode(self, payload: bytes) -> Ledger:
+    def decode(self, payload: bytes, lineage: str) -> Ledger:
         """Read an entry of ours.
 
         Raises:
@@ -157,7 +163,7 @@ class LedgerStore:
             ValueError: it is no ledger.
         """
         try:
-            ledger = decode(payload)
+            ledger = decode(payload, lineage)
         except ValueError as error:
             message = f"KV bucket {self._bucket} holds no ledger that this version can read; mend or delete its key"
             raise ValueError(message) from error

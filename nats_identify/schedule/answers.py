@@ -55,7 +55,7 @@ def undeliverable(book: Book, grant_id: str, now_ns: int) -> list[ScheduleAction
 
 
 def _give_back(book: Book, grant: Grant, name: str, *, is_unsent: bool = False) -> list[ScheduleAction]:
-    book.budget.give_back()
+    book.give_back()
     book.let_go(grant, is_unsent=is_unsent)
     return [Happened(name, facts_of(grant))]
 

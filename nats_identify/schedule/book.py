@@ -86,6 +86,13 @@ class Book:
         if grant.sent:
             self.budget.use(grant.granted_at_ns, at_ns)
 
+    def give_back(self) -> None:
+        """One identify proved not to have been sent; where the day was spent, whoever waits anywhere may have it."""
+        was_closed = self.budget.closed_for(0) is not None
+        self.budget.give_back()
+        if was_closed:
+            self.all_due()
+
     def stash(self, grant_id: str, outcome: Outcome, at_ns: int) -> None:
         """Keep an answer whose grant has not been seen yet; the first one counts."""
         self._stash.setdefault(grant_id, (outcome, at_ns))
@@ -161,7 +168,7 @@ class Book:
         """These were never committed, and nobody has heard of them; what another committed proves nothing here."""
         for grant in grants:
             if self.holds.get(grant.grant_id) is grant and not grant.committed:
-                self.budget.give_back()
+                self.give_back()
                 asking = self.let_go(grant, is_unsent=True)
                 if asking is not None:
                     asking.silent = False

@@ -45,7 +45,7 @@ def nudge(book: Book, line: Line, opens_at_ns: int, now_ns: int) -> list[Asking]
             continue  # known to be away
         has_answered = asking.heard_at_ns >= max(near_at_ns, asking.nudged_at_ns)
         if not asking.ask.managed or (has_answered and asking.is_fresh(now_ns, book.timing)):
-            return told  # this one will take the turn
+            break  # this one will take the turn, a step after those before it were told
         unheard += 1
         if asking.nudged_at_ns < near_at_ns or has_answered:
             asking.nudged_at_ns = now_ns

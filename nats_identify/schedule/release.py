@@ -191,6 +191,7 @@ class ReleaseSchedule:
             asking.heard_at_ns = stale_ns if ask.heard_at_ns is None else ask.heard_at_ns
             self.book.link(asking)
             self._set_pace(asking, RENEW_MOST_NS, now_ns)  # nobody here knows when it will renew
+            self.book.due.add(asking.bucket)
 
     def _full(self, ask: model.Ask, now_ns: int) -> model.Refused | None:
         if self.book.room.is_full:

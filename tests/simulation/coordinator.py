@@ -117,6 +117,7 @@ class Coordinator(Process):
     def resume(self) -> None:
         """Run again; the loop begins each turn with a wake-up."""
         if self.is_alive and self.is_paused:
+            self.world.witness.order.attention.resumed(self)
             self._mailbox.insert(0, (self.tell, (model.Wake(),)))
         super().resume()
 

@@ -34,7 +34,7 @@ class Witness:
         self._engine = world.engine
         self.identifies = Identifies()
         self.commits = Commits()
-        self.charges = Charges()
+        self.charges = Charges(world.plan.day_ns)
         self.order = Order()
         self.grants = 0
         self.digest = 0
@@ -58,6 +58,7 @@ class Witness:
         if type(event) in {LedgerRead, LedgerSeen}:
             assert isinstance(event, LedgerRead | LedgerSeen)
             self.identifies.saw(coordinator.name, event.ledger, coordinator.settings.timing.use_within_ns)
+        nudged: list[str] = []
         for action in actions:
             kind = type(action)
             if kind is Write:
@@ -68,10 +69,14 @@ class Witness:
             elif kind is Reply:
                 assert isinstance(action, Reply)
                 commits.speaks(coordinator, now_ns)
-                if type(action.body) is model.Granted:
-                    self._granted(coordinator, action.body)
+                body = action.body
+                if type(body) is model.Granted:
+                    self._granted(coordinator, body)
+                elif type(body) is model.Queued and body.nudge:
+                    nudged.append(body.request_id)
             elif kind is Happened:
                 commits.speaks(coordinator, now_ns)
+        order.attention.nudged(coordinator, nudged, now_ns)  # who is told now was not told before the write
 
     def _granted(self, coordinator: "Coordinator", grant: model.Granted) -> None:
         if grant.grant_id not in self._published:
@@ -94,13 +99,14 @@ class Witness:
             what = f"{ledger.instance} term {ledger.term} #{ledger.sequence} leader {ledger.leader}"
             self._engine.note("LEDGER", f"r{revision} {what} left {ledger.remaining} [{grants}]")
         self.commits.applied(ledger, before, self._engine.now_ns)
-        self.charges.applied(ledger, before)
+        self.charges.applied(ledger, before, self._engine.now_ns)
 
     def lost(self, how: str) -> None:
         """Somebody took the ledger back, or away."""
         self.losses += 1
         self._engine.note("LEDGER", how)
-        self.commits.lost(self._engine.now_ns + self._world.plan.lease_most_ns + SECOND)
+        late_ns = self._world.plan.stream.late_most_ns  # a write on the same number may be on its way
+        self.commits.lost(self._engine.now_ns + self._world.plan.lease_most_ns + late_ns + SECOND)
         self.charges.lost()
         self.identifies.lost()
 

@@ -19,7 +19,9 @@ class Charges:
     or that nobody was ever told of it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, day_ns: int) -> None:
+        self._day_ns = day_ns
+        self._charged_at_ns = 0
         self._figures: dict[str, int] = {}
         self._proofs: dict[str, set[str]] = {}  # by instance: the grants that it was told were not used
         self._published: set[str] = set()
@@ -46,8 +48,12 @@ class Charges:
         key = (ledger.instance, ledger.term, ledger.sequence)
         self._made.setdefault(key, (now_ns, self._figures.get(ledger.instance, 0)))
 
-    def applied(self, ledger: Ledger, before: Ledger | None) -> None:
+    def applied(self, ledger: Ledger, before: Ledger | None, at_ns: int) -> None:
         """The stream has stored an entry."""
+        charged_at_ns = self._charged_at_ns
+        known = {record.grant_id for record in before.grants} if before is not None else set()
+        if any(record.grant_id not in known and record.request_id for record in ledger.grants):
+            self._charged_at_ns = at_ns
         was_lost, self._is_lost = self._is_lost, False
         made = self._made.get((ledger.instance, ledger.term, ledger.sequence))
         if was_lost or made is None or before is None:
@@ -62,7 +68,10 @@ class Charges:
             has_figure = made_before[1] != made[1]
         else:
             has_figure = made[1] > 0 or self._losses > 0  # told before it led, or remembers what the ledger lost
-        if not has_figure and before.total == ledger.total and not _has_new_day(ledger, before):
+        has_new_day = _has_new_day(ledger, before)
+        if before.reset_in_ns is None and at_ns - charged_at_ns >= self._day_ns:
+            has_new_day = True  # nobody knew when the last one began: it has ended a whole day after its last turn
+        if not has_figure and before.total == ledger.total and not has_new_day:
             self._compare(ledger, before, elapsed_ns)
 
     def lost(self) -> None:

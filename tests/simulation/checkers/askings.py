@@ -1,0 +1,164 @@
+"""What each coordinator was told of each asking, as a list of its own, for the judges of order. It judges nothing."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from coordinator.core.ledger import Ledger, LedgerRead, LedgerSeen, ReplicaEvent
+from nats_identify.schedule.model import (
+    DAY,
+    MS,
+    SECOND,
+    Answer,
+    Ask,
+    Cancel,
+    NudgeUndeliverable,
+    Outcome,
+    Undeliverable,
+)
+
+if TYPE_CHECKING:
+    from tests.simulation.coordinator import Coordinator
+
+SILENCE_NS = 12 * SECOND
+"""After it a coordinator may have forgotten an asking, and taken it for a new one."""
+
+
+@dataclass(slots=True)
+class Known:
+    """What one coordinator was told of one asking, by its own clock."""
+
+    shard_id: int
+    priority: int
+    is_certain: bool  # a well-formed managed asking, which no coordinator may have refused
+    renewal: int
+    heard_at_ns: int  # the newest renewal, for certain
+    perhaps_heard_at_ns: int  # that of an asking which had been forgotten may be an older one
+    last_at_ns: int
+    first_at_ns: int  # the earliest and the latest that it can be said to have asked
+    latest_first_ns: int
+    is_away: bool = False  # perhaps: a coordinator may pass it over
+    has_declined: bool = False  # for certain: a coordinator must pass it over
+
+    def is_before(self, other: "Known") -> bool:
+        """Whether it stands before the other one, whatever a coordinator was told first."""
+        if self.priority != other.priority:
+            return self.priority > other.priority
+        return self.latest_first_ns + 2 * MS < other.first_at_ns
+
+
+class Askings:
+    """Who has asked whom for what, and who has ended."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, dict[str, Known]] = {}
+        self._requests: dict[str, tuple[str, int]] = {}  # by grant: the request, and the renewal that it echoes
+        self._ended: dict[str, set[str]] = {}  # by coordinator: the requests withdrawn or identified
+        self._withdrawn: dict[str, set[str]] = {}
+        self._standing: set[tuple[str, str]] = set()  # by coordinator and grant: known, and not yet declined
+        self._met: set[tuple[str, str]] = set()
+
+    def of(self, name: str) -> dict[str, Known]:
+        """Return whom this coordinator knows to wait."""
+        return self._known.setdefault(name, {})
+
+    def is_withdrawn(self, name: str, request_id: str) -> bool:
+        """Whether this coordinator was told that the asking is withdrawn."""
+        return request_id in self._withdrawn.get(name, ())
+
+    @property
+    def count(self) -> int:
+        """How many different askings any one coordinator has heard of, at most."""
+        heard = [known.keys() | self._ended.get(name, set()) for name, known in self._known.items()]
+        return max((len(ids) for ids in heard), default=0)
+
+    def is_new(self, grant_id: str, request_id: str, renewal: int) -> bool:
+        """Whether nobody has written this grant before."""
+        is_new = grant_id not in self._requests
+        self._requests.setdefault(grant_id, (request_id, renewal))
+        return is_new
+
+    def told(self, coordinator: "Coordinator", event: ReplicaEvent, now_ns: int) -> None:
+        """Keep the list."""
+        kind, name = type(event), coordinator.name
+        askings = self.of(name)
+        if kind is Ask:
+            assert isinstance(event, Ask)
+            if event.request_id not in self._ended.get(name, ()):
+                _asked(askings, event, now_ns)
+        elif kind is Cancel:
+            assert isinstance(event, Cancel)
+            self._end(name, event.request_id)
+            self._withdrawn.setdefault(name, set()).add(event.request_id)
+        elif kind is Answer:
+            assert isinstance(event, Answer)
+            self._answered(name, askings, event)
+        elif kind is Undeliverable:
+            assert isinstance(event, Undeliverable)
+            _is_away(askings, self._requests.get(event.grant_id, ("", 0))[0])
+        elif kind is NudgeUndeliverable:
+            assert isinstance(event, NudgeUndeliverable)
+            _is_away(askings, event.request_id)
+        elif kind is LedgerSeen or kind is LedgerRead:
+            assert isinstance(event, LedgerSeen | LedgerRead)
+            self.read(name, event.ledger)
+
+    def read(self, name: str, ledger: Ledger | None) -> None:
+        """This coordinator knows what stands in the ledger."""
+        askings = self.of(name)
+        for record in ledger.grants if ledger is not None else ():
+            known = askings.get(record.request_id)
+            if (name, record.grant_id) not in self._met:
+                self._met.add((name, record.grant_id))
+                self._standing.add((name, record.grant_id))
+            if record.outcome is not None:
+                self._end(name, record.request_id)
+            elif known is not None and known.renewal <= record.renewal:
+                known.is_away = True  # its turn may have come to nothing
+
+    def _answered(self, name: str, askings: dict[str, Known], answer: Answer) -> None:
+        request_id, echoed = self._requests.get(answer.grant_id, ("", 0))
+        if answer.outcome is Outcome.DECLINED:
+            _is_away(askings, request_id)
+            known = askings.get(request_id)
+            is_known = (name, answer.grant_id) in self._standing  # otherwise nobody there knows whose answer it is
+            if is_known and known is not None and known.renewal <= echoed:
+                known.has_declined = True
+            self._standing.discard((name, answer.grant_id))
+        elif (name, answer.grant_id) in self._met:
+            self._end(name, request_id)
+        elif request_id in askings:  # nobody there knows whose answer it is
+            askings[request_id].is_certain, askings[request_id].is_away = False, True
+
+    def _end(self, name: str, request_id: str) -> None:
+        self.of(name).pop(request_id, None)
+        self._ended.setdefault(name, set()).add(request_id)
+
+
+def _asked(askings: dict[str, Known], ask: Ask, now_ns: int) -> None:
+    first_at_ns = now_ns - ask.waited_ns
+    known = askings.get(ask.request_id)
+    if ask.is_copy and known is not None:
+        return
+    if known is None:
+        is_certain = ask.managed and ask.max_concurrency is not None
+        heard_at_ns = now_ns if not ask.is_copy else ask.heard_at_ns or -DAY
+        askings[ask.request_id] = Known(
+            *(ask.shard_id, ask.priority, is_certain, ask.renewal, heard_at_ns, heard_at_ns, now_ns),
+            *(first_at_ns, first_at_ns),
+        )
+        return
+    known.first_at_ns = min(known.first_at_ns, first_at_ns)
+    known.latest_first_ns = max(known.latest_first_ns, first_at_ns)
+    may_be_forgotten = now_ns - known.last_at_ns > SILENCE_NS - SECOND
+    if ask.renewal >= known.renewal:
+        known.last_at_ns = now_ns
+    if ask.renewal > known.renewal or may_be_forgotten:
+        known.perhaps_heard_at_ns, known.has_declined = now_ns, False
+    if ask.renewal > known.renewal:
+        known.renewal, known.heard_at_ns, known.is_away = ask.renewal, now_ns, False
+        known.is_certain = ask.managed and ask.max_concurrency is not None
+
+
+def _is_away(askings: dict[str, Known], request_id: str) -> None:
+    if request_id in askings:
+        askings[request_id].is_away = True

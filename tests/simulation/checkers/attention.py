@@ -1,0 +1,90 @@
+"""When a leader could last count on being heard, and whom it has told of its turn since. It judges nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from coordinator.core import ledger as words
+from coordinator.core.ledger import Ledger, ReplicaEvent, Write
+
+if TYPE_CHECKING:
+    from tests.simulation.coordinator import Coordinator
+
+
+@dataclass(slots=True)
+class Ear:
+    """One coordinator's dealings with its shards, by its own clock.
+
+    Attributes:
+        since_ns: what it said before may have been lost: it began to lead, a commit was slow, its traffic came back.
+        perhaps_ns: the same, where it may have thought so or could do nothing meanwhile.
+        quiet_until_ns: it grants nobody before.
+        told_at_ns: when it last told whom that a turn is near.
+    """
+
+    since_ns: int = 0
+    perhaps_ns: int = 0
+    quiet_until_ns: int = 0
+    told_at_ns: dict[str, int] = field(default_factory=dict)
+    term: int = 0
+    written_at_ns: int = 0
+    write: Write | None = None
+
+
+class Attention:
+    """The ears of all coordinators."""
+
+    def __init__(self) -> None:
+        self._ears: dict[str, Ear] = {}
+
+    def of(self, name: str) -> Ear:
+        """Return what is known of this one."""
+        return self._ears.setdefault(name, Ear())
+
+    def told(self, coordinator: "Coordinator", event: ReplicaEvent, now_ns: int) -> None:
+        """A coordinator was told something."""
+        kind, ear = type(event), self.of(coordinator.name)
+        if kind is words.WriteUnsettled:
+            ear.since_ns = ear.perhaps_ns = now_ns
+        elif kind is words.TrafficReturned:
+            ear.since_ns = ear.perhaps_ns = now_ns
+            ear.quiet_until_ns = now_ns + coordinator.settings.timing.nudge_lead_ns // 2
+        elif kind is words.Written:
+            _written(coordinator, ear, now_ns)
+        elif kind is words.LedgerRead:
+            assert isinstance(event, words.LedgerRead)
+            ear.perhaps_ns = now_ns  # it may have settled a write
+            if event.ledger is not None and ear.write is not None and _is(event.ledger, ear.write.ledger):
+                _written(coordinator, ear, now_ns)
+
+    def writes(self, coordinator: "Coordinator", write: Write, now_ns: int) -> None:
+        """A coordinator sends a write."""
+        ear = self.of(coordinator.name)
+        ear.write, ear.written_at_ns = write, now_ns
+
+    def nudged(self, coordinator: "Coordinator", request_ids: Sequence[str], now_ns: int) -> None:
+        """A leader tells these, unasked, that their turn is near."""
+        for request_id in request_ids:
+            self.of(coordinator.name).told_at_ns[request_id] = now_ns
+
+    def resumed(self, coordinator: "Coordinator") -> None:
+        """A coordinator runs again after a pause, in which it could tell nobody."""
+        self.of(coordinator.name).perhaps_ns = coordinator.clock()
+
+
+def _written(coordinator: "Coordinator", ear: Ear, now_ns: int) -> None:
+    if ear.write is None:
+        return
+    is_slow = now_ns - ear.written_at_ns > step_ns(coordinator)
+    if is_slow or ear.write.ledger.term != ear.term:
+        ear.since_ns = ear.perhaps_ns = now_ns
+    ear.term, ear.write = ear.write.ledger.term, None
+
+
+def _is(found: Ledger, ours: Ledger) -> bool:
+    return (found.instance, found.age) == (ours.instance, ours.age)
+
+
+def step_ns(coordinator: "Coordinator") -> int:
+    """How long a shard that was told may take to answer: a tenth of the lead."""
+    return coordinator.settings.timing.nudge_lead_ns // 10
