@@ -50,7 +50,9 @@ def nudge(book: Book, line: Line, opens_at_ns: int, now_ns: int) -> list[Asking]
         if asking.nudged_at_ns < near_at_ns or has_answered:
             asking.nudged_at_ns = now_ns
             told.append(asking)
-    if told or unheard == line.nudge_width < len(line):
+    if told:  # whoever was told last has a whole step to answer
+        line.widen_at_ns = now_ns + step_ns(book.timing)
+    elif unheard == line.nudge_width < len(line):
         line.widen_at_ns = line.widen_at_ns or now_ns + step_ns(book.timing)
     return told
 

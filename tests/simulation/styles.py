@@ -51,21 +51,21 @@ class Style:
 
 STYLES: Final[dict[Shape, Style]] = {
     Shape.ORDINARY: Style(
-        durations_s=(60, 90, 120),
-        max_concurrency=(1, 2, 4, 8, 16),
+        durations_s=(90, 120, 150),
+        max_concurrency=(1, 2, 4, 8, 16, 16),
         replicas=(1, 2, 3, 3, 3, 5),
         pods=(1, 3, 5, 7),
         managed=(8, 20, 50, 120),
-        sessions_s=(5, 15, 40),
+        sessions_s=(5, 10, 25),
         mixed=0.3,
-        tight=0.25,
+        tight=0.2,
         slow_connect=0.3,
         dies_after_grant=(0.0, 0.0, 0.02),
         lost=(0.0, 0.0, 0.01, 0.05),
         late=(0.0, 0.005, 0.03),
     ),
     Shape.FOCUSED: Style(
-        durations_s=(45, 70),
+        durations_s=(50, 80),
         max_concurrency=(1, 2, 3),
         replicas=(2, 2, 3),
         windows_s=(1, 2),

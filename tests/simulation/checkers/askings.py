@@ -1,4 +1,4 @@
-"""What each coordinator was told of each asking, as a list of its own, for the judges of order. It judges nothing."""
+"""What each coordinator was told of each asking, in a list of its own, for the judges of order. It judges nothing."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -54,8 +54,10 @@ class Askings:
         self._requests: dict[str, tuple[str, int]] = {}  # by grant: the request, and the renewal that it echoes
         self._ended: dict[str, set[str]] = {}  # by coordinator: the requests withdrawn or identified
         self._withdrawn: dict[str, set[str]] = {}
+        self._newest: dict[str, tuple[int, int]] = {}
         self._standing: set[tuple[str, str]] = set()  # by coordinator and grant: known, and not yet declined
         self._met: set[tuple[str, str]] = set()
+        self._overtaken: set[tuple[str, str]] = set()  # an answer came before its grant was seen
 
     def of(self, name: str) -> dict[str, Known]:
         """Return whom this coordinator knows to wait."""
@@ -105,12 +107,15 @@ class Askings:
     def read(self, name: str, ledger: Ledger | None) -> None:
         """This coordinator knows what stands in the ledger."""
         askings = self.of(name)
-        for record in ledger.grants if ledger is not None else ():
+        if ledger is None or ledger.age < self._newest.get(name, (0, 0)):
+            return  # an older copy teaches nothing
+        self._newest[name] = ledger.age
+        for record in ledger.grants:
             known = askings.get(record.request_id)
             if (name, record.grant_id) not in self._met:
                 self._met.add((name, record.grant_id))
                 self._standing.add((name, record.grant_id))
-            if record.outcome is not None:
+            if record.outcome is not None or (name, record.grant_id) in self._overtaken:
                 self._end(name, record.request_id)
             elif known is not None and known.renewal <= record.renewal:
                 known.is_away = True  # its turn may have come to nothing
@@ -126,8 +131,10 @@ class Askings:
             self._standing.discard((name, answer.grant_id))
         elif (name, answer.grant_id) in self._met:
             self._end(name, request_id)
-        elif request_id in askings:  # nobody there knows whose answer it is
-            askings[request_id].is_certain, askings[request_id].is_away = False, True
+        else:  # nobody there knows whose answer it is, before the ledger tells
+            self._overtaken.add((name, answer.grant_id))
+            if request_id in askings:
+                askings[request_id].is_certain, askings[request_id].is_away = False, True
 
     def _end(self, name: str, request_id: str) -> None:
         self.of(name).pop(request_id, None)

@@ -4,6 +4,7 @@ from math import gcd
 from typing import TYPE_CHECKING
 
 from coordinator.core.ledger import GrantRecord, Ledger, ReplicaEvent, Write
+from coordinator.core.replica import Role
 from nats_identify.schedule.model import MS, SECOND
 from tests.simulation.checkers.askings import SILENCE_NS, Askings, Known
 from tests.simulation.checkers.attention import Attention, step_ns
@@ -50,7 +51,7 @@ class Order:
             is_new = self.askings.is_new(record.grant_id, record.request_id, record.renewal)
             if is_new and record.request_id:
                 self._chosen(coordinator, record, taken, ledger.max_concurrency or 1, now_ns)
-        if coordinator.is_leading and ledger.leader is not None:
+        if coordinator.replica.role is Role.LEADER and ledger.leader is not None:
             self._look_for_idle_buckets(coordinator, ledger, now_ns)
         self.askings.read(name, ledger)
 
@@ -120,7 +121,7 @@ class Order:
                 raise Violation("idle", coordinator.engine.now_ns, what)
 
     def _given_ns(self, coordinator: "Coordinator", known: Known, taken: set[str], number: int, now_ns: int) -> int:
-        """How long the bucket may be open: those before may be asked whether they are there, more each time."""
+        """How long the bucket may be open: those before may be asked first, twice as many each time."""
         bucket, before = known.shard_id % number, 0
         for request_id, other in self.askings.of(coordinator.name).items():
             if other is not known and other.shard_id % number == bucket and request_id not in taken:

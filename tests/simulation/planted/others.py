@@ -61,8 +61,8 @@ COMMITS: tuple[Planted, ...] = (
         (
             Edit(
                 f"{REPLICA}._lead",
-                "self._is_checking = now_ns > self.lease_until_ns and not is_checked",
-                "self._is_checking = False",
+                "if now_ns > self.lease_until_ns:",
+                "if False:",
             ),
         ),
     ),
@@ -111,6 +111,16 @@ HOLDING: tuple[Planted, ...] = (
         ),
     ),
     Planted(
+        "a standby keeps the earlier hold of a grant that was committed again",
+        (
+            Edit(
+                f"{BOOK}.adopt",
+                "            mine.opens_at_ns = grant.opens_at_ns\n",
+                "            mine.opens_at_ns = min(mine.opens_at_ns, grant.opens_at_ns)\n",
+            ),
+        ),
+    ),
+    Planted(
         "a decline of a used turn frees it",
         (Edit(f"{ANSWERS}:answer", "if grant.outcome is None else []", "if True else []"),),
     ),
@@ -126,9 +136,9 @@ CHARGING: tuple[Planted, ...] = (
     Planted("a grant is not charged", (Edit(f"{BUDGET}.charge", "self.remaining -= 1", "pass"),)),
     Planted(
         "a turn is given back twice",
-        (Edit(f"{ANSWERS}:_give_back", "book.budget.give_back()", "book.budget.give_back(); book.budget.give_back()"),),
+        (Edit(f"{ANSWERS}:_give_back", "book.give_back()", "book.give_back(); book.give_back()"),),
     ),
-    Planted("a turn is never given back", (Edit(f"{ANSWERS}:_give_back", "    book.budget.give_back()\n", ""),)),
+    Planted("a turn is never given back", (Edit(f"{ANSWERS}:_give_back", "    book.give_back()\n", ""),)),
     Planted(
         "an unanswered turn is given back when its hold is over",
         (
@@ -178,7 +188,7 @@ QUEUEING: tuple[Planted, ...] = (
         "a new leader drops the queue",
         (
             Edit(
-                f"{RELEASE}.look_everywhere",
+                f"{RELEASE}.begin",
                 "    self.book.all_due()",
                 "    for asking in [a for line in self.book.room.lines.values() for a in line]:\n"
                 "        self.book.room.forget(asking)\n    self.book.all_due()",
@@ -239,6 +249,28 @@ QUEUEING: tuple[Planted, ...] = (
     Planted(
         "a copied asking is granted before it renews",
         (Edit(f"{RELEASE}._take_copy", "now_ns - self._timing.fresh_ns - 1", "now_ns"),),
+    ),
+    Planted(
+        "a copied asking that is fresh is not looked at",
+        (Edit(f"{RELEASE}._take_copy", "    self.book.due.add(asking.bucket)\n", ""),),
+    ),
+    Planted(
+        "a stale head is passed over, whether it was asked or not",
+        (Edit("nats_identify.schedule.nudge:may_be_passed", "if asking.silent or not asking.ask.managed:", "if True:"),),
+    ),
+    Planted(
+        "nobody looks again whether a head that was told has answered",
+        (
+            Edit(
+                "nats_identify.schedule.nudge:nudge",
+                "            break  # this one will take the turn, a step after those before it were told\n",
+                "            return told\n",
+            ),
+        ),
+    ),
+    Planted(
+        "the last turn of a day that is given back is offered to its own bucket alone",
+        (Edit(f"{BOOK}.give_back", "    if was_closed:\n        self.all_due()\n", ""),),
     ),
     Planted(
         "those that are withdrawn are forgotten",

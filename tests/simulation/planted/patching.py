@@ -43,9 +43,12 @@ def _planted(edit: Edit) -> Iterator[None]:
     module_name, _, path = edit.where.partition(":")
     owner: Any = importlib.import_module(module_name)
     *outer, name = path.split(".")
-    for part in outer:
-        owner = getattr(owner, part)
-    original = inspect.getattr_static(owner, name)
+    try:
+        for part in outer:
+            owner = getattr(owner, part)
+        original = inspect.getattr_static(owner, name)
+    except AttributeError as error:
+        raise StaleEditError(str(error)) from error
     changed = _changed(original, edit)
     with ExitStack() as stack:
         stack.enter_context(patch.object(owner, name, changed))

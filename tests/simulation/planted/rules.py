@@ -11,6 +11,7 @@ RELEASE = "nats_identify.schedule.release:ReleaseSchedule"
 BOOK = "nats_identify.schedule.book:Book"
 HOLDS = "nats_identify.schedule.holds:HoldTable"
 ANSWERS = "nats_identify.schedule.answers"
+PASSING = "nats_identify.schedule.passing"
 DAY = "nats_identify.schedule.day:Day"
 BUDGET = "nats_identify.schedule.budget:SessionBudget"
 
@@ -122,6 +123,11 @@ RULES: tuple[Planted, ...] = (
                 "was_lost = before is not None and now_ns - before > self.lease_ns",
             ),
         ),
+        rule=4,
+    ),
+    Planted(
+        "a ledger of another lineage is believed once it is newer",
+        (Edit(f"{SIGHTING}.see", "(is_newer and is_descended)", "is_newer"),),
         rule=4,
     ),
     Planted(
@@ -246,11 +252,11 @@ RULES: tuple[Planted, ...] = (
         "an expiry drops the hold",
         (
             Edit(
-                f"{RELEASE}._look_at_asking",
+                f"{PASSING}:_look_at_asking",
                 "    if asking.gone_at_ns > now_ns or asking.grant_id is not None:",
-                "    granted = self.book.holds.get(asking.grant_id or '')\n"
+                "    granted = book.holds.get(asking.grant_id or '')\n"
                 "    if granted is not None and asking.gone_at_ns <= now_ns:\n"
-                "        self.book.let_go(granted)\n"
+                "        book.let_go(granted)\n"
                 "    if asking.gone_at_ns > now_ns or asking.grant_id is not None:",
             ),
         ),
@@ -260,7 +266,7 @@ RULES: tuple[Planted, ...] = (
         "a new leader drops the unanswered grants of the old one",
         (
             Edit(
-                f"{RELEASE}.look_everywhere",
+                f"{RELEASE}.begin",
                 "    self.book.all_due()",
                 "    for grant in [g for g in self.book.holds if g.outcome is None]:\n        self.book.let_go(grant)\n"
                 "    self.book.all_due()",
@@ -297,6 +303,11 @@ RULES: tuple[Planted, ...] = (
     Planted(
         "the day's end refills the budget without a figure",
         (Edit(f"{BUDGET}.end_day", "if self.static and self.total is not None:", "if self.total is not None:"),),
+        rule=10,
+    ),
+    Planted(
+        "a static day begins with its first turn, used or not",
+        (Edit(f"{BUDGET}._begin_day", "self.is_begun = not self.static", "self.is_begun = True"),),
         rule=10,
     ),
     Planted(
