@@ -20,12 +20,14 @@ class Ear:
         perhaps_ns: the same, where it may have thought so or could do nothing meanwhile.
         quiet_until_ns: it grants nobody before.
         told_at_ns: when it last told whom that a turn is near.
+        is_settling: its last write had no outcome; the next may repeat it, and grants nobody then.
     """
 
     since_ns: int = 0
     perhaps_ns: int = 0
     quiet_until_ns: int = 0
     told_at_ns: dict[str, int] = field(default_factory=dict)
+    is_settling: bool = False
     term: int = 0
     written_at_ns: int = 0
     write: Write | None = None
@@ -46,10 +48,14 @@ class Attention:
         kind, ear = type(event), self.of(coordinator.name)
         if kind is words.WriteUnsettled:
             ear.since_ns = ear.perhaps_ns = now_ns
+            ear.is_settling = True
         elif kind is words.TrafficReturned:
             ear.since_ns = ear.perhaps_ns = now_ns
             ear.quiet_until_ns = now_ns + coordinator.settings.timing.nudge_lead_ns // 2
         elif kind is words.Written:
+            if ear.is_settling:
+                ear.perhaps_ns = now_ns
+            ear.is_settling = False
             _written(coordinator, ear, now_ns)
         elif kind is words.LedgerRead:
             assert isinstance(event, words.LedgerRead)

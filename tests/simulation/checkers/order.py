@@ -101,8 +101,9 @@ class Order:
     def _look_for_idle_buckets(self, coordinator: "Coordinator", ledger: Ledger, now_ns: int) -> None:
         """A leader that writes has just granted all that it could; whoever is left out had no bucket or no budget."""
         number, fresh_ns, name = ledger.max_concurrency, coordinator.settings.timing.fresh_ns, coordinator.name
+        ear = self.attention.of(name)
         was_idle, is_idle = self._idle_since_ns.pop(name, {}), dict[str, int]()
-        if number is None or ledger.remaining is None or now_ns < self.attention.of(name).quiet_until_ns:
+        if number is None or ledger.remaining is None or ear.is_settling or now_ns < ear.quiet_until_ns:
             return
         self._idle_since_ns[name] = is_idle
         taken = {record.request_id for record in ledger.grants}

@@ -256,7 +256,11 @@ QUEUEING: tuple[Planted, ...] = (
     ),
     Planted(
         "a stale head is passed over, whether it was asked or not",
-        (Edit("nats_identify.schedule.nudge:may_be_passed", "if asking.silent or not asking.ask.managed:", "if True:"),),
+        (
+            Edit(
+                "nats_identify.schedule.nudge:may_be_passed", "if asking.silent or not asking.ask.managed:", "if True:"
+            ),
+        ),
     ),
     Planted(
         "nobody looks again whether a head that was told has answered",

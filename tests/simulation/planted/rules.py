@@ -211,9 +211,10 @@ RULES: tuple[Planted, ...] = (
         "a replica of our name in the ledger is taken for ourselves",
         (
             Edit(
-                f"{REPLICA}._settle",
-                "(found.instance, found.age) == (ours.instance, ours.age)",
-                "(found.leader, found.age) == (ours.leader, ours.age)",
+                "coordinator.core.pending:Pending.has_landed",
+                "_identity(read.ledger) == _identity(self.write.ledger)",
+                "(read.ledger and (read.ledger.leader, read.ledger.age)) =="
+                " (self.write.ledger.leader, self.write.ledger.age)",
             ),
         ),
         rule=7,
