@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,24 @@ from tests.simulation.run import run
 from tests.simulation.swarm import Tally
 
 ROOT = Path(__file__).parents[2]
-FIXED = range(300)
-FRESH = 10
+FIXED = range(320)  # twenty times every shape, in its share
+AT_ONCE = 20
+FRESH = 24
+FOUND = (
+    506895,
+    20260098,
+    20260175,
+    20260479,
+    20261795,
+    20264351,
+    20264773,
+    30000310,
+    30000606,
+    30000637,
+    40000555,
+    118,
+)
+"""Each broke a promise once, for a fault of the product or of the simulation; `test_found` tells the former by hand."""
 
 
 def run_all(seeds):
@@ -25,17 +42,30 @@ def run_all(seeds):
     return tally
 
 
-@pytest.mark.parametrize("first", range(0, len(FIXED), 25))
+@cache
+def run_fixed(first):
+    return run_all(range(first, first + AT_ONCE))
+
+
+@pytest.mark.parametrize("first", FIXED[::AT_ONCE])
 def test_fixed_histories_break_no_promise(first):
-    tally = run_all(FIXED[first : first + 25])
-    assert tally.grants >= 25 * tally.seeds  # half of what a seed has on average: the simulation is alive
-    assert sum(tally.faults.values()) >= 5 * tally.seeds
+    run_fixed(first)
 
 
-@pytest.mark.slow  # until the rare history is found that it met once; `make simulate` hunts for it
+def test_a_history_has_fifty_grants_and_five_faults_on_average():
+    tallies = [run_fixed(first) for first in FIXED[::AT_ONCE]]
+    assert sum(tally.grants for tally in tallies) >= 50 * len(FIXED)
+    assert sum(sum(tally.faults.values()) for tally in tallies) >= 5 * len(FIXED)
+
+
 def test_fresh_histories_break_no_promise():
     first = random.SystemRandom().randrange(10**9)
     run_all(range(first, first + FRESH))
+
+
+@pytest.mark.parametrize("seed", FOUND)
+def test_a_history_that_broke_a_promise_once_breaks_none(seed):
+    run_all([seed])
 
 
 @pytest.mark.parametrize("seed", [0, 1, 63])

@@ -55,6 +55,7 @@ class Askings:
         self._ended: dict[str, set[str]] = {}  # by coordinator: the requests withdrawn or identified
         self._withdrawn: dict[str, set[str]] = {}
         self._newest: dict[str, tuple[int, int]] = {}
+        self._served: dict[tuple[str, str], int] = {}  # by coordinator and request: the renewal last granted
         self._standing: set[tuple[str, str]] = set()  # by coordinator and grant: known, and not yet declined
         self._met: set[tuple[str, str]] = set()
         self._overtaken: set[tuple[str, str]] = set()  # an answer came before its grant was seen
@@ -87,6 +88,8 @@ class Askings:
             assert isinstance(event, Ask)
             if event.request_id not in self._ended.get(name, ()):
                 _asked(askings, event, now_ns)
+                if event.renewal <= self._served.get((name, event.request_id), -1):
+                    _is_away(askings, event.request_id)
         elif kind is Cancel:
             assert isinstance(event, Cancel)
             self._end(name, event.request_id)
@@ -112,6 +115,7 @@ class Askings:
         self._newest[name] = ledger.age
         for record in ledger.grants:
             known = askings.get(record.request_id)
+            self._served[name, record.request_id] = record.renewal
             if (name, record.grant_id) not in self._met:
                 self._met.add((name, record.grant_id))
                 self._standing.add((name, record.grant_id))
