@@ -38,6 +38,7 @@ class Known:
     latest_first_ns: int
     is_away: bool = False  # perhaps: a coordinator may pass it over
     has_declined: bool = False  # for certain: a coordinator must pass it over
+    is_over: bool = False  # perhaps: it may have been told that the asking has ended
 
     def is_before(self, other: "Known") -> bool:
         """Whether it stands before the other one, whatever a coordinator was told first."""
@@ -105,10 +106,10 @@ class Askings:
             _is_away(askings, event.request_id)
         elif kind is LedgerSeen or kind is LedgerRead:
             assert isinstance(event, LedgerSeen | LedgerRead)
-            self.read(name, event.ledger)
+            self.read(name, event.ledger, is_sure=kind is LedgerRead)
 
-    def read(self, name: str, ledger: Ledger | None) -> None:
-        """This coordinator knows what stands in the ledger."""
+    def read(self, name: str, ledger: Ledger | None, *, is_sure: bool = True) -> None:
+        """This coordinator knows what stands in the ledger; a hint is not listened to while it writes."""
         askings = self.of(name)
         if ledger is None or ledger.age < self._newest.get(name, (0, 0)):
             return  # an older copy teaches nothing
@@ -116,11 +117,11 @@ class Askings:
         for record in ledger.grants:
             known = askings.get(record.request_id)
             self._served[name, record.request_id] = record.renewal
-            if (name, record.grant_id) not in self._met:
+            if is_sure and (name, record.grant_id) not in self._met:
                 self._met.add((name, record.grant_id))
                 self._standing.add((name, record.grant_id))
             if record.outcome is not None or (name, record.grant_id) in self._overtaken:
-                self._end(name, record.request_id)
+                self._over(name, record.request_id, is_sure=is_sure)
             elif known is not None and known.renewal <= record.renewal:
                 known.is_away = True  # its turn may have come to nothing
 
@@ -133,12 +134,18 @@ class Askings:
             if is_known and known is not None and known.renewal <= echoed:
                 known.has_declined = True
             self._standing.discard((name, answer.grant_id))
-        elif (name, answer.grant_id) in self._met:
-            self._end(name, request_id)
         else:  # nobody there knows whose answer it is, before the ledger tells
-            self._overtaken.add((name, answer.grant_id))
-            if request_id in askings:
-                askings[request_id].is_certain, askings[request_id].is_away = False, True
+            is_sure = (name, answer.grant_id) in self._met
+            if not is_sure:
+                self._overtaken.add((name, answer.grant_id))
+            self._over(name, request_id, is_sure=is_sure)
+
+    def _over(self, name: str, request_id: str, *, is_sure: bool) -> None:
+        known = self.of(name).get(request_id)
+        if is_sure:
+            self._end(name, request_id)
+        elif known is not None:
+            known.is_over, known.is_certain, known.is_away = True, False, True
 
     def _end(self, name: str, request_id: str) -> None:
         self.of(name).pop(request_id, None)
@@ -167,7 +174,7 @@ def _asked(askings: dict[str, Known], ask: Ask, now_ns: int) -> None:
         known.perhaps_heard_at_ns, known.has_declined = now_ns, False
     if ask.renewal > known.renewal:
         known.renewal, known.heard_at_ns, known.is_away = ask.renewal, now_ns, False
-        known.is_certain = ask.managed and ask.max_concurrency is not None
+        known.is_certain = ask.managed and ask.max_concurrency is not None and not known.is_over
 
 
 def _is_away(askings: dict[str, Known], request_id: str) -> None:
