@@ -188,6 +188,7 @@ class StoreLine:
             return
         is_refused = revision is None or self._engine.chance(weather.done_refused)
         outcome = WriteUnsettled() if is_refused or revision is None else Written(revision)
+        self._has_seen_one = self._has_seen_one or not is_refused
         self._engine.after(self._hop_ns(), self._end, call, outcome)
 
     # --- the watch

@@ -1,0 +1,1 @@
+"""Where the simulation models something real, both are held to one contract."""
