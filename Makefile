@@ -6,8 +6,9 @@ READY := $(VENV)/.ready
 SHARDS ?= 12
 MAX_CONCURRENCY ?= 2
 SECONDS ?= 60
+SEEDS ?= 0:160
 
-.PHONY: help test lint check simulate demo format bench chaos clients clean
+.PHONY: help test lint check simulate planted demo format bench chaos clients clean
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /'
@@ -30,6 +31,9 @@ check: lint ## format, lint, types, architecture rules, fast tests
 
 simulate: $(READY) ## whole replicas under every fault, fresh histories for SECONDS=; one again: SEED=
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--swarm $(SECONDS))
+
+planted: $(READY) ## faults planted into the product, each hunted by the simulation: a table, in half an hour
+	$(BIN)/python -m tests.simulation.planted --seeds $(SEEDS)
 
 ifdef BOTS # discord.py and py-cord share a package name: each library has an environment of its own
 EXTRA := $(subst discord.py,discord,$(subst py-cord,pycord,$(BOTS)))

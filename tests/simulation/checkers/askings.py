@@ -110,10 +110,13 @@ class Askings:
 
     def read(self, name: str, ledger: Ledger | None, *, is_sure: bool = True) -> None:
         """This coordinator knows what stands in the ledger; a hint is not listened to while it writes."""
+        if ledger is not None and ledger.age >= self._newest.get(name, (0, 0)):  # an older copy teaches nothing
+            self._newest[name] = ledger.age
+            self.writes(name, ledger, is_sure=is_sure)
+
+    def writes(self, name: str, ledger: Ledger, *, is_sure: bool = True) -> None:
+        """This coordinator has put these grants into a ledger, or takes them over from one."""
         askings = self.of(name)
-        if ledger is None or ledger.age < self._newest.get(name, (0, 0)):
-            return  # an older copy teaches nothing
-        self._newest[name] = ledger.age
         for record in ledger.grants:
             known = askings.get(record.request_id)
             self._served[name, record.request_id] = record.renewal

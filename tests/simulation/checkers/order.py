@@ -53,7 +53,7 @@ class Order:
                 self._chosen(coordinator, record, taken, ledger.max_concurrency or 1, now_ns)
         if coordinator.replica.role is Role.LEADER and ledger.leader is not None:
             self._look_for_idle_buckets(coordinator, ledger, now_ns)
-        self.askings.read(name, ledger)
+        self.askings.writes(name, ledger)
 
     # --- the one who was chosen
 

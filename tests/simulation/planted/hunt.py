@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from tests.simulation.planted.fault import Planted
-from tests.simulation.planted.others import CHARGING, COMMITS, HOLDING, QUEUEING, REQUESTING
+from tests.simulation.planted.ledger import CHARGING, COMMITS, HOLDING
 from tests.simulation.planted.patching import planted
 from tests.simulation.planted.rules import RULES
+from tests.simulation.planted.waiting import QUEUEING, REQUESTING
 from tests.simulation.run import run
 
 CATALOGUE: tuple[Planted, ...] = (*RULES, *COMMITS, *HOLDING, *CHARGING, *QUEUEING, *REQUESTING)
@@ -15,23 +16,30 @@ CATALOGUE: tuple[Planted, ...] = (*RULES, *COMMITS, *HOLDING, *CHARGING, *QUEUEI
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What became of one planted fault; ``checker`` is None where nobody saw it."""
+    """What became of one planted fault.
+
+    Attributes:
+        checker: who saw it; None where nobody did.
+        seed: in which history; ``tried``: the how manieth it was.
+        is_clean_without: the same history breaks no promise where nothing is planted.
+    """
 
     fault: Planted
     checker: str | None
     seed: int | None
     tried: int
+    is_clean_without: bool = True
 
 
 def hunt(fault: Planted, seeds: Iterable[int]) -> Found:
     """Look for this fault in these histories, until one breaks a promise."""
     tried = 0
-    with planted(*fault.edits):
-        for seed in seeds:
-            tried += 1
-            report = run(seed)
-            if report.violation is not None:
-                return Found(fault, report.violation.checker, seed, tried)
+    for seed in seeds:
+        tried += 1
+        with planted(*fault.edits):
+            violation = run(seed).violation
+        if violation is not None:
+            return Found(fault, violation.checker, seed, tried, is_clean_without=run(seed).violation is None)
     return Found(fault, None, None, tried)
 
 

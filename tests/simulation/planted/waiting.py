@@ -1,177 +1,14 @@
-"""Faults that no single rule names: commits, holds, charges, the queue, and the requester's side. It runs nothing."""
+"""Faults that no single rule names, among those who wait: the queue's, and the requester's own. It runs nothing."""
 
-from tests.simulation.key import ANY_REVISION
 from tests.simulation.planted.fault import Planted
 from tests.simulation.planted.patching import Edit
-from tests.simulation.planted.rules import ANSWERS, BOOK, BUDGET, RELEASE, REPLICA, SIGHTING
+from tests.simulation.planted.rules import BOOK, RELEASE
 
 ATTEMPT = "nats_identify.attempt:Attempt"
-TIMING = "nats_identify.schedule.model:Timing"
 ASKING = "nats_identify.schedule.line:Asking"
 LINE = "nats_identify.schedule.line:Line"
+NUDGE = "nats_identify.schedule.nudge"
 ROOM = "nats_identify.schedule.waiting:WaitingRoom"
-
-COMMITS: tuple[Planted, ...] = (
-    Planted(
-        "a reply leaves before its commit",
-        (
-            Edit(
-                f"{REPLICA}._write",
-                "    return [write]",
-                "    early = self.schedule.committed(grants, now_ns)\n    return [*self._speak(early, now_ns), write]",
-            ),
-        ),
-    ),
-    Planted(
-        "no compare-and-set",
-        (Edit(f"{REPLICA}._write", "Write(entry, self.seen.revision)", f"Write(entry, {ANY_REVISION})"),),
-    ),
-    Planted(
-        "two commits in flight",
-        (
-            Edit(
-                f"{REPLICA}._go_on",
-                "    if self._pending is not None:\n",
-                "    if self._pending is not None and (self._is_unsettled or self.role is not Role.LEADER):\n",
-            ),
-        ),
-    ),
-    Planted(
-        "a lease counts from when its renewal was acknowledged",
-        (
-            Edit(
-                f"{REPLICA}._written", "pending.sent_at_ns + self.settings.lease_ns", "now_ns + self.settings.lease_ns"
-            ),
-        ),
-    ),
-    Planted(
-        "replies leave after the lease",
-        (Edit(f"{REPLICA}._speak", " and now_ns <= self.lease_until_ns", ""),),
-    ),
-    Planted(
-        "standbys speak",
-        (Edit(f"{REPLICA}._speak", "self.role is Role.LEADER and now_ns <= self.lease_until_ns", "True"),),
-    ),
-    Planted(
-        "a plain grant is sent however late its commit was",
-        (Edit(f"{RELEASE}.committed", "if is_late and not grant.managed:", "if False:"),),
-    ),
-    Planted(
-        "a leader that slept past its lease writes before it looks",
-        (
-            Edit(
-                f"{REPLICA}._lead",
-                "if now_ns > self.lease_until_ns:",
-                "if False:",
-            ),
-        ),
-    ),
-    Planted(
-        "a takeover keeps the term",
-        (Edit(f"{REPLICA}._take_over", "self.seen.newest_age[0] + 1", "max(1, self.seen.newest_age[0])"),),
-    ),
-    Planted(
-        "a standby takes over without waiting for the lease",
-        (
-            Edit(
-                f"{SIGHTING}.free_at_ns",
-                "self.moved_at_ns + max(self.lease_ns, self.ledger.lease_ns)",
-                "self.moved_at_ns",
-            ),
-        ),
-    ),
-    Planted(
-        "an unanswered read is never repeated",
-        (
-            Edit(
-                f"{REPLICA}.handle",
-                "            self._is_reading = False\n",
-                "",
-            ),
-        ),
-    ),
-)
-"""How the ledger is used."""
-
-HOLDING: tuple[Planted, ...] = (
-    Planted("a hold without use_within", (Edit(f"{TIMING}.managed_hold_ns", "self.use_within_ns + ", ""),)),
-    Planted(
-        "a hold without the window",
-        (Edit(f"{TIMING}.managed_hold_ns", "self.confirmed_hold_ns", "self.margin_ns"),),
-    ),
-    Planted("a hold without the margin", (Edit(f"{TIMING}.confirmed_hold_ns", " + self.margin_ns", ""),)),
-    Planted(
-        "a confirm counts from the grant",
-        (
-            Edit(
-                f"{BOOK}.identify",
-                "grant.opens_at_ns = at_ns + self.timing.confirmed_hold_ns",
-                "grant.opens_at_ns = grant.granted_at_ns + self.timing.confirmed_hold_ns",
-            ),
-        ),
-    ),
-    Planted(
-        "a standby keeps the earlier hold of a grant that was committed again",
-        (
-            Edit(
-                f"{BOOK}.adopt",
-                "            mine.opens_at_ns = grant.opens_at_ns\n",
-                "            mine.opens_at_ns = min(mine.opens_at_ns, grant.opens_at_ns)\n",
-            ),
-        ),
-    ),
-    Planted(
-        "a decline of a used turn frees it",
-        (Edit(f"{ANSWERS}:answer", "if grant.outcome is None else []", "if True else []"),),
-    ),
-    Planted(
-        "a plain grant without its grace",
-        (Edit(f"{TIMING}.plain_hold_ns", "self.grace_ns + ", ""),),
-    ),
-)
-"""How long a bucket stays shut."""
-
-CHARGING: tuple[Planted, ...] = (
-    Planted("a grant is charged twice", (Edit(f"{BUDGET}.charge", "self.remaining -= 1", "self.remaining -= 2"),)),
-    Planted("a grant is not charged", (Edit(f"{BUDGET}.charge", "self.remaining -= 1", "pass"),)),
-    Planted(
-        "a turn is given back twice",
-        (Edit(f"{ANSWERS}:_give_back", "book.give_back()", "book.give_back(); book.give_back()"),),
-    ),
-    Planted("a turn is never given back", (Edit(f"{ANSWERS}:_give_back", "    book.give_back()\n", ""),)),
-    Planted(
-        "an unanswered turn is given back when its hold is over",
-        (
-            Edit(
-                f"{ANSWERS}:let_over",
-                "    book.let_go(grant)\n",
-                "    book.let_go(grant)\n    if grant.outcome is None:\n        book.budget.give_back()\n",
-            ),
-        ),
-    ),
-    Planted(
-        "an unknown budget is open",
-        (
-            Edit(f"{BUDGET}.closed_for", "return Reason.LIMITS_UNKNOWN", "return None"),
-            Edit(
-                f"{BUDGET}.charge",
-                "if self.remaining is None or self.remaining <= 0:",
-                "if self.remaining is None:\n        return\n    if self.remaining <= 0:",
-            ),
-        ),
-    ),
-    Planted(
-        "max_concurrency 0 is believed",
-        (
-            Edit(
-                "nats_identify.schedule.day:Day.learn",
-                "if not 1 <= limits.max_concurrency <= MAX_BUCKETS:",
-                "if False:",
-            ),
-        ),
-    ),
-)
-"""What a turn costs."""
 
 QUEUEING: tuple[Planted, ...] = (
     Planted(
@@ -256,17 +93,13 @@ QUEUEING: tuple[Planted, ...] = (
     ),
     Planted(
         "a stale head is passed over, whether it was asked or not",
-        (
-            Edit(
-                "nats_identify.schedule.nudge:may_be_passed", "if asking.silent or not asking.ask.managed:", "if True:"
-            ),
-        ),
+        (Edit(f"{NUDGE}:may_be_passed", "if asking.silent or not asking.ask.managed:", "if True:"),),
     ),
     Planted(
         "nobody looks again whether a head that was told has answered",
         (
             Edit(
-                "nats_identify.schedule.nudge:nudge",
+                f"{NUDGE}:nudge",
                 "            break  # this one will take the turn, a step after those before it were told\n",
                 "            return told\n",
             ),
