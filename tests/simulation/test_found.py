@@ -4,6 +4,7 @@ from coordinator.core import ledger as words
 from nats_identify.schedule import model
 from nats_identify.schedule.model import DAY, SECOND, Limits, Outcome, Timing
 from tests.unit.cluster import Cluster
+from tests.unit.desk import Desk, granted
 
 
 def test_a_plain_grant_that_is_committed_again_holds_its_bucket_from_the_second_commit():
@@ -118,3 +119,19 @@ def test_the_last_turn_of_a_day_that_is_given_back_is_granted_in_any_bucket():
     (_, granted), *_ = cluster.grant_log
     cluster.answer(granted.grant_id, Outcome.DECLINED)
     assert [body.shard_id for _, body in cluster.grant_log] == [0, 1]
+
+
+def test_a_head_that_is_told_again_has_a_step_from_then_and_the_next_one_is_granted_after_it():
+    """It was told again after a slow commit; the look that fell a step after the first telling was the last one."""
+    desk = Desk()
+    desk.ask(0)
+    desk.answer("g1")
+    for shard_id in (1, 2):
+        desk.ask(shard_id)
+    desk.pass_ms(5_300)  # both are told, and neither answers: the bucket is open
+    desk.schedule.was_slow(desk.now_ns)
+    desk.ask(3)  # the first ones are told again
+    desk.pass_ms(10)
+    desk.schedule.was_slow(desk.now_ns)
+    assert granted(desk.ask(2, renewal=1)) == []  # and the very first once more
+    assert granted(desk.pass_ms(400)) == [2]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from tests.simulation.plan import Shape, shape_of
 from tests.simulation.planted.fault import Planted
 from tests.simulation.planted.ledger import CHARGING, COMMITS, HOLDING
 from tests.simulation.planted.patching import planted
@@ -43,9 +44,14 @@ def hunt(fault: Planted, seeds: Iterable[int]) -> Found:
     return Found(fault, None, None, tried)
 
 
-def hunt_all(seeds: range, say: Callable[[str], None], only: str = "") -> list[Found]:
+def short_first(seeds: Iterable[int]) -> list[int]:
+    """Put the focused histories before the ordinary ones and the long days: most faults are found in a second."""
+    return sorted(seeds, key=lambda seed: (shape_of(seed) is Shape.ORDINARY, shape_of(seed) is Shape.DAYS))
+
+
+def hunt_all(seeds: Iterable[int], say: Callable[[str], None], only: str = "") -> list[Found]:
     """Look for every fault."""
-    found = []
+    found, seeds = [], short_first(seeds)
     for fault in CATALOGUE:
         if only in fault.name:
             found.append(hunt(fault, seeds))
