@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tests.simulation.plan import Shape, shape_of
 from tests.simulation.planted.fault import Planted
-from tests.simulation.planted.ledger import CHARGING, COMMITS, HOLDING
+from tests.simulation.planted.others import CHARGING, COMMITS, HOLDING
 from tests.simulation.planted.patching import planted
 from tests.simulation.planted.rules import RULES
 from tests.simulation.planted.waiting import QUEUEING, REQUESTING
@@ -38,10 +38,14 @@ def hunt(fault: Planted, seeds: Iterable[int]) -> Found:
     for seed in seeds:
         tried += 1
         with planted(*fault.edits):
-            violation = run(seed).violation
+            violation = run(seed, fault.shape).violation
         if violation is not None:
-            return Found(fault, violation.checker, seed, tried, is_clean_without=run(seed).violation is None)
+            return Found(fault, violation.checker, seed, tried, is_clean_without=_is_clean(seed, fault))
     return Found(fault, None, None, tried)
+
+
+def _is_clean(seed: int, fault: Planted) -> bool:
+    return run(seed, fault.shape).violation is None
 
 
 def short_first(seeds: Iterable[int]) -> list[int]:
@@ -64,4 +68,5 @@ def row(found: Found) -> str:
     rule = "" if found.fault.rule is None else str(found.fault.rule)
     if found.checker is None:
         return f"| {rule} | {found.fault.name} | not found | - | {found.tried} |"
-    return f"| {rule} | {found.fault.name} | {found.checker} | {found.seed} | {found.tried} |"
+    shape = f" {found.fault.shape}" if found.fault.shape else ""
+    return f"| {rule} | {found.fault.name} | {found.checker} | {found.seed}{shape} | {found.tried} |"
