@@ -11,6 +11,7 @@ from nats_identify.schedule.model import SECOND, Happened, Reply
 from nats_identify.testing.judge import Judgement
 from tests.simulation.checkers.charges import Charges
 from tests.simulation.checkers.commits import Commits
+from tests.simulation.checkers.figures import Figures
 from tests.simulation.checkers.identifies import Identifies
 from tests.simulation.checkers.order import Order
 from tests.simulation.violation import Violation
@@ -35,6 +36,7 @@ class Witness:
         self.identifies = Identifies()
         self.commits = Commits()
         self.charges = Charges(world.plan.day_ns)
+        self.figures = Figures()
         self.order = Order()
         self.grants = 0
         self.digest = 0
@@ -55,6 +57,7 @@ class Witness:
         order.told(coordinator, event, now_ns)
         commits.told(coordinator, event, now_ns)
         self.charges.told(coordinator, event)
+        self.figures.told(coordinator, event, now_ns)
         if type(event) in {LedgerRead, LedgerSeen}:
             assert isinstance(event, LedgerRead | LedgerSeen)
             self.identifies.saw(coordinator.name, event.ledger, coordinator.settings.timing.use_within_ns)
@@ -65,6 +68,7 @@ class Witness:
                 assert isinstance(action, Write)
                 commits.writes(coordinator, action, now_ns)
                 self.charges.writes(action, now_ns)
+                self.figures.writes(coordinator, action, now_ns)
                 order.writes(coordinator, action, now_ns)
             elif kind is Reply:
                 assert isinstance(action, Reply)
@@ -75,7 +79,10 @@ class Witness:
                 elif type(body) is model.Queued and body.nudge:
                     nudged.append(body.request_id)
             elif kind is Happened:
+                assert isinstance(action, Happened)
                 commits.speaks(coordinator, now_ns)
+                if type(event) is model.Figure and action.name == "limits":
+                    self.figures.believed(coordinator, event, action.facts)
         order.attention.nudged(coordinator, nudged, now_ns)  # who is told now was not told before the write
 
     def _granted(self, coordinator: "Coordinator", grant: model.Granted) -> None:

@@ -69,11 +69,9 @@ class Askings:
         """Whether this coordinator was told that the asking is withdrawn."""
         return request_id in self._withdrawn.get(name, ())
 
-    @property
-    def count(self) -> int:
-        """How many different askings any one coordinator has heard of, at most."""
-        heard = [known.keys() | self._ended.get(name, set()) for name, known in self._known.items()]
-        return max((len(ids) for ids in heard), default=0)
+    def count(self, name: str) -> int:
+        """How many different askings this coordinator has heard of."""
+        return len(self.of(name).keys() | self._ended.get(name, set()))
 
     def is_new(self, grant_id: str, request_id: str, renewal: int) -> bool:
         """Whether nobody has written this grant before."""

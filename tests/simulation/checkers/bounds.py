@@ -9,19 +9,19 @@ from tests.simulation.violation import Violation
 if TYPE_CHECKING:
     from tests.simulation.coordinator import Coordinator
 
-SPARE = 120
-"""A replica that knows nobody has about fifty."""
+SPARE = 40
+"""A replica that has heard of nobody has about fifteen."""
 
-REMEMBERED_EACH = 6
-"""An asking that has ended and a grant whose READY may come are remembered, with their facts."""
+REMEMBERED_EACH = 4
+"""An asking that has ended is remembered by its name; if it was granted, READY may come: with its facts."""
 
 
-def check_bounds(coordinator: "Coordinator", requests: int, grants: int) -> None:
+def check_bounds(coordinator: "Coordinator", requests: int) -> None:
     """``bounded``: with nobody waiting, nothing is left but what is remembered of those who came."""
-    most = SPARE + REMEMBERED_EACH * (requests + grants)
+    most = SPARE + REMEMBERED_EACH * requests
     count = items(coordinator.replica)
     if count > most:
-        what = f"{coordinator.name} keeps {count} items after {requests} requests and {grants} grants; {most} at most"
+        what = f"{coordinator.name} keeps {count} items after {requests} requests; {most} at most"
         raise Violation("bounded", coordinator.engine.now_ns, what)
 
 

@@ -23,6 +23,7 @@ class Charges:
         self._day_ns = day_ns
         self._charged_at_ns = 0
         self._figures: dict[str, int] = {}
+        self._static: set[str] = set()
         self._proofs: dict[str, set[str]] = {}  # by instance: the grants that it was told were not used
         self._published: set[str] = set()
         self._is_lost = False
@@ -32,6 +33,8 @@ class Charges:
     def told(self, coordinator: "Coordinator", event: ReplicaEvent) -> None:
         """Count the figures that a replica was told, and keep the proofs."""
         kind = type(event)
+        if coordinator.settings.static is not None:
+            self._static.add(coordinator.name)
         if kind is Figure:
             self._figures[coordinator.name] = self._figures.get(coordinator.name, 0) + 1
         elif kind is Undeliverable or (kind is Answer and event.outcome is Outcome.DECLINED):  # type: ignore[union-attr]  # by its kind
@@ -68,8 +71,9 @@ class Charges:
             has_figure = made_before[1] != made[1]
         else:
             has_figure = made[1] > 0 or self._losses > 0  # told before it led, or remembers what the ledger lost
-        has_new_day = _has_new_day(ledger, before)
-        if before.reset_in_ns is None and at_ns - charged_at_ns >= self._day_ns:
+        is_static = ledger.instance in self._static  # to the others a new day comes with a figure
+        has_new_day = is_static and _has_new_day(ledger, before)
+        if is_static and before.reset_in_ns is None and at_ns - charged_at_ns >= self._day_ns:
             has_new_day = True  # nobody knew when the last one began: it has ended a whole day after its last turn
         if not has_figure and before.total == ledger.total and not has_new_day:
             self._compare(ledger, before, elapsed_ns)

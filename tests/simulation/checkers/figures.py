@@ -1,0 +1,90 @@
+"""Checks which of Discord's figures a leader believes, and how much of them. It knows no day and no charge."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from coordinator.core.ledger import GrantRecord, ReplicaEvent, Write
+from nats_identify.schedule.model import MS, Answer, Facts, Figure, FigureAsked, Outcome, Undeliverable
+from tests.simulation.violation import Violation
+
+if TYPE_CHECKING:
+    from tests.simulation.coordinator import Coordinator
+
+
+@dataclass(slots=True)
+class Asked:
+    """One question to Discord: in which term, and the turns that its answer may not show."""
+
+    term: int
+    uncounted: set[str]
+
+
+@dataclass(slots=True)
+class Desk:
+    """What one coordinator has written and was told, by its own clock."""
+
+    records: tuple[GrantRecord, ...] = ()
+    written_at_ns: int = 0
+    used_at_ns: dict[str, int] = field(default_factory=dict)
+    unused: set[str] = field(default_factory=set)
+    asked: Asked | None = None
+
+
+class Figures:
+    """``figure``: one asked for in another term is not believed; less is left than it says, by every turn that it may
+    not show: unanswered when it was asked for, or used less than a window before, or granted since.
+    """
+
+    def __init__(self) -> None:
+        self._desks: dict[str, Desk] = {}
+
+    def told(self, coordinator: "Coordinator", event: ReplicaEvent, now_ns: int) -> None:
+        """A coordinator is told something."""
+        desk = self._desks.setdefault(coordinator.name, Desk())
+        kind = type(event)
+        if kind is FigureAsked:
+            window_ns = coordinator.settings.timing.window_ns
+            uncounted = {r.grant_id for r in desk.records if _may_be_uncounted(desk, r, window_ns, now_ns)}
+            desk.asked = Asked(coordinator.replica.term, uncounted)
+        elif kind is Answer:
+            assert isinstance(event, Answer)
+            if event.outcome is Outcome.DECLINED:
+                desk.unused.add(event.grant_id)
+            else:
+                desk.used_at_ns.setdefault(event.grant_id, now_ns)
+        elif kind is Undeliverable:
+            assert isinstance(event, Undeliverable)
+            desk.unused.add(event.grant_id)
+
+    def writes(self, coordinator: "Coordinator", write: Write, now_ns: int) -> None:
+        """A coordinator writes: what it grants now, no figure that is under way shows."""
+        desk = self._desks.setdefault(coordinator.name, Desk())
+        before = {record.grant_id for record in desk.records}
+        desk.records, desk.written_at_ns = write.ledger.grants, now_ns
+        if desk.asked is not None:
+            granted = {r.grant_id for r in desk.records if r.grant_id not in before and r.outcome is None}
+            desk.asked.uncounted |= {name for name in granted if name.startswith(f"{coordinator.name}-")}
+
+    def believed(self, coordinator: "Coordinator", figure: Figure, facts: Facts) -> None:
+        """A leader takes Discord's answer."""
+        desk, at_ns = self._desks[coordinator.name], coordinator.engine.now_ns
+        asked, desk.asked = desk.asked, None
+        if asked is None or asked.term != coordinator.replica.term:
+            raise Violation("figure", at_ns, f"{coordinator.name} believes what was asked for in another term")
+        said, left = figure.limits.remaining, facts["remaining"]
+        if said is None or not isinstance(left, int):
+            return
+        most = max(0, said - len(asked.uncounted))
+        if left > most:
+            what = f"{coordinator.name} has {left} left; Discord says {said}, {len(asked.uncounted)} of them in the air"
+            raise Violation("figure", at_ns, what)
+
+
+def _may_be_uncounted(desk: Desk, record: GrantRecord, window_ns: int, now_ns: int) -> bool:
+    """For certain: its hold is not over by any count, and nobody has said that it was not used."""
+    if not record.request_id or record.grant_id in desk.unused:
+        return False
+    used_at_ns = desk.used_at_ns.get(record.grant_id)
+    if used_at_ns is not None:
+        return now_ns - used_at_ns < window_ns - MS
+    return record.outcome is None and record.hold_ns - (now_ns - desk.written_at_ns) > MS
