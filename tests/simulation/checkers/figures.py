@@ -44,7 +44,13 @@ class Figures:
         kind = type(event)
         if kind is FigureAsked:
             window_ns = coordinator.settings.timing.window_ns
-            uncounted = {r.grant_id for r in desk.records if _may_be_uncounted(desk, r, window_ns, now_ns)}
+            used_since_ns = now_ns - window_ns + MS
+            uncounted = {
+                record.grant_id
+                for record in desk.records
+                if _is_unanswered(desk, record, now_ns)
+                or (_is_of(coordinator, record.grant_id) and desk.used_at_ns.get(record.grant_id, 0) > used_since_ns)
+            }
             desk.asked = Asked(coordinator.replica.term, uncounted)
         elif kind is Answer:
             assert isinstance(event, Answer)
@@ -63,7 +69,7 @@ class Figures:
         desk.records, desk.written_at_ns = write.ledger.grants, now_ns
         if desk.asked is not None:
             granted = {r.grant_id for r in desk.records if r.grant_id not in before and r.outcome is None}
-            desk.asked.uncounted |= {name for name in granted if name.startswith(f"{coordinator.name}-")}
+            desk.asked.uncounted |= {name for name in granted if _is_of(coordinator, name)}
 
     def believed(self, coordinator: "Coordinator", figure: Figure, facts: Facts) -> None:
         """A leader takes Discord's answer."""
@@ -80,11 +86,13 @@ class Figures:
             raise Violation("figure", at_ns, what)
 
 
-def _may_be_uncounted(desk: Desk, record: GrantRecord, window_ns: int, now_ns: int) -> bool:
-    """For certain: its hold is not over by any count, and nobody has said that it was not used."""
-    if not record.request_id or record.grant_id in desk.unused:
+def _is_of(coordinator: "Coordinator", grant_id: str) -> bool:
+    """Whether this one granted it: of another's turn it may have read the answer before it heard it."""
+    return grant_id.startswith(f"{coordinator.name}-")
+
+
+def _is_unanswered(desk: Desk, record: GrantRecord, now_ns: int) -> bool:
+    """For certain: its hold is not over by any count, and nobody has said what became of it."""
+    if not record.request_id or record.outcome is not None or record.grant_id in desk.unused:
         return False
-    used_at_ns = desk.used_at_ns.get(record.grant_id)
-    if used_at_ns is not None:
-        return now_ns - used_at_ns < window_ns - MS
-    return record.outcome is None and record.hold_ns - (now_ns - desk.written_at_ns) > MS
+    return record.grant_id not in desk.used_at_ns and record.hold_ns - (now_ns - desk.written_at_ns) > MS
