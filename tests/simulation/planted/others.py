@@ -1,6 +1,7 @@
 """Faults that no single rule names, at the ledger: commits, holds and charges. It runs nothing."""
 
 from tests.simulation.key import ANY_REVISION
+from tests.simulation.plan import Shape
 from tests.simulation.planted.fault import Planted
 from tests.simulation.planted.patching import Edit
 from tests.simulation.planted.rules import ANSWERS, BOOK, BUDGET, RELEASE, REPLICA, SIGHTING
@@ -51,6 +52,7 @@ COMMITS: tuple[Planted, ...] = (
     Planted(
         "a plain grant is sent however late its commit was",
         (Edit(f"{RELEASE}.committed", "if is_late and not grant.managed:", "if False:"),),
+        shape=Shape.PLAIN,
     ),
     Planted(
         "a leader that slept past its lease writes before it looks",
@@ -115,6 +117,7 @@ HOLDING: tuple[Planted, ...] = (
                 "            mine.opens_at_ns = min(mine.opens_at_ns, grant.opens_at_ns)\n",
             ),
         ),
+        shape=Shape.PLAIN,
     ),
     Planted(
         "a decline of a used turn frees it",

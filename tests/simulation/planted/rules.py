@@ -1,5 +1,6 @@
 """Each of the design's ten rules taken away, most in more than one way. It runs nothing."""
 
+from tests.simulation.plan import Shape
 from tests.simulation.planted.fault import Planted
 from tests.simulation.planted.patching import Edit
 
@@ -56,6 +57,7 @@ RULES: tuple[Planted, ...] = (
             ),
         ),
         rule=2,
+        shape=Shape.FOCUSED,
     ),
     Planted(
         "what nobody knows is held by the replica's own settings alone",
@@ -67,6 +69,7 @@ RULES: tuple[Planted, ...] = (
             ),
         ),
         rule=2,
+        shape=Shape.LOSSES,
     ),
     Planted(
         "the ledger carries instants of its writer's clock",
@@ -108,6 +111,7 @@ RULES: tuple[Planted, ...] = (
         "newer means a higher revision",
         (Edit(f"{SIGHTING}.see", "is_newer = age > self.newest_age", "is_newer = revision > self.revision"),),
         rule=4,
+        shape=Shape.LOSSES,
     ),
     Planted(
         "a ledger that is missing or older is believed",
@@ -124,21 +128,25 @@ RULES: tuple[Planted, ...] = (
             ),
         ),
         rule=4,
+        shape=Shape.LOSSES,
     ),
     Planted(
         "a ledger of another lineage is believed once it is newer",
         (Edit(f"{SIGHTING}.see", "(is_newer and is_descended)", "is_newer"),),
         rule=4,
+        shape=Shape.LOSSES,
     ),
     Planted(
         "the budget of a ledger that is not believed is",
         (Edit(f"{REPLICA}._take_over", "book.budget.close()", "pass"),),
         rule=4,
+        shape=Shape.LOSSES,
     ),
     Planted(
         "after a blind takeover a figure counts at once",
         (Edit(f"{FIGURES}.begin", "now_ns + wait_ns", "now_ns"),),
         rule=4,
+        shape=Shape.LOSSES,
     ),
     Planted(
         "a standby reads no quiet ledger",
@@ -221,13 +229,7 @@ RULES: tuple[Planted, ...] = (
     ),
     Planted(
         "a change of max_concurrency forgets the holds",
-        (
-            Edit(
-                f"{HOLDS}.renumber",
-                "    for grant in grants:\n        self.add(grant)\n",
-                "",
-            ),
-        ),
+        (Edit(f"{HOLDS}.renumber", "    for grant in grants:\n        self.add(grant)\n", ""),),
         rule=8,
     ),
     Planted(
@@ -279,11 +281,13 @@ RULES: tuple[Planted, ...] = (
         "a figure is believed less nothing",
         (Edit(f"{DAY}.learn", "in_the_air=uncounted", "in_the_air=0"),),
         rule=10,
+        shape=Shape.BUDGET,
     ),
     Planted(
         "a figure ignores what was granted since it was asked for",
         (Edit(f"{DAY}.charge", "self._uncounted += 1", "pass"),),
         rule=10,
+        shape=Shape.BUDGET,
     ),
     Planted(
         "a figure counts what has just been confirmed as if Discord had counted it",
@@ -295,26 +299,31 @@ RULES: tuple[Planted, ...] = (
             ),
         ),
         rule=10,
+        shape=Shape.BUDGET,
     ),
     Planted(
         "a figure asked for in another term is believed",
         (Edit(f"{FIGURES}.believes", "asked is None or asked[0] != term", "asked is None"),),
         rule=10,
+        shape=Shape.BUDGET,
     ),
     Planted(
         "the day's end refills the budget without a figure",
         (Edit(f"{BUDGET}.end_day", "if self.static and self.total is not None:", "if self.total is not None:"),),
         rule=10,
+        shape=Shape.BUDGET,
     ),
     Planted(
         "a static day begins with its first turn, used or not",
         (Edit(f"{BUDGET}._begin_day", "self.is_begun = not self.static", "self.is_begun = True"),),
         rule=10,
+        shape=Shape.DAYS,
     ),
     Planted(
         "a static day is no longer than Discord's",
         (Edit(f"{BUDGET}._begin_day", "(DAY // 1000 if self.static else 0)", "0"),),
         rule=10,
+        shape=Shape.DAYS,
     ),
 )
 """What each rule forbids, done."""

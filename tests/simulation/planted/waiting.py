@@ -1,5 +1,6 @@
 """Faults that no single rule names, among those who wait: the queue's, and the requester's own. It runs nothing."""
 
+from tests.simulation.plan import Shape
 from tests.simulation.planted.fault import Planted
 from tests.simulation.planted.patching import Edit
 from tests.simulation.planted.rules import BOOK, RELEASE
@@ -86,10 +87,12 @@ QUEUEING: tuple[Planted, ...] = (
     Planted(
         "a copied asking is granted before it renews",
         (Edit(f"{RELEASE}._take_copy", "now_ns - self._timing.fresh_ns - 1", "now_ns"),),
+        shape=Shape.FOCUSED,
     ),
     Planted(
         "a copied asking that is fresh is not looked at",
         (Edit(f"{RELEASE}._take_copy", "    self.book.due.add(asking.bucket)\n", ""),),
+        shape=Shape.FOCUSED,
     ),
     Planted(
         "a stale head is passed over, whether it was asked or not",
@@ -108,6 +111,7 @@ QUEUEING: tuple[Planted, ...] = (
     Planted(
         "the last turn of a day that is given back is offered to its own bucket alone",
         (Edit(f"{BOOK}.give_back", "    if was_closed:\n        self.all_due()\n", ""),),
+        shape=Shape.BUDGET,
     ),
     Planted(
         "those that are withdrawn are forgotten",
@@ -164,6 +168,7 @@ REQUESTING: tuple[Planted, ...] = (
                 "",
             ),
         ),
+        shape=Shape.FOCUSED,
     ),
     Planted(
         "a withdrawn grant is answered as used, a used one as withdrawn",
