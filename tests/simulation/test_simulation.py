@@ -4,7 +4,6 @@ import os
 import random
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from tests.simulation.swarm import Tally
 
 ROOT = Path(__file__).parents[2]
 FIXED = range(320)  # twenty times every shape, in its share
-AT_ONCE = 20
+AT_ONCE = 40
 FRESH = 24
 FOUND = (
     506895,
@@ -42,20 +41,11 @@ def run_all(seeds):
     return tally
 
 
-@cache
-def run_fixed(first):
-    return run_all(range(first, first + AT_ONCE))
-
-
 @pytest.mark.parametrize("first", FIXED[::AT_ONCE])
 def test_fixed_histories_break_no_promise(first):
-    run_fixed(first)
-
-
-def test_a_history_has_fifty_grants_and_five_faults_on_average():
-    tallies = [run_fixed(first) for first in FIXED[::AT_ONCE]]
-    assert sum(tally.grants for tally in tallies) >= 50 * len(FIXED)
-    assert sum(sum(tally.faults.values()) for tally in tallies) >= 5 * len(FIXED)
+    tally = run_all(range(first, first + AT_ONCE))
+    assert tally.grants >= 30 * tally.seeds  # of fifty in all that are fixed: the simulation is alive
+    assert sum(tally.faults.values()) >= 5 * tally.seeds
 
 
 def test_fresh_histories_break_no_promise():
