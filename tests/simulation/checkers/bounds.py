@@ -9,8 +9,8 @@ from tests.simulation.violation import Violation
 if TYPE_CHECKING:
     from tests.simulation.coordinator import Coordinator
 
-SPARE = 40
-"""A replica that has heard of nobody has about fifteen."""
+SPARE = 90
+"""A replica that has heard of nobody has about fifteen; what the ledger holds, and what is granted, comes to that."""
 
 REMEMBERED_EACH = 4
 """An asking that has ended is remembered by its name; if it was granted, READY may come: with its facts."""
