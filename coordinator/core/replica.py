@@ -114,7 +114,7 @@ class Replica:
                 actions += self._written(revision, now_ns)
             case words.WriteUnsettled():
                 self._is_unsettled, self._read_at_ns = True, now_ns
-                self.schedule.was_slow(now_ns)
+                self.schedule.was_lost(now_ns)
             case words.TrafficHeard():
                 self._heard_at_ns = now_ns
             case words.TrafficReturned():
@@ -222,11 +222,7 @@ class Replica:
         if self.settings.static is None:
             self._figures.begin(now_ns, self._longest_hold_ns if self._figure_waits else 0)
         self.schedule.begin(now_ns)
-        facts: model.Facts = {
-            "leader": self.settings.name,
-            "instance": self.settings.instance,
-            "term": self.term,
-        }
+        facts: model.Facts = {"leader": self.settings.name, "instance": self.settings.instance, "term": self.term}
         if self._blanket is not None:
             facts["holds_everything_ms"] = self._longest_hold_ns // MS
         return self._speak([Happened("leader", facts)], now_ns)
@@ -283,13 +279,12 @@ class Replica:
         """The outcome of a write was unknown: it is there, or it is written again, or another has written."""
         self._is_unsettled = False
         if pending.has_landed(event):
-            is_late = now_ns > pending.sent_at_ns + self.settings.lease_ns
+            if now_ns <= pending.sent_at_ns + self.settings.lease_ns:
+                return self._written(event.revision, now_ns)
             may_lead = pending.write.ledger.leader is not None and not self._stopping
-            if is_late and may_lead and pending.is_where_it_was_made(event):
+            if may_lead and pending.is_where_it_was_made(event):
                 return self._write_on(pending, event.revision, now_ns)
-            return self._written(event.revision, now_ns)
-        if pending.may_be_written_again(event):
-            # Or the first one lands after all: after that look, in any case.
+        elif pending.may_be_written_again(event):  # or the first one lands after all: after that look, in any case
             self._pending = replace(pending, sent_at_ns=self._looked_at_ns)
             return [pending.write]
         self._step_down()
@@ -319,6 +314,8 @@ class Replica:
         """Only a leader within its own lease is heard."""
         if self.role is Role.LEADER and now_ns <= self.lease_until_ns:
             return list(actions)
+        if any(isinstance(action, FetchFigure) for action in actions):
+            self._figures.due_at_ns = now_ns  # whoever leads on asks
         return []
 
     def _deaf_at_ns(self) -> int:

@@ -149,8 +149,6 @@ class LedgerStore:
         headers = message.headers or {}
         if "KV-Operation" in headers:  # a delete marker
             return LedgerRead(None, revision)
-        if "KV-Operation" in headers:  # a delete marker
-            return LedgerRead(None, revision)
         ledger = self.decode(message.data or b"", headers.get(LINEAGE_HEADER, ""))
         written_on = headers.get(api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value)
         return LedgerRead(ledger, revision, written_on=int(written_on) if written_on else None)

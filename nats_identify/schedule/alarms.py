@@ -4,6 +4,8 @@ import heapq
 from enum import IntEnum
 from typing import NamedTuple
 
+from nats_identify.schedule.model import SECOND
+
 
 class Look(IntEnum):
     """What an alarm says to look at."""
@@ -13,6 +15,10 @@ class Look(IntEnum):
     BUCKET = 2
     BUDGET = 3
     EVERYTHING = 4
+
+
+LOOK_MOST_NS = 600 * SECOND
+"""An asking is looked at so often, however long it may wait: the alarms of those that have ended do not pile up."""
 
 
 class Alarm(NamedTuple):

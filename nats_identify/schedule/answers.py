@@ -48,7 +48,7 @@ def undeliverable(book: Book, grant_id: str, now_ns: int) -> list[ScheduleAction
     if asking is not None and not asking.ask.managed:
         asking.retry_at_ns = now_ns + (model.SECOND << asking.undeliverable_count)
         asking.undeliverable_count += 1
-        book.alarms.at(asking.retry_at_ns, Look.BUCKET, asking.bucket)
+        book.alarms.at(asking.retry_at_ns, Look.ASKING, asking.ask.request_id)
         if asking.undeliverable_count > PLAIN_RETRIES:
             book.room.forget(asking)
     return actions

@@ -26,6 +26,7 @@ class Book:
         self.alarms = Alarms()
         self.due: set[int] = set()
         self.attentive_since_ns = 0  # what was said to shards before may not have reached them
+        self.slow_commit_at_ns = 0  # what was said right before took its time, and so may its answers
         self.quiet_until_ns = 0  # nobody is granted before: shards are on their way back
         self.used: OrderedDict[str, Facts] = OrderedDict()
         self._stash: OrderedDict[str, tuple[Outcome, int]] = OrderedDict()

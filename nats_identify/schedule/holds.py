@@ -13,14 +13,19 @@ EVERY_BUCKET = 1
 """Under max_concurrency 1 all shards share a bucket: a record made under it blocks every bucket of any numbering."""
 
 
+_Table = dict[tuple[int, int], dict[str, Grant]]
+"""Grants by what they block: every bucket with this residue at steps so wide."""
+
+
 class HoldTable:
     """All live grants by name, indexed by the buckets that they block."""
 
     def __init__(self, max_concurrency: int) -> None:
         self._grants: dict[str, Grant] = {}
         self._by_request: dict[str, Grant] = {}
-        self._here: dict[int, dict[str, Grant]] = {}
-        self._elsewhere: dict[str, Grant] = {}
+        self._here: _Table = {}
+        self._elsewhere: _Table = {}  # made under another max_concurrency
+        self._steps: set[int] = set()
         self._max_concurrency = max_concurrency
 
     def __len__(self) -> int:
@@ -41,35 +46,30 @@ class HoldTable:
         """Let it hold its bucket."""
         self._grants[grant.grant_id] = grant
         self._by_request[grant.request_id] = grant
-        if grant.max_concurrency == self._max_concurrency:
-            self._here.setdefault(grant.bucket, {})[grant.grant_id] = grant
-        else:
-            self._elsewhere[grant.grant_id] = grant
+        table, key = self._place(grant)
+        table.setdefault(key, {})[grant.grant_id] = grant
 
     def remove(self, grant: Grant) -> None:
         """Its hold is over, or proven unused."""
         del self._grants[grant.grant_id]
         if self._by_request.get(grant.request_id) is grant:
             del self._by_request[grant.request_id]
-        if self._elsewhere.pop(grant.grant_id, None) is None:
-            standing = self._here[grant.bucket]
-            del standing[grant.grant_id]
-            if not standing:
-                del self._here[grant.bucket]
+        table, key = self._place(grant)
+        del table[key][grant.grant_id]
+        if not table[key]:
+            del table[key]
 
     def opens_at_ns(self, bucket: int) -> int:
         """When the last grant that blocks this bucket lets go; 0 where none does."""
-        standing = self._here.get(bucket)
-        opens = max((grant.opens_at_ns for grant in standing.values()), default=0) if standing else 0
-        for grant in self._elsewhere.values():
-            if self._blocks(grant, bucket):
-                opens = max(opens, grant.opens_at_ns)
+        opens = _last(self._here.get((self._max_concurrency, bucket)))
+        for step in self._steps:
+            opens = max(opens, _last(self._elsewhere.get((step, bucket % step))))
         return opens
 
     def renumber(self, max_concurrency: int) -> None:
         """Live holds survive a change of max_concurrency."""
         grants = list(self._grants.values())
-        self._grants, self._here, self._elsewhere = {}, {}, {}
+        self._grants, self._here, self._elsewhere, self._steps = {}, {}, {}, set()
         self._max_concurrency = max_concurrency
         for grant in grants:
             self.add(grant)
@@ -81,6 +81,15 @@ class HoldTable:
         step = gcd(grant.max_concurrency, self._max_concurrency)
         return range(grant.shard_id % step, self._max_concurrency, step)
 
-    def _blocks(self, grant: Grant, bucket: int) -> bool:
+    def _place(self, grant: Grant) -> tuple[_Table, tuple[int, int]]:
+        """Where those are that block the same buckets as this grant."""
+        if grant.max_concurrency == self._max_concurrency:
+            return self._here, (self._max_concurrency, grant.bucket)
         step = gcd(grant.max_concurrency, self._max_concurrency)
-        return bucket % step == grant.shard_id % step
+        self._steps.add(step)
+        return self._elsewhere, (step, grant.shard_id % step)
+
+
+def _last(standing: dict[str, Grant] | None) -> int:
+    """When the last of these lets go."""
+    return max((grant.opens_at_ns for grant in standing.values()), default=0) if standing else 0

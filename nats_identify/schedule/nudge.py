@@ -24,8 +24,10 @@ def may_be_passed(book: Book, asking: Asking, now_ns: int) -> bool:
     if asking.silent or not asking.ask.managed:
         return True
     told_at_ns = asking.nudged_at_ns
-    is_unanswered = asking.heard_at_ns < told_at_ns >= book.attentive_since_ns
-    return is_unanswered and now_ns - told_at_ns >= step_ns(book.timing)
+    if told_at_ns <= asking.heard_at_ns or told_at_ns < book.attentive_since_ns:
+        return False
+    has_had_a_step = now_ns - max(told_at_ns, book.slow_commit_at_ns) >= step_ns(book.timing)
+    return has_had_a_step or now_ns - told_at_ns >= book.timing.nudge_lead_ns
 
 
 def nudge(book: Book, line: Line, opens_at_ns: int, now_ns: int) -> list[Asking]:

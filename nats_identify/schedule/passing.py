@@ -1,7 +1,7 @@
 """What time alone changes: holds run out, askings are given up, days end. It grants nothing, and reads no clock."""
 
 from nats_identify.schedule import answers, model
-from nats_identify.schedule.alarms import Look
+from nats_identify.schedule.alarms import LOOK_MOST_NS, Look
 from nats_identify.schedule.book import Book
 from nats_identify.schedule.day import Day
 from nats_identify.schedule.model import Happened, Reply, ScheduleAction
@@ -21,6 +21,8 @@ def pass_time(book: Book, day: Day, now_ns: int) -> list[ScheduleAction]:
                 book.due.add(bucket)
             case (_, Look.EVERYTHING, _):
                 book.all_due()
+                if book.quiet_until_ns > now_ns:  # we were away once more meanwhile
+                    book.alarms.at(book.quiet_until_ns, Look.EVERYTHING)
             case _:
                 actions += day.look(now_ns)
     return actions
@@ -43,7 +45,11 @@ def _look_at_asking(book: Book, request_id: str, now_ns: int) -> list[ScheduleAc
     if asking is None:
         return []
     if asking.gone_at_ns > now_ns or asking.grant_id is not None:  # a granted one ends with its hold
-        look_at_ns = max(asking.gone_at_ns, now_ns + model.SECOND)
+        look_at_ns = min(max(asking.gone_at_ns, now_ns + model.SECOND), now_ns + LOOK_MOST_NS)
+        if asking.retry_at_ns > now_ns:
+            look_at_ns = min(look_at_ns, asking.retry_at_ns)
+        elif asking.retry_at_ns:  # a plain one that could not be delivered is tried again
+            book.due.add(asking.bucket)
         book.alarms.at(look_at_ns, Look.ASKING, request_id)
         return []
     book.room.forget(asking)

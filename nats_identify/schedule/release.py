@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from nats_identify.schedule import answers, model, nudge, passing, replies
-from nats_identify.schedule.alarms import Look
+from nats_identify.schedule.alarms import LOOK_MOST_NS, Look
 from nats_identify.schedule.book import Book
 from nats_identify.schedule.budget import SessionBudget
 from nats_identify.schedule.day import Day
@@ -144,6 +144,10 @@ class ReleaseSchedule:
 
     def was_slow(self, now_ns: int) -> None:
         """A commit has taken its time: so may have what was said to shards before it, and what they answer."""
+        self.book.slow_commit_at_ns = now_ns
+
+    def was_lost(self, now_ns: int) -> None:
+        """What became of a commit is not known: what was said to shards may be lost as well."""
         self.book.attentive_since_ns = now_ns
 
     def was_away(self, now_ns: int) -> None:
@@ -218,7 +222,7 @@ class ReleaseSchedule:
 
     def _set_pace(self, asking: Asking, renew_in_ns: int, now_ns: int) -> None:
         asking.set_pace(renew_in_ns, now_ns)
-        self.book.alarms.at(asking.gone_at_ns, Look.ASKING, asking.ask.request_id)
+        self.book.alarms.at(min(asking.gone_at_ns, now_ns + LOOK_MOST_NS), Look.ASKING, asking.ask.request_id)
 
     def _cancel(self, request_id: str) -> list[ScheduleAction]:
         asking = self.book.room.end(request_id)  # a turn that it was granted is not freed by this

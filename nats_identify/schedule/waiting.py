@@ -59,7 +59,12 @@ class WaitingRoom:
         the quickest of its messages tells best.
         """
         asked_at_ns = min(asking.asked_at_ns, now_ns - ask.waited_ns) if asking.is_restored else asking.asked_at_ns
-        moves = (ask.priority, asked_at_ns) != (asking.ask.priority, asking.asked_at_ns) and asking.grant_id is None
+        is_elsewhere = (ask.priority, ask.shard_id, asked_at_ns) != (
+            asking.ask.priority,
+            asking.ask.shard_id,
+            asking.asked_at_ns,
+        )
+        moves = is_elsewhere and asking.grant_id is None
         if moves:
             self.take(asking)
         asking.asked_at_ns = asked_at_ns

@@ -450,8 +450,7 @@ def test_a_standby_that_cannot_read_does_not_ask_again_at_once():
     assert words.Read() in standby.handle(words.TrafficHeard(), cluster.now_ns + RETRY_NS)
 
 
-@pytest.mark.parametrize("is_slow", [True, False], ids=["a slow commit", "an unknown outcome"])
-def test_after_an_outage_the_first_to_be_heard_is_not_the_first_in_line(is_slow):
+def test_after_an_outage_the_first_to_be_heard_is_not_the_first_in_line():
     cluster = Cluster("a")
     cluster.ask(0)
     cluster.answer(cluster.grant_log[0][1].grant_id)
@@ -463,16 +462,90 @@ def test_after_an_outage_the_first_to_be_heard_is_not_the_first_in_line(is_slow)
     cluster.hold_writes = True
     cluster.pass_ms(2_900)
     cluster.hold_writes = False
-    if is_slow:
-        cluster.release_held()
-    else:
-        cluster.tell("a", words.WriteUnsettled())
+    cluster.tell("a", words.WriteUnsettled())
     cluster.ask(2, renewal=1)
     cluster.pass_ms(100)
     assert shards(cluster) == [0]
     cluster.ask(1, renewal=2)
     cluster.pass_ms(10)
     assert shards(cluster) == [0, 1]
+
+
+@pytest.mark.parametrize("commit_ms", [190, 210])
+def test_commits_slower_than_a_step_back_to_back_keep_nobody_waiting_behind_the_dead(commit_ms):
+    cluster = Cluster("a", static=Limits(64, 100_000, 100_000))
+    cluster.pass_ms(100)
+    cluster.ask(0, request_id="dead")
+    cluster.pass_ms(11_000)
+    for shard, name in ((64, "first"), (128, "dead too"), (192, "live")):
+        cluster.ask(shard, request_id=name)
+    cluster.answer(cluster.grant_log[-1][1].grant_id)
+    began_ns, cluster.hold_writes = cluster.now_ns, True
+    for number in range(40):
+        cluster.ask(192, request_id="live", renewal=number // 4)
+        cluster.ask(1 + number % 60, request_id=f"other{number}")  # so that a write is always under way
+        cluster.pass_ms(commit_ms)
+        cluster.release_held()
+        for _, body in cluster.grant_log[-30:]:
+            if body.request_id.startswith("other"):
+                cluster.answer(body.grant_id)
+        if any(body.request_id == "live" for _, body in cluster.grant_log):
+            break
+    assert any(body.request_id == "live" for _, body in cluster.grant_log)
+    assert cluster.now_ns - began_ns < 8 * SECOND
+
+
+def test_traffic_that_was_lost_twice_ends_in_a_look():
+    cluster = Cluster("a")
+    cluster.pass_ms(100)
+    cluster.tell("a", words.TrafficReturned())
+    cluster.pass_ms(500)
+    cluster.tell("a", words.TrafficReturned())
+    cluster.ask(0, managed=False)
+    cluster.pass_ms(1_010)
+    assert shards(cluster) == [0]
+
+
+def test_a_write_of_ours_that_was_put_back_is_not_trusted():
+    """Another led meanwhile, granted and died: its grant is nowhere, and may be used."""
+    cluster = Cluster("a", "b")
+    cluster.pass_ms(2_000)
+    leader, other = cluster.leader, ({"a", "b"} - {cluster.leader}).pop()
+    cluster.lose_acks = cluster.is_reading_away = True
+    count = len(cluster.writes)
+    while len(cluster.writes) == count:
+        cluster.pass_ms(10)
+    landed = cluster.ledger
+    cluster.lose_acks = cluster.is_reading_away = False
+    cluster.frozen.add(leader)
+    cluster.pass_ms(3_500)
+    cluster.ask(0)
+    assert shards(cluster) == [0]
+    granted_ns = cluster.now_ns
+    cluster.kill(other)
+    cluster.restore(landed)
+    cluster.frozen.clear()
+    renewal = 0
+    while len(cluster.grant_log) < 2:
+        cluster.pass_ms(10)
+        cluster.ask(1, renewal=renewal)
+        renewal += 1
+    assert cluster.now_ns - granted_ns >= Timing().managed_hold_ns
+
+
+def test_a_day_that_ends_in_an_outage_is_asked_about_right_after_it():
+    cluster = Cluster("a", static=None)
+    cluster.pass_ms(11_000)
+    cluster.tell("a", model.FigureAsked())
+    cluster.tell("a", model.Figure(Limits(1, 1000, 1000, 33 * SECOND)))
+    cluster.pass_ms(28_000)
+    cluster.is_reading_away = cluster.lose_acks = True
+    cluster.pass_ms(7_000)
+    before = len(cluster.said["a"])
+    cluster.is_reading_away = cluster.lose_acks = False
+    cluster.pass_ms(1_000)
+    assert (cluster.leader, cluster.replicas["a"].term) == ("a", 1)
+    assert any(isinstance(action, model.FetchFigure) for action in cluster.said["a"][before:])
 
 
 def test_when_the_traffic_is_back_nobody_is_granted_before_the_others_can_be_back_too():

@@ -456,9 +456,59 @@ def test_what_was_said_before_an_outage_counts_for_nothing():
     for n in (1, 2):
         desk.ask(n)
     desk.pass_ms(4_900)  # both were told, and neither has answered
-    desk.schedule.was_slow(desk.now_ns)
+    desk.schedule.was_lost(desk.now_ns)
     assert granted(desk.ask(2, renewal=1, after_ms=300)) == []
     assert granted(desk.ask(1, renewal=1, after_ms=100)) == [1]
+
+
+@pytest.mark.parametrize("is_slow", [False, True], ids=["quick", "slow"])
+def test_who_was_told_right_before_a_slow_commit_has_a_step_after_it(is_slow):
+    desk = Desk()
+    desk.ask(0)
+    desk.answer("g1")
+    for n in (1, 2):
+        desk.ask(n)
+    desk.pass_ms(5_100)
+    desk.schedule.begin(desk.now_ns)
+    desk.pass_ms(200)  # the bucket is open; the first was told right now
+    desk.ask(2, renewal=1)
+    desk.pass_ms(50)
+    if is_slow:
+        desk.schedule.was_slow(desk.now_ns)
+    assert granted(desk.pass_ms(160)) == ([] if is_slow else [2])
+    assert granted(desk.ask(1, renewal=1)) == ([1] if is_slow else [])
+
+
+def test_a_request_id_that_names_another_shard_moves_to_its_bucket():
+    desk = Desk(2)
+    desk.ask(1, request_id="x1")
+    desk.answer("g1")
+    desk.ask(0, request_id="x0")
+    desk.answer("g2")
+    desk.ask(2, request_id="r")
+    desk.ask(3, request_id="r", renewal=1)
+    desk.pass_ms(3_000)
+    desk.ask(3, request_id="r", renewal=2)
+    desk.pass_ms(3_000)
+    assert [(body.shard_id, body.bucket) for body in replies(desk.said)] == [(1, 1), (0, 0), (3, 1)]
+
+
+def test_a_plain_retry_is_not_forgotten_for_an_earlier_look_at_its_bucket():
+    desk = Desk()
+    desk.ask(0, managed=False, request_id="p")
+    desk.ask(7, request_id="m")
+    desk.pass_ms(4_000)  # m is stale: it will be told, and its bucket looked at a step later
+    desk.tell(model.Undeliverable("g1"))
+    assert granted(desk.pass_ms(1_300)) == [0]
+
+
+def test_a_wait_without_end_leaves_no_alarm_behind_for_long():
+    desk = Desk()
+    for n in range(100):
+        desk.ask(0, request_id=f"p{n}", managed=False, timeout_ns=30 * 86_400 * SECOND)
+        desk.tell(model.Cancel(f"p{n}"))
+    desk.pass_ms(601_000)
+    assert desk.schedule.next_deadline_ns() is None or desk.schedule.next_deadline_ns() > desk.now_ns + 3_600 * SECOND
 
 
 def test_a_copy_of_one_that_is_known_or_has_ended_changes_nothing():

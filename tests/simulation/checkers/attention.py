@@ -16,7 +16,8 @@ class Ear:
     """One coordinator's dealings with its shards, by its own clock.
 
     Attributes:
-        since_ns: what it said before may have been lost: it began to lead, a commit was slow, its traffic came back.
+        since_ns: what it said before may have been lost: it began to lead, a commit was lost, its traffic came back.
+        slow_ns: a commit was slow: what it said right before, and what was answered, may have been so too.
         perhaps_ns: the same, where it may have thought so or could do nothing meanwhile.
         quiet_until_ns: it grants nobody before.
         told_at_ns: when it last told whom that a turn is near.
@@ -24,6 +25,7 @@ class Ear:
     """
 
     since_ns: int = 0
+    slow_ns: int = 0
     perhaps_ns: int = 0
     quiet_until_ns: int = 0
     told_at_ns: dict[str, int] = field(default_factory=dict)
@@ -82,7 +84,9 @@ def _written(coordinator: "Coordinator", ear: Ear, now_ns: int) -> None:
     if ear.write is None:
         return
     is_slow = now_ns - ear.written_at_ns > step_ns(coordinator)
-    if is_slow or ear.write.ledger.term != ear.term:
+    if is_slow:
+        ear.slow_ns = ear.perhaps_ns = now_ns
+    if ear.write.ledger.term != ear.term:
         ear.since_ns = ear.perhaps_ns = now_ns
     ear.term, ear.write = ear.write.ledger.term, None
 

@@ -89,7 +89,9 @@ class Order:
             return False  # it may have been given up
         ear = self.attention.of(coordinator.name)
         told_at_ns = ear.told_at_ns.get(request_id, -1)
-        return told_at_ns < ear.since_ns or now_ns - told_at_ns < step_ns(coordinator)
+        is_recent = now_ns - max(told_at_ns, ear.slow_ns) < step_ns(coordinator)
+        is_long_ago = now_ns - told_at_ns >= coordinator.settings.timing.nudge_lead_ns
+        return told_at_ns < ear.since_ns or (is_recent and not is_long_ago)
 
     @staticmethod
     def _blame(checker: str, coordinator: "Coordinator", record: GrantRecord, why: str) -> None:
