@@ -122,16 +122,16 @@ def test_the_last_turn_of_a_day_that_is_given_back_is_granted_in_any_bucket():
 
 
 def test_a_head_that_is_told_again_has_a_step_from_then_and_the_next_one_is_granted_after_it():
-    """It was told again after a slow commit; the look that fell a step after the first telling was the last one."""
+    """It was told again after a lost commit; the look that fell a step after the first telling was the last one."""
     desk = Desk()
     desk.ask(0)
     desk.answer("g1")
     for shard_id in (1, 2):
         desk.ask(shard_id)
     desk.pass_ms(5_300)  # both are told, and neither answers: the bucket is open
-    desk.schedule.was_slow(desk.now_ns)
+    desk.schedule.was_lost(desk.now_ns)
     desk.ask(3)  # the first ones are told again
     desk.pass_ms(10)
-    desk.schedule.was_slow(desk.now_ns)
+    desk.schedule.was_lost(desk.now_ns)
     assert granted(desk.ask(2, renewal=1)) == []  # and the very first once more
     assert granted(desk.pass_ms(400)) == [2]

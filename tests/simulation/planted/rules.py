@@ -234,7 +234,13 @@ RULES: tuple[Planted, ...] = (
     ),
     Planted(
         "a grant made under another max_concurrency blocks the bucket of its number alone",
-        (Edit(f"{HOLDS}._blocks", "return bucket % step == grant.shard_id % step", "return bucket == grant.bucket"),),
+        (
+            Edit(
+                f"{HOLDS}._place",
+                "    self._steps.add(step)\n    return self._elsewhere, (step, grant.shard_id % step)",
+                "    self._steps.add(4096)\n    return self._elsewhere, (4096, grant.bucket)",
+            ),
+        ),
         rule=8,
     ),
     Planted(
