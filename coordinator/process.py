@@ -210,7 +210,6 @@ class Process:
             log.warning("IDENTIFY_WINDOW is below Discord's 5 s: for tests only", window_s=settings.identify_window)
         if settings.identify_fresh_start:
             log.warning("IDENTIFY_FRESH_START: an empty store means that nothing was ever granted")
-        log.info("IDENTIFY_CRASH_LOOP_* are read, and not acted upon yet", grants=settings.identify_crash_loop_grants)
         for name in unknown_variables(os.environ):
             log.warning("an unknown variable is ignored", name=name)
 

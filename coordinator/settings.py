@@ -13,13 +13,16 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from coordinator.core import replica
+from coordinator.core import settings as core_settings
 from nats_identify.schedule.model import MAX_BUCKETS, SECOND, Limits, Timing
 from nats_identify.wire import Subjects
 
 STATIC_MAX_CONCURRENCY: Final = 1
 STATIC_TOTAL: Final = 1000
 """What Discord allows a bot that it has not granted more: the docs' own figures."""
+
+CRASH_LOOP_GRANTS_MOST: Final = 100
+"""The ledger carries them; a shard that identifies more often in an hour needs no guard, but a doctor."""
 
 _INBOX: Final = re.compile(r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")
 _URL: Final = re.compile(r"^((nats|tls|ws|wss)://)?([^@/]*@)?([^@/:\s]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?/?$")
@@ -72,7 +75,9 @@ class Settings(BaseSettings):
         3, ge=0.5, le=300, allow_inf_nan=False, description="seconds, 0.5 to 300; a standby takes over after it"
     )
     identify_fresh_start: bool = Field(False, description="1 or 0; 1 only with an empty store")
-    identify_crash_loop_grants: int = Field(10, ge=0, description="grants of one shard in a period; 0: no guard")
+    identify_crash_loop_grants: int = Field(
+        10, ge=0, le=CRASH_LOOP_GRANTS_MOST, description="grants of one shard in a period, 1 to 100; 0: no guard"
+    )
     identify_crash_loop_period: SomeSeconds = Field(3600, description="seconds above 0")
     identify_max_waiting: int = Field(200_000, ge=1, description="requests, 1 or more")
     identify_max_concurrency: int | None = Field(
@@ -225,9 +230,9 @@ class Settings(BaseSettings):
         total = self.identify_session_total or STATIC_TOTAL
         return Limits(self.identify_max_concurrency or STATIC_MAX_CONCURRENCY, total, total)
 
-    def core(self, instance: str, *, has_token: bool) -> replica.Settings:
+    def core(self, instance: str, *, has_token: bool) -> core_settings.Settings:
         """Return what the replica is told; ``instance`` is random for each process."""
-        return replica.Settings(
+        return core_settings.Settings(
             name=self.identify_replica_name,
             prefix=self.identify_prefix,
             instance=instance,
@@ -236,6 +241,8 @@ class Settings(BaseSettings):
             fresh_start=self.identify_fresh_start,
             static=None if has_token else self.static_limits(),
             reserve=self.identify_session_reserve,
+            crash_loop_grants=self.identify_crash_loop_grants,
+            crash_loop_period_ns=_ns(self.identify_crash_loop_period),
             max_waiting=self.identify_max_waiting,
         )
 

@@ -1,4 +1,4 @@
-"""The contract on the wire: subjects, messages and the ledger, as JSON. It holds no state and sends nothing.
+"""The contract on the wire: subjects and messages, as JSON. It holds no state and sends nothing.
 
 pydantic lives here and at the coordinator's settings; the cores never see it.
 """
@@ -214,58 +214,6 @@ class Status(Info):
     waiting: int
     reserve: int
     buckets: list[BucketStatus]
-
-
-class QueuePage(Message):
-    """A coordinator that starts asks another for the askings admitted after this one."""
-
-    after: int = 0
-
-
-class CopiedAsking(Request):
-    """One asking, as another coordinator knows it; ``heard_ms``: how long ago it heard its newest renewal."""
-
-    bucket: int
-    reply_to: str
-    heard_ms: int | None = None
-
-
-class QueueCopy(Message):
-    """A page of the waiting queue; ``next`` is where to go on, with the same coordinator."""
-
-    instance: Token
-    askings: list[CopiedAsking]
-    next: int | None = None
-
-
-class LedgerGrant(Message):
-    """One grant that still holds its bucket."""
-
-    grant_id: str
-    request_id: str
-    shard_id: int
-    bucket: int
-    max_concurrency: int
-    renewal: int
-    use_within_ms: int
-    hold_ms: int
-    outcome: Annotated[Outcome | None, Field(strict=False)] = None
-
-
-class LedgerEntry(Message):
-    """The one key of the KV bucket: JSON that a person can read."""
-
-    prefix: str
-    leader: str | None
-    instance: str
-    term: int
-    sequence: int
-    lease_ms: int
-    max_concurrency: int | None
-    total: int | None
-    remaining: int | None
-    reset_in_ms: int | None
-    grants: list[LedgerGrant]
 
 
 def encode_reply(body: model.Granted | model.Queued | model.Refused, term: int) -> bytes:

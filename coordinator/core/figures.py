@@ -9,6 +9,9 @@ from nats_identify.schedule.model import SECOND
 FIGURE_EVERY_NS = 300 * SECOND
 """Discord's figure is corrected so often; `GET /gateway/bot` is not to be cached for long."""
 
+SOON_NS = 30 * SECOND
+"""And so often where little of the day is left, or nothing: higher limits are then news that shards wait for."""
+
 
 class FigureWatch:
     """One replica's dealings with Discord's figures.
@@ -20,6 +23,7 @@ class FigureWatch:
     def __init__(self) -> None:
         self.due_at_ns: int | None = None
         self._believed_from_ns = 0
+        self._latest_ns = 0  # when it was last wanted, or came
         self._asked: tuple[int, int] | None = None  # in which term, and when
 
     def begin(self, now_ns: int, wait_ns: int) -> None:
@@ -30,11 +34,15 @@ class FigureWatch:
         """Discord is being asked from now on."""
         self._asked = (term, now_ns)
 
-    def is_due(self, now_ns: int) -> bool:
-        """Whether to ask now; then the next time is an interval away."""
-        if self.due_at_ns is None or now_ns < self.due_at_ns:
+    def is_due(self, now_ns: int, *, is_little: bool) -> bool:
+        """Whether to ask now; then the next time is an interval away, a short one if little of the day is left."""
+        if self.due_at_ns is None:
             return False
-        self.due_at_ns = now_ns + FIGURE_EVERY_NS
+        if is_little:
+            self.due_at_ns = min(self.due_at_ns, self._latest_ns + SOON_NS)
+        if now_ns < self.due_at_ns:
+            return False
+        self._latest_ns, self.due_at_ns = now_ns, now_ns + FIGURE_EVERY_NS
         return True
 
     def believes(self, term: int, now_ns: int) -> bool:
@@ -43,5 +51,6 @@ class FigureWatch:
         if asked is None or asked[0] != term:
             return False
         is_believed = asked[1] >= self._believed_from_ns
+        self._latest_ns = now_ns
         self.due_at_ns = now_ns + FIGURE_EVERY_NS if is_believed else self._believed_from_ns
         return is_believed

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from nats_identify.schedule.book import Book
+from nats_identify.schedule.crash_loop import ShardHistory
 from nats_identify.schedule.model import Grant, Outcome, ScheduleAction, ScheduleEvent
 
 
@@ -32,6 +33,8 @@ class Ledger:
             copy from before a loss may be of any age.
         lease_ns: a standby that has seen no movement for so long may take over.
         max_concurrency, total, remaining, reset_in_ns: today's limits; None where nobody knows.
+        crash_loops: what was granted lately to shards that may loop, as ages.
+        margin_ns: as the leader has tuned it; None in the ledger of one that did not.
     """
 
     prefix: str
@@ -46,6 +49,8 @@ class Ledger:
     reset_in_ns: int | None = None
     grants: tuple[GrantRecord, ...] = ()
     lineage: str = ""
+    crash_loops: tuple[ShardHistory, ...] = ()
+    margin_ns: int | None = None
 
     @property
     def age(self) -> tuple[int, int]:

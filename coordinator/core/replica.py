@@ -5,7 +5,7 @@ concerns is returned. One write is under way at a time; all that falls due meanw
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from itertools import count
 
@@ -22,9 +22,11 @@ from coordinator.core.ledger import (
     records_of,
 )
 from coordinator.core.pending import Pending
+from coordinator.core.settings import Settings
 from coordinator.core.sighting import Sighting
-from nats_identify.schedule import model
+from nats_identify.schedule import margin, model
 from nats_identify.schedule.budget import SessionBudget
+from nats_identify.schedule.crash_loop import CrashLoopGuard
 from nats_identify.schedule.model import MS, FetchFigure, Grant, Happened, Limits
 from nats_identify.schedule.nudge import step_ns
 from nats_identify.schedule.release import ReleaseSchedule
@@ -41,29 +43,6 @@ class Role(Enum):
     LEADER = "leader"
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What one replica is told at its start.
-
-    Attributes:
-        name, prefix: who it is, and for which bot.
-        instance: random for each process: two replicas may have one name.
-        lease_ns: a standby takes over when the ledger has not moved for so long.
-        fresh_start: a ledger that never existed means that nothing was ever granted.
-        static: the limits where there is no token to ask Discord with, else None.
-    """
-
-    name: str
-    prefix: str
-    instance: str
-    timing: model.Timing
-    lease_ns: int
-    fresh_start: bool = False
-    static: Limits | None = None
-    reserve: int = 0
-    max_waiting: int = 200_000
-
-
 class Replica:
     """Lease, ledger and schedule as one state machine."""
 
@@ -77,6 +56,7 @@ class Replica:
         self.schedule = ReleaseSchedule(
             settings.timing,
             SessionBudget(reserve=settings.reserve, static=static is not None),
+            CrashLoopGuard(settings.crash_loop_grants, settings.crash_loop_period_ns),
             max_concurrency=static.max_concurrency if static else None,
             name_grant=self._name_grant,
             max_waiting=settings.max_waiting,
@@ -181,6 +161,9 @@ class Replica:
         book = self.schedule.book
         limits = Limits(ledger.max_concurrency or 1, ledger.total, ledger.remaining, ledger.reset_in_ns)
         book.budget.set(limits, in_the_air=0, now_ns=now_ns)
+        book.guard.adopt(ledger.crash_loops, now_ns)
+        if ledger.margin_ns is not None:
+            book.tune(margin.within(ledger.margin_ns, book.margin_setting_ns))
         if ledger.max_concurrency is not None:
             book.renumber(ledger.max_concurrency)
         self.schedule.adopt(grants_of(ledger, now_ns), now_ns)
@@ -237,7 +220,7 @@ class Replica:
             return self._write((), now_ns, leader=None)
         grants, said = self.schedule.release(now_ns)
         actions = self._speak(said, now_ns)
-        if self._figures.is_due(now_ns):
+        if self._figures.is_due(now_ns, is_little=self.schedule.book.budget.is_little):
             actions.append(FetchFigure("its turn has come"))
         if grants or self._is_changed or now_ns >= self._heartbeat_at_ns:
             actions += self._write(tuple(grants), now_ns, leader=self.settings.name)
@@ -250,7 +233,7 @@ class Replica:
         entry = Ledger(
             *(self.settings.prefix, leader, self.settings.instance, self.term, self.seen.newest_age[1] + 1),
             *(self.settings.lease_ns, book.max_concurrency, budget.total, budget.remaining, resets_in_ns),
-            *(records_of(book, now_ns), self._lineage),
+            *(records_of(book, now_ns), self._lineage, book.guard.ages(now_ns), book.timing.margin_ns),
         )
         write = Write(entry, self.seen.revision)
         self._pending = Pending(write, self.seen.ledger, grants, now_ns)

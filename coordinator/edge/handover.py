@@ -16,11 +16,12 @@ from pydantic import ValidationError
 from coordinator.edge.connections import Connection
 from coordinator.edge.inbox import Inbox
 from coordinator.edge.log import Log
+from coordinator.edge.records import CopiedAsking, QueueCopy, QueuePage
 from nats_identify.clock import Clock
 from nats_identify.schedule.book import Book
 from nats_identify.schedule.line import Asking
 from nats_identify.schedule.model import MS
-from nats_identify.wire import CopiedAsking, QueueCopy, QueuePage, Subjects
+from nats_identify.wire import Subjects
 
 ANSWER_WITHIN_S: Final = 1.0
 PAGE_MOST: Final = 500

@@ -1,7 +1,7 @@
 """Turns the core's ledger into the JSON of the KV entry, and back. It stores nothing.
 
 The hot path of every commit: a thousand grants in half a millisecond, so no model is built on the way out.
-Holds are rounded up to milliseconds, permissions down.
+Holds are rounded up to milliseconds, permissions and ages down.
 """
 
 import json
@@ -9,12 +9,14 @@ from json.encoder import encode_basestring_ascii as quote
 from typing import Any, Final
 
 from coordinator.core.ledger import GrantRecord, Ledger
+from coordinator.edge.records import LedgerCrashLoop, LedgerEntry, LedgerGrant
+from nats_identify.schedule.crash_loop import ShardHistory
 from nats_identify.schedule.model import MS, Outcome
-from nats_identify.wire import LedgerEntry, LedgerGrant, ms_up
+from nats_identify.wire import ms_up
 
 
 class LedgerWriter:
-    """Writes the fields of `wire.LedgerEntry`; remembers how each live grant begins, which never changes."""
+    """Writes the fields of `LedgerEntry`; remembers how each live grant begins, which never changes."""
 
     def __init__(self) -> None:
         self._beginnings: dict[str, str] = {}
@@ -32,6 +34,8 @@ class LedgerWriter:
             "total": ledger.total,
             "remaining": ledger.remaining,
             "reset_in_ms": None if ledger.reset_in_ns is None else ms_up(ledger.reset_in_ns),
+            "margin_ms": None if ledger.margin_ns is None else ms_up(ledger.margin_ns),
+            "crash_loops": [_crash_loop(history) for history in ledger.crash_loops],
         }
         known = self._beginnings
         begun = {grant.grant_id: known.get(grant.grant_id) or _beginning(grant) for grant in ledger.grants}
@@ -44,6 +48,11 @@ class LedgerWriter:
 
 
 _OUTCOMES: Final[dict[Outcome | None, str]] = {None: "null", **{outcome: f'"{outcome.value}"' for outcome in Outcome}}
+
+
+def _crash_loop(history: ShardHistory) -> dict[str, Any]:
+    ages_ms = [age_ns // MS for age_ns in history.granted_ns]
+    return {"shard_id": history.shard_id, "strikes": history.strikes, "granted_ms_ago": ages_ms}
 
 
 def _beginning(grant: GrantRecord) -> str:
@@ -74,6 +83,8 @@ def decode(payload: bytes, lineage: str = "") -> Ledger:
         reset_in_ns=None if entry.reset_in_ms is None else entry.reset_in_ms * MS,
         grants=tuple(_grant(grant) for grant in entry.grants),
         lineage=lineage,
+        crash_loops=tuple(_history(shard) for shard in entry.crash_loops),
+        margin_ns=None if entry.margin_ms is None else entry.margin_ms * MS,
     )
 
 
@@ -82,3 +93,7 @@ def _grant(grant: LedgerGrant) -> GrantRecord:
         *(grant.grant_id, grant.request_id, grant.shard_id, grant.bucket, grant.max_concurrency),
         *(grant.renewal, grant.use_within_ms * MS, grant.hold_ms * MS, grant.outcome),
     )
+
+
+def _history(shard: LedgerCrashLoop) -> ShardHistory:
+    return ShardHistory(shard.shard_id, shard.strikes, tuple(age_ms * MS for age_ms in shard.granted_ms_ago))

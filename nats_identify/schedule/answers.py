@@ -1,6 +1,6 @@
 """What became of a granted turn: used, declined, not received, or never answered. It grants nothing."""
 
-from nats_identify.schedule import model
+from nats_identify.schedule import margin, model
 from nats_identify.schedule.alarms import Look
 from nats_identify.schedule.book import Book
 from nats_identify.schedule.model import Grant, Happened, Outcome, ScheduleAction
@@ -8,6 +8,9 @@ from nats_identify.schedule.replies import facts_of
 
 PLAIN_RETRIES = 4
 """A plain request that nobody receives is tried again after 1, 2, 4 and 8 s, then forgotten."""
+
+WAITED_LEAST_NS = 1 * model.SECOND
+"""Who was granted sooner may have found an idle bucket: its success tells nothing of the margin."""
 
 
 def answer(book: Book, grant_id: str, outcome: Outcome, at_ns: int) -> list[ScheduleAction]:
@@ -25,8 +28,17 @@ def answer(book: Book, grant_id: str, outcome: Outcome, at_ns: int) -> list[Sche
         actions.append(Happened("identified", facts_of(grant)))
     if outcome is not Outcome.IDENTIFIED and grant.outcome is Outcome.IDENTIFIED:
         grant.outcome = outcome
+        _tune(book, outcome, waited_ns=grant.granted_at_ns - grant.asked_at_ns)
         actions.append(Happened(outcome, facts_of(grant)))
     return actions
+
+
+def _tune(book: Book, outcome: Outcome, *, waited_ns: int = 0) -> None:
+    """Learn the margin: from every refusal, and from the success of one that had waited for its bucket to open."""
+    if outcome is Outcome.REJECTED:
+        book.tune(margin.widened(book.timing.margin_ns, book.margin_setting_ns))
+    elif waited_ns >= WAITED_LEAST_NS:
+        book.tune(margin.narrowed(book.timing.margin_ns, book.margin_setting_ns))
 
 
 def _answer_without_grant(book: Book, grant_id: str, outcome: Outcome, at_ns: int) -> list[ScheduleAction]:
@@ -35,7 +47,10 @@ def _answer_without_grant(book: Book, grant_id: str, outcome: Outcome, at_ns: in
         book.stash(grant_id, outcome, at_ns)
         return []
     facts = book.used.pop(grant_id, None)
-    return [] if facts is None else [Happened(outcome, facts)]
+    if facts is None:
+        return []
+    _tune(book, outcome)
+    return [Happened(outcome, facts)]
 
 
 def undeliverable(book: Book, grant_id: str, now_ns: int) -> list[ScheduleAction]:
@@ -55,7 +70,7 @@ def undeliverable(book: Book, grant_id: str, now_ns: int) -> list[ScheduleAction
 
 
 def _give_back(book: Book, grant: Grant, name: str, *, is_unsent: bool = False) -> list[ScheduleAction]:
-    book.give_back()
+    book.give_back(grant)
     book.let_go(grant, is_unsent=is_unsent)
     return [Happened(name, facts_of(grant))]
 

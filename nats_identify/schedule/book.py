@@ -2,9 +2,11 @@
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import replace
 
 from nats_identify.schedule.alarms import Alarms, Look
 from nats_identify.schedule.budget import SessionBudget
+from nats_identify.schedule.crash_loop import CrashLoopGuard
 from nats_identify.schedule.holds import EVERY_BUCKET, HoldTable
 from nats_identify.schedule.line import Asking
 from nats_identify.schedule.model import Facts, Grant, Outcome, Timing
@@ -15,11 +17,24 @@ STASHED_MOST = 10_000
 
 
 class Book:
-    """The waiting room, the holds, the budget and the alarms of one bot, moved together."""
+    """The waiting room, the holds, the budget, the guard and the alarms of one bot, moved together.
 
-    def __init__(self, timing: Timing, budget: SessionBudget, max_concurrency: int | None, max_waiting: int) -> None:
+    Attributes:
+        timing: the durations of the settings, with the margin of today.
+    """
+
+    def __init__(
+        self,
+        timing: Timing,
+        budget: SessionBudget,
+        guard: CrashLoopGuard,
+        max_concurrency: int | None,
+        max_waiting: int,
+    ) -> None:
         self.timing = timing
+        self.margin_setting_ns = timing.margin_ns
         self.budget = budget
+        self.guard = guard
         self.max_concurrency = max_concurrency
         self.room = WaitingRoom(max_concurrency or 1, max_waiting)
         self.holds = HoldTable(max_concurrency or 1)
@@ -73,6 +88,23 @@ class Book:
         self.due.add(asking.bucket)
         return asking
 
+    def hold_back(self, asking: Asking, until_ns: int, now_ns: int) -> bool:
+        """Let a shard that loops stand behind everybody until then; return whether it does so from now on."""
+        until_ns = until_ns if until_ns > now_ns else 0
+        was_held_back, is_changed = asking.held_back_until_ns > 0, asking.held_back_until_ns != until_ns
+        if is_changed and asking.grant_id is None:
+            self.room.take(asking)
+            asking.held_back_until_ns = until_ns
+            self.room.put(asking)
+            self.due.add(asking.bucket)
+        if until_ns:
+            self.alarms.at(until_ns, Look.ASKING, asking.ask.request_id)
+        return is_changed and not was_held_back
+
+    def tune(self, margin_ns: int) -> None:
+        """Let every hold that begins from now on have this margin."""
+        self.timing = replace(self.timing, margin_ns=margin_ns)
+
     def identify(self, grant: Grant, at_ns: int) -> None:
         """The turn was used: the window starts, and the asking has ended."""
         grant.outcome, grant.identified_at_ns = Outcome.IDENTIFIED, at_ns
@@ -87,10 +119,11 @@ class Book:
         if grant.sent:
             self.budget.use(grant.granted_at_ns, at_ns)
 
-    def give_back(self) -> None:
-        """One identify proved not to have been sent; where the day was spent, whoever waits anywhere may have it."""
+    def give_back(self, grant: Grant) -> None:
+        """Its IDENTIFY proved not to have been sent; where the day was spent, whoever waits anywhere may have it."""
         was_closed = self.budget.closed_for(0) is not None
         self.budget.give_back()
+        self.guard.give_back(grant.shard_id)
         if was_closed:
             self.all_due()
 
@@ -169,7 +202,7 @@ class Book:
         """These were never committed, and nobody has heard of them; what another committed proves nothing here."""
         for grant in grants:
             if self.holds.get(grant.grant_id) is grant and not grant.committed:
-                self.give_back()
+                self.give_back(grant)
                 asking = self.let_go(grant, is_unsent=True)
                 if asking is not None:
                     asking.silent = False

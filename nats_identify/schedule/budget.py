@@ -56,8 +56,16 @@ class SessionBudget:
         """Why an identify of this priority may not be charged now, or None where it may."""
         if self.remaining is None:
             return Reason.LIMITS_UNKNOWN
-        kept_back = 0 if priority >= 1 else self.reserve
-        return Reason.SESSION_LIMIT if self.remaining <= kept_back else None
+        return Reason.SESSION_LIMIT if self.remaining <= self.kept_from(priority) else None
+
+    @property
+    def is_little(self) -> bool:
+        """Whether, the reserve aside, a twentieth of the day is left, or less."""
+        return self.remaining is not None and (self.remaining - self.reserve) * 20 <= (self.total or 0)
+
+    def kept_from(self, priority: int) -> int:
+        """How many of each day this priority never gets."""
+        return 0 if priority >= 1 else self.reserve
 
     def charge(self, now_ns: int) -> None:
         """Spend one identify; a day that is not known to have begun begins with it at the earliest."""

@@ -31,6 +31,7 @@ class Asking:
         nudged_at_ns: when it was last told that its turn is near.
         retry_at_ns: a plain request that could not be delivered is not tried again before this.
         undeliverable_count: how often a plain request could not be delivered.
+        held_back_until_ns: it stands behind everybody until then, since its shard loops; 0: it does not.
         grant_id: its live grant; while it has one it stands in no line.
     """
 
@@ -47,6 +48,7 @@ class Asking:
     nudged_at_ns: int = 0
     retry_at_ns: int = 0
     undeliverable_count: int = 0
+    held_back_until_ns: int = 0
     grant_id: str | None = None
 
     def is_fresh(self, now_ns: int, timing: Timing) -> bool:
@@ -73,10 +75,10 @@ class Asking:
 
 
 class Line:
-    """One bucket's askings: higher priority first, first come first served within one."""
+    """One bucket's askings: higher priority first, first come first served within one; those that loop come last."""
 
     def __init__(self) -> None:
-        self._places: list[tuple[int, int, int, Asking]] = []
+        self._places: list[tuple[int, int, int, int, Asking]] = []
         self.nudge_width = 1  # how many silent askings are nudged at most
         self.widen_at_ns: int | None = None  # when twice as many are
 
@@ -84,7 +86,7 @@ class Line:
         return len(self._places)
 
     def __iter__(self) -> Iterator[Asking]:
-        return (place[3] for place in self._places)
+        return (place[-1] for place in self._places)
 
     def add(self, asking: Asking) -> None:
         """Put it where its priority and its first asking say."""
@@ -99,5 +101,5 @@ class Line:
         return bisect.bisect_left(self._places, self._place(asking)) + 1
 
     @staticmethod
-    def _place(asking: Asking) -> tuple[int, int, int, Asking]:
-        return (-asking.ask.priority, asking.asked_at_ns, asking.order, asking)
+    def _place(asking: Asking) -> tuple[int, int, int, int, Asking]:
+        return (asking.held_back_until_ns, -asking.ask.priority, asking.asked_at_ns, asking.order, asking)

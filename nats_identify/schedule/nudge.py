@@ -43,6 +43,8 @@ def nudge(book: Book, line: Line, opens_at_ns: int, now_ns: int) -> list[Asking]
     for asking in line:
         if unheard == line.nudge_width or book.budget.closed_for(asking.ask.priority) is not None:
             break
+        if asking.held_back_until_ns > max(opens_at_ns, now_ns):
+            break
         if asking.silent or (not asking.ask.managed and asking.retry_at_ns > opens_at_ns):
             continue  # known to be away
         has_answered = asking.heard_at_ns >= max(near_at_ns, asking.nudged_at_ns)

@@ -44,6 +44,7 @@ def _look_at_asking(book: Book, request_id: str, now_ns: int) -> list[ScheduleAc
     asking = book.room.get(request_id)
     if asking is None:
         return []
+    book.hold_back(asking, asking.held_back_until_ns, now_ns)
     if asking.gone_at_ns > now_ns or asking.grant_id is not None:  # a granted one ends with its hold
         look_at_ns = min(max(asking.gone_at_ns, now_ns + model.SECOND), now_ns + LOOK_MOST_NS)
         if asking.retry_at_ns > now_ns:

@@ -12,6 +12,7 @@ from nats_identify.schedule import answers, model, nudge, passing, replies
 from nats_identify.schedule.alarms import LOOK_MOST_NS, Look
 from nats_identify.schedule.book import Book
 from nats_identify.schedule.budget import SessionBudget
+from nats_identify.schedule.crash_loop import CrashLoopGuard
 from nats_identify.schedule.day import Day
 from nats_identify.schedule.line import RENEW_MOST_NS, Asking, Line
 from nats_identify.schedule.model import Grant, Happened, Reason, Reply, ScheduleAction
@@ -27,6 +28,7 @@ class ReleaseSchedule:
     Args:
         timing: the durations that new grants are made with.
         budget: the day's session starts.
+        guard: keeps shards that loop from spending them; None: nobody does.
         max_concurrency: today's number of buckets; None while nobody knows it.
         name_grant: returns a grant_id that was never used before.
         max_waiting: requests beyond it are refused as overloaded.
@@ -36,12 +38,13 @@ class ReleaseSchedule:
         self,
         timing: model.Timing,
         budget: SessionBudget,
+        guard: CrashLoopGuard | None = None,
         *,
         max_concurrency: int | None,
         name_grant: Callable[[], str],
         max_waiting: int = 200_000,
     ) -> None:
-        self.book = Book(timing, budget, max_concurrency, max_waiting)
+        self.book = Book(timing, budget, guard or CrashLoopGuard(), max_concurrency, max_waiting)
         self._timing = timing
         self._budget = budget
         self._name_grant = name_grant
@@ -182,6 +185,9 @@ class ReleaseSchedule:
         if asking.grant_id is not None:
             return actions + self._same_grant_again(asking, now_ns)
         self.book.due.add(asking.bucket)
+        opens_at_ns = self.book.guard.opens_at_ns(ask.shard_id, asking.asked_at_ns, now_ns)
+        if self.book.hold_back(asking, opens_at_ns, now_ns):
+            actions.append(Happened("crash_loop", facts_of(asking, wait_ms=replies.ms(opens_at_ns - now_ns))))
         if asking is not self._candidate(asking.bucket, now_ns):
             actions += self._queue(asking, now_ns, is_new=is_new)
         return actions
@@ -252,9 +258,11 @@ class ReleaseSchedule:
         if self.book.opens_at_ns(bucket) > now_ns:
             return None
         for asking in self.book.room.lines.get(bucket, ()):
-            if self._budget.closed_for(asking.ask.priority) is not None:
-                return None  # those behind have no higher priority
+            if asking.held_back_until_ns > now_ns or self._budget.closed_for(asking.ask.priority) is not None:
+                return None  # those behind are held back for longer, or have no higher priority
             if asking.is_fresh(now_ns, self._timing):
+                if self.book.guard.opens_at_ns(asking.ask.shard_id, asking.asked_at_ns, now_ns) > now_ns:
+                    continue  # another asking of its shard was granted meanwhile: it is held back when it renews
                 return asking
             if not nudge.may_be_passed(self.book, asking, now_ns):
                 return None
@@ -272,6 +280,7 @@ class ReleaseSchedule:
             reply_to=ask.reply_to,
         )
         self._day.charge(now_ns)
+        book.guard.count(ask.shard_id, asking.asked_at_ns, now_ns)
         book.stamp(grant, now_ns)
         book.take_up(grant)
         return grant

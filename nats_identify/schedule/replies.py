@@ -14,20 +14,39 @@ def granted(book: Book, grant: Grant, now_ns: int) -> model.Granted:
 
 
 def queued(book: Book, asking: Asking, now_ns: int) -> model.Queued:
-    """Where an asking stands: the ETA counts one confirmed hold for each asking ahead."""
+    """Where an asking stands: the ETA counts one confirmed hold for each asking ahead, and the days it must wait."""
     ask = asking.ask
     position = book.room.lines[asking.bucket].position(asking)
     opens_in_ns = max(0, book.opens_at_ns(asking.bucket) - now_ns)
     turn_in_ns = opens_in_ns + (position - 1) * book.timing.confirmed_hold_ns
-    eta_ns: int | None = turn_in_ns
-    closed = book.budget.closed_for(ask.priority)
-    if closed is not None:
-        resets_at_ns = book.budget.resets_at_ns
-        eta_ns = None if resets_at_ns is None else max(turn_in_ns, resets_at_ns - now_ns)
+    eta_ns, reason = _day_of_turn(book, position, turn_in_ns, ask.priority, now_ns)
+    held_back_ns = asking.held_back_until_ns - now_ns
+    if held_back_ns > 0 and reason is not Reason.LIMITS_UNKNOWN:
+        reason = Reason.CRASH_LOOP
+        eta_ns = held_back_ns if eta_ns is None else max(eta_ns, held_back_ns)
     half_ns = (turn_in_ns if eta_ns is None else eta_ns) // 2
     pace_ns = min(max(half_ns, book.timing.nudge_lead_ns), RENEW_MOST_NS)
     where = (ask.shard_id, asking.bucket, ask.request_id, position, eta_ns, pace_ns)
-    return model.Queued(*where, reason=closed or Reason.WINDOW, max_concurrency=book.max_concurrency)
+    return model.Queued(*where, reason=reason, max_concurrency=book.max_concurrency)
+
+
+def _day_of_turn(book: Book, position: int, turn_in_ns: int, priority: int, now_ns: int) -> tuple[int | None, Reason]:
+    """When the turn comes that is so far off if the day allows it, and what it waits for."""
+    budget, lines = book.budget, book.room.lines
+    if budget.remaining is None or budget.total is None:
+        return None, Reason.LIMITS_UNKNOWN
+    kept = budget.kept_from(priority)
+    left = max(0, budget.remaining - kept)
+    if (position - 1) * len(lines) < left:  # nearly always, and cheap
+        return turn_in_ns, Reason.WINDOW
+    ahead = sum(min(len(line), position - 1) for line in lines.values())
+    if ahead < left:
+        return turn_in_ns, Reason.WINDOW
+    if budget.resets_at_ns is None:
+        return None, Reason.SESSION_LIMIT
+    days, first = divmod(ahead - left, max(1, budget.total - kept))
+    resets_in_ns = max(0, budget.resets_at_ns - now_ns) + days * model.DAY
+    return max(turn_in_ns, resets_in_ns + first // len(lines) * book.timing.confirmed_hold_ns), Reason.SESSION_LIMIT
 
 
 def wrong_bucket(book: Book, ask: Ask) -> Refused | None:

@@ -8,7 +8,7 @@ import nats.js.errors
 import pytest
 from nats.js.api import KeyValueConfig
 
-from nats_identify.wire import LedgerEntry
+from coordinator.edge.records import LedgerEntry
 from tests.processes import Mailbox, until
 
 

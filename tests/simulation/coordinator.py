@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from coordinator.core import ledger as words
 from coordinator.core.ledger import Read, ReplicaAction, ReplicaEvent, Stopped, TrafficHeard, TrafficReturned, Write
-from coordinator.core.replica import Replica, Role, Settings
+from coordinator.core.replica import Replica, Role
+from coordinator.core.settings import Settings
 from nats_identify import wire
 from nats_identify.schedule import model
 from nats_identify.schedule.model import MS, FetchFigure, Happened, Reply

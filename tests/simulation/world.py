@@ -1,6 +1,6 @@
 """One history: the cluster, the bot, Discord and everything between them, from a plan. It judges nothing itself."""
 
-from coordinator.core.replica import Settings
+from coordinator.core.settings import Settings
 from nats_identify import wire
 from tests.simulation.chaos import Chaos
 from tests.simulation.coordinator import Coordinator

@@ -2,7 +2,8 @@
 
 from coordinator.core import ledger as words
 from coordinator.core.ledger import Read, Stopped, Write
-from coordinator.core.replica import Replica, Role, Settings
+from coordinator.core.replica import Replica, Role
+from coordinator.core.settings import Settings
 from nats_identify.schedule import model
 from nats_identify.schedule.model import MS, SECOND, Limits, Timing
 

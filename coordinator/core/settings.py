@@ -1,0 +1,31 @@
+"""What one replica is told at its start. It is read from the environment elsewhere."""
+
+from dataclasses import dataclass
+
+from nats_identify.schedule.model import SECOND, Limits, Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What one replica is told at its start.
+
+    Attributes:
+        name, prefix: who it is, and for which bot.
+        instance: random for each process: two replicas may have one name.
+        lease_ns: a standby takes over when the ledger has not moved for so long.
+        fresh_start: a ledger that never existed means that nothing was ever granted.
+        static: the limits where there is no token to ask Discord with, else None.
+        crash_loop_grants, crash_loop_period_ns: so many grants of one shard in such a period are free; 0: no guard.
+    """
+
+    name: str
+    prefix: str
+    instance: str
+    timing: Timing
+    lease_ns: int
+    fresh_start: bool = False
+    static: Limits | None = None
+    reserve: int = 0
+    crash_loop_grants: int = 0
+    crash_loop_period_ns: int = 3600 * SECOND
+    max_waiting: int = 200_000

@@ -1,0 +1,70 @@
+"""What coordinators tell each other, as JSON: the ledger, and the queue that a new one copies. It sends nothing."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from nats_identify.schedule.model import Outcome
+from nats_identify.wire import Message, Request, Token
+
+
+class QueuePage(Message):
+    """A coordinator that starts asks another for the askings admitted after this one."""
+
+    after: int = 0
+
+
+class CopiedAsking(Request):
+    """One asking, as another coordinator knows it; ``heard_ms``: how long ago it heard its newest renewal."""
+
+    bucket: int
+    reply_to: str
+    heard_ms: int | None = None
+
+
+class QueueCopy(Message):
+    """A page of the waiting queue; ``next`` is where to go on, with the same coordinator."""
+
+    instance: Token
+    askings: list[CopiedAsking]
+    next: int | None = None
+
+
+class LedgerGrant(Message):
+    """One grant that still holds its bucket."""
+
+    grant_id: str
+    request_id: str
+    shard_id: int
+    bucket: int
+    max_concurrency: int
+    renewal: int
+    use_within_ms: int
+    hold_ms: int
+    outcome: Annotated[Outcome | None, Field(strict=False)] = None
+
+
+class LedgerCrashLoop(Message):
+    """One shard that is granted often: how long ago, the oldest first, and how many of these it had to wait for."""
+
+    shard_id: int
+    strikes: int
+    granted_ms_ago: list[int]
+
+
+class LedgerEntry(Message):
+    """The one key of the KV bucket: JSON that a person can read."""
+
+    prefix: str
+    leader: str | None
+    instance: str
+    term: int
+    sequence: int
+    lease_ms: int
+    max_concurrency: int | None
+    total: int | None
+    remaining: int | None
+    reset_in_ms: int | None
+    grants: list[LedgerGrant]
+    crash_loops: tuple[LedgerCrashLoop, ...] = Field((), strict=False)
+    margin_ms: int | None = None

@@ -1,0 +1,108 @@
+"""Who is granted so often that it must be crash-looping, and how long it waits for that. It grants nothing.
+
+One shard id may have so many grants in a period. Whoever asks for more waits five minutes from its last grant, twice
+as long each further time, whatever priority it claims; all is forgotten when no more than so many fell in the last
+24 h. A grant that is given back never counted: a turn that was not used costs the day nothing.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from nats_identify.schedule.model import DAY, SECOND
+
+FIRST_WAIT_NS = 300 * SECOND
+"""Ten grants at once, then one after 5, 10, 20 … minutes are 18 in a day: ten such shards spend 180 of 1,000."""
+
+SHARDS_MOST = 10_000
+"""So many shards are remembered, those that were granted last."""
+
+TOLD_MOST = 1_000
+"""A successor is told of so many: what it reads stays far below a NATS message of 1 MB."""
+
+
+class ShardHistory(NamedTuple):
+    """A shard's newest grants, the oldest first, and how many it had to wait for.
+
+    In the ledger each grant is an age: so long ago.
+    """
+
+    shard_id: int
+    strikes: int
+    granted_ns: tuple[int, ...]
+
+
+class CrashLoopGuard:
+    """What each shard was granted lately.
+
+    Args:
+        grants: so many are free in a period; 0: no guard.
+        period_ns: how long a period is.
+    """
+
+    def __init__(self, grants: int = 0, period_ns: int = 3600 * SECOND) -> None:
+        self._grants = grants
+        self._period_ns = period_ns
+        self._shards: dict[int, ShardHistory] = {}
+        self._told: set[int] = set()
+
+    def opens_at_ns(self, shard_id: int, asked_at_ns: int, now_ns: int) -> int:
+        """When a shard that asked then may be granted; in the past where nothing keeps it."""
+        history = self._shards.get(shard_id)
+        if history is None or not self._is_one_too_many(history, asked_at_ns, now_ns):
+            return 0
+        strikes, granted_ns = self._strikes(history, now_ns), history.granted_ns
+        opens_at_ns = granted_ns[-1] + (FIRST_WAIT_NS << strikes)
+        return min(opens_at_ns, granted_ns[-self._grants - 1] + DAY) if strikes else opens_at_ns
+
+    def count(self, shard_id: int, asked_at_ns: int, now_ns: int) -> None:
+        """A turn is granted."""
+        if not self._grants:
+            return
+        history = self._shards.pop(shard_id, ShardHistory(shard_id, 0, ()))
+        is_strike = self._is_one_too_many(history, asked_at_ns, now_ns)
+        strikes = self._strikes(history, now_ns) + 1 if is_strike else 0
+        newest_ns = (*history.granted_ns, now_ns)[-self._grants - 2 :]  # one more than needed: one may be given back
+        self._keep(ShardHistory(shard_id, strikes, newest_ns))
+        if len(self._shards) > SHARDS_MOST:
+            del self._shards[next(iter(self._shards))]
+
+    def give_back(self, shard_id: int) -> None:
+        """A shard's newest grant was not used; no other came after it, since its bucket is shut."""
+        history = self._shards.get(shard_id)
+        if history is not None:
+            self._keep(ShardHistory(shard_id, max(0, history.strikes - 1), history.granted_ns[:-1]))
+
+    def ages(self, now_ns: int) -> tuple[ShardHistory, ...]:
+        """What a successor must know: who has had half of its free grants, or more."""
+        told = [self._shards[shard_id] for shard_id in self._told if shard_id in self._shards]
+        told = [history for history in told if self._matters(history, now_ns)][-TOLD_MOST:]
+        self._told = {history.shard_id for history in told}
+        return tuple([h._replace(granted_ns=tuple([now_ns - at_ns for at_ns in h.granted_ns])) for h in told])
+
+    def adopt(self, ages: Iterable[ShardHistory], now_ns: int) -> None:
+        """Know what the leader knows; each grant counts from when its age was seen, never earlier than it was."""
+        self._shards, self._told = {}, set()
+        for h in ages if self._grants else ():
+            self._keep(h._replace(granted_ns=tuple([now_ns - age_ns for age_ns in h.granted_ns])))
+
+    def _keep(self, history: ShardHistory) -> None:
+        self._shards[history.shard_id] = history
+        if history.strikes or len(history.granted_ns) >= max(1, self._grants // 2):
+            self._told.add(history.shard_id)
+
+    def _matters(self, history: ShardHistory, now_ns: int) -> bool:
+        """Whether it can still make a shard wait."""
+        half_ns = history.granted_ns[-max(1, self._grants // 2) :]
+        return self._strikes(history, now_ns) > 0 or (bool(half_ns) and now_ns - half_ns[0] < self._period_ns)
+
+    def _is_one_too_many(self, history: ShardHistory, asked_at_ns: int, now_ns: int) -> bool:
+        """Whether a grant now is beyond the free ones: looping already, or all of them fell in the period before."""
+        if len(history.granted_ns) < self._grants:
+            return False
+        before_ns = max(asked_at_ns, history.granted_ns[-1])  # who claims to have waited for long gains nothing
+        is_full = before_ns - history.granted_ns[-self._grants] < self._period_ns
+        return is_full or self._strikes(history, now_ns) > 0
+
+    def _strikes(self, history: ShardHistory, now_ns: int) -> int:
+        is_forgotten = len(history.granted_ns) <= self._grants or history.granted_ns[-self._grants - 1] <= now_ns - DAY
+        return 0 if is_forgotten else history.strikes

@@ -1,0 +1,31 @@
+"""The margin, tuned to the network between the shards and Discord by what becomes of IDENTIFYs. It holds no bucket.
+
+An Invalid Session widens it at once; each shard that came up right behind another narrows it by a little, so that
+the queue finds what its network needs: a wide margin costs little, a session start that is refused costs a place.
+"""
+
+from nats_identify.schedule.model import MS, SECOND
+
+WIDEST_MORE_NS = 1 * SECOND
+"""The margin grows by no more: the libraries that add the most to Discord's 5 s add a second."""
+
+WIDER_LEAST_NS = 100 * MS
+"""It grows by as much as it is, and by no less than what took YAGPDB from 5.0 to 5.1 s."""
+
+NARROWINGS = 2_000
+"""Each narrowing takes so small a part of what is above the floor: a day of 1,000 session starts not quite half."""
+
+
+def within(margin_ns: int, setting_ns: int) -> int:
+    """The margin nearest to this one that a setting allows: from half of it to a second more."""
+    return min(max(margin_ns, setting_ns // 2), setting_ns + WIDEST_MORE_NS)
+
+
+def widened(margin_ns: int, setting_ns: int) -> int:
+    """Discord has refused an IDENTIFY."""
+    return within(margin_ns + max(margin_ns, WIDER_LEAST_NS), setting_ns)
+
+
+def narrowed(margin_ns: int, setting_ns: int) -> int:
+    """Discord has accepted an IDENTIFY that came as early as the margin allows."""
+    return within(margin_ns - (margin_ns - setting_ns // 2) // NARROWINGS, setting_ns)
