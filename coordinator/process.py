@@ -13,18 +13,19 @@ from typing import Any, Final, TypeVar
 
 from coordinator.core.ledger import Stop, TrafficReturned
 from coordinator.core.replica import Replica
+from coordinator.edge import overview
 from coordinator.edge.connections import CannotServeError, Connection, connect
 from coordinator.edge.handover import Handover
 from coordinator.edge.http import Pages
 from coordinator.edge.inbox import Inbox
 from coordinator.edge.intake import Intake
-from coordinator.edge.limits import DiscordLimits, StaticLimits
+from coordinator.edge.limits import RESERVE_IS_ALL, DiscordLimits, StaticLimits
 from coordinator.edge.log import Log, make_log
 from coordinator.edge.metrics import Metrics
 from coordinator.edge.probe import Probe
 from coordinator.edge.replies import Replies
 from coordinator.edge.seat import Seat
-from coordinator.edge.service import Service
+from coordinator.edge.service import VERSION, Service
 from coordinator.edge.store import LedgerStore
 from coordinator.edge.vitals import Vitals
 from coordinator.edge.watch import LedgerWatch
@@ -195,7 +196,8 @@ class Process:
             self._limits.wish("SIGHUP")
 
     def _read_gauges(self) -> None:
-        self._metrics.look_at(self._replica, len(self._inbox))
+        known = overview.status(self._replica, now_ns(), shards=self._limits.shards, version=VERSION)
+        self._metrics.look_at(self._replica, known, len(self._inbox))
 
     def _say_what_is_unusual(self) -> None:
         settings, log = self._settings, self._log
@@ -206,6 +208,8 @@ class Process:
                 max_concurrency=limits.max_concurrency,
                 total=limits.total,
             )
+            if settings.identify_session_reserve >= (limits.total or 0):
+                log.warning(RESERVE_IS_ALL, reserve=settings.identify_session_reserve, total=limits.total)
         if settings.timing.window_ns < DISCORD_WINDOW_NS:
             log.warning("IDENTIFY_WINDOW is below Discord's 5 s: for tests only", window_s=settings.identify_window)
         if settings.identify_fresh_start:

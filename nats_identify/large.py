@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from nats_identify.clock import NS_PER_MS, NS_PER_S, Clock, now_ns
 from nats_identify.local import LocalQueue
+from nats_identify.pace import Answer, Pace
 from nats_identify.schedule import model
 from nats_identify.schedule.budget import SessionBudget
 from nats_identify.schedule.model import Limits
@@ -16,10 +17,6 @@ if TYPE_CHECKING:
 
 FIGURE_EVERY_NS: Final = 300 * NS_PER_S
 """An older figure is fetched anew while a shard waits; `GET /gateway/bot` is not to be cached for long."""
-
-BACK_OFF_FIRST_S: Final = 1.0
-BACK_OFF_MOST_S: Final = 60.0
-"""A fetch that failed is repeated after 1 s, doubled each time up to this, less up to half of it at random."""
 
 logger = logging.getLogger("nats_identify")
 
@@ -95,26 +92,26 @@ class LargeBotQueue(LocalQueue):
 
         from nats_identify import session_limit  # noqa: PLC0415  # it needs the same extra
 
-        failures = 0
+        pace = Pace()
         async with aiohttp.ClientSession() as session:
             while True:
+                retry_after_s = 0.0
                 self._schedule.handle(model.FigureAsked(), self._clock())
                 try:
                     limit = await session_limit.fetch_session_limit(session, self._token, api_url=self._api_url)
                 except session_limit.RateLimitedError as error:
-                    wait_s = error.retry_after_s
-                    logger.warning("%s; the shards wait", error)
+                    answer, retry_after_s, trouble = Answer.RATE_LIMITED, error.retry_after_s, str(error)
                 except session_limit.TokenRefusedError as error:
-                    wait_s = BACK_OFF_MOST_S  # a wrong token does not mend itself
-                    logger.error("%s; the shards wait", error)  # noqa: TRY400  # the traceback says no more
+                    answer, trouble = Answer.TOKEN_REFUSED, str(error)
                 except session_limit.DiscordUnavailableError as error:
-                    wait_s = min(BACK_OFF_FIRST_S * 2**failures, BACK_OFF_MOST_S) * random.uniform(0.5, 1)  # noqa: S311  # jitter
-                    failures += 1
-                    logger.warning("%s; asked again in %.1f s, the shards wait", error, wait_s)
+                    answer, trouble = Answer.UNAVAILABLE, str(error)
                 else:
                     self._learned(limit)
                     return
-                await asyncio.sleep(wait_s)
+                chance = random.random()  # noqa: S311  # jitter
+                wait_ns = pace.answered(answer, chance=chance, retry_after_ns=round(retry_after_s * NS_PER_S))
+                logger.warning("%s; asked again in %.1f s, the shards wait", trouble, wait_ns / NS_PER_S)
+                await asyncio.sleep(wait_ns / NS_PER_S)
 
     def _learned(self, limit: "SessionLimit") -> None:
         reset_in_ns = limit.reset_after_ms * NS_PER_MS or None  # 0: the day begins with its first identify

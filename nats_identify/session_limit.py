@@ -8,6 +8,8 @@ from typing import Annotated, Final
 import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from nats_identify.schedule.model import MAX_BUCKETS
+
 API_URL: Final = "https://discord.com/api/v10"
 ANSWER_WITHIN_S: Final = 10.0
 
@@ -16,6 +18,7 @@ _RETRY_AFTER_S: Final = 5.0  # where Discord does not say
 _RETRY_AFTER_MOST_S: Final = 86_400.0
 
 _Count = Annotated[int, Field(ge=0, le=2**53)]
+_Buckets = Annotated[int, Field(ge=1, le=MAX_BUCKETS)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,8 @@ def _read(status: int, retry_after: str | None, body: bytes) -> SessionLimit:
         message = f"Discord's answer makes no sense: {field or 'the body'}: {first['msg']}"
         raise DiscordUnavailableError(message) from None
     limit = answer.session_start_limit
-    return SessionLimit(answer.shards, limit.max_concurrency, limit.total, limit.remaining, limit.reset_after)
+    remaining = min(limit.remaining, limit.total)
+    return SessionLimit(answer.shards, limit.max_concurrency, limit.total, remaining, limit.reset_after)
 
 
 def _retry_after_s(header: str | None, body: bytes) -> float:
@@ -120,7 +124,7 @@ class _SessionStartLimit(_Answer):
     total: _Count
     remaining: _Count
     reset_after: _Count
-    max_concurrency: _Count
+    max_concurrency: _Buckets
 
 
 class _GatewayBot(_Answer):

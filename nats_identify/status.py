@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from nats_identify.wire import BucketStatus, Status, Subjects
+from nats_identify.wire import BucketStatus, Projection, Status, Subjects
 
 ANSWER_WITHIN_S: Final = 2.0
 SHARDS_NAMED: Final = 8
@@ -55,7 +55,7 @@ def draw_status(status: Status) -> RenderableType:
     leads = "nobody leads" if status.leader is None else f"{status.leader} leads, term {status.term}"
     left = "session starts: unknown" if limit.remaining is None else f"{limit.remaining} of {limit.total} starts left"
     reset = "" if limit.reset_after_ms is None else f" for {timedelta(seconds=limit.reset_after_ms // 1000)}"
-    heading = f"{status.prefix}: {leads}\n{left}{reset}, {status.waiting} waiting"
+    heading = f"{status.prefix}: {leads}\n{left}{reset}, {status.waiting} waiting{_prospects(status)}"
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("bucket", "waiting", "next turn in"):
         table.add_column(column, justify="right")
@@ -64,6 +64,36 @@ def draw_status(status: Status) -> RenderableType:
         next_turn = f"{bucket.next_release_ms / 1000:.1f} s" if bucket.next_release_ms else "now"
         table.add_row(f"{bucket.bucket}", f"{bucket.waiting}", next_turn, _first(bucket))
     return Group(heading, "", table)
+
+
+def _prospects(status: Status) -> str:
+    """A line each: those that wait, a restart of every shard, and those that are held back."""
+    lines = []
+    if status.waiting and status.projection is not None:
+        lines.append(f"the last of them may identify {_prospect(status.projection)}")
+    if status.restart is not None:
+        lines.append(f"a restart of {status.restart.shards} shards now: all up {_prospect(status.restart)}")
+    if status.held_back:
+        first = [
+            f"shard {held.shard_id} for {_duration(held.opens_in_ms)}" for held in status.crash_loops[:SHARDS_NAMED]
+        ]
+        lines.append(f"{status.held_back} held back, crash-looping: {', '.join(first)}")
+    return "".join(f"\n{line}" for line in lines)
+
+
+def _prospect(projection: Projection) -> str:
+    when = "nobody knows when" if projection.all_up_in_ms is None else f"in {_duration(projection.all_up_in_ms)}"
+    match projection.session_starts_short:
+        case None:
+            return when
+        case 0:
+            return f"{when}; today's session starts suffice"
+        case short:
+            return f"{when}; today lacks {short} session starts"
+
+
+def _duration(duration_ms: int) -> timedelta:
+    return timedelta(seconds=-(-duration_ms // 1000))
 
 
 def _first(bucket: BucketStatus) -> str:

@@ -173,13 +173,28 @@ class SessionStartLimit(Message):
     reset_after_ms: int | None = None
 
 
+class Projection(Message):
+    """What becomes of so many shards if they ask now: null where nobody knows.
+
+    ``all_up_in_ms``: until the last of them may identify; ``session_starts_short``: how many of them today's budget,
+    less the reserve, has no session start for. They wait for the next day, and that is counted in.
+    """
+
+    shards: int
+    all_up_in_ms: int | None = None
+    session_starts_short: int | None = None
+    budget_suffices: bool | None = None
+
+
 class Info(Message):
-    """The limits a client needs."""
+    """The limits a client needs; ``projection`` of those that wait, ``restart`` of as many as Discord recommends."""
 
     max_concurrency: int | None = None
     window_ms: int
     session_start_limit: SessionStartLimit
     shards: int | None = None
+    projection: Projection | None = None
+    restart: Projection | None = None
     leader: str | None = None
     term: int = 0
     version: str = ""
@@ -205,6 +220,15 @@ class BucketStatus(Message):
     first: list[WaitingRequest]
 
 
+class HeldBack(Message):
+    """One request whose shard crash-loops: it is granted no sooner."""
+
+    request_id: str
+    shard_id: int
+    opens_in_ms: int
+    client: str | None = None
+
+
 class Status(Info):
     """The whole picture, as the coordinator that answers sees it."""
 
@@ -213,6 +237,9 @@ class Status(Info):
     prefix: str
     waiting: int
     reserve: int
+    margin_ms: int = 0
+    held_back: int = 0
+    crash_loops: list[HeldBack] = Field(default_factory=list)
     buckets: list[BucketStatus]
 
 

@@ -12,6 +12,8 @@ from coordinator.edge.log import Log
 from coordinator.edge.metrics import Metrics
 from coordinator.edge.seat import Seat
 from coordinator.settings import Settings
+from nats_identify.clock import NS_PER_S
+from nats_identify.pace import Answer, Pace
 from nats_identify.schedule.model import MS, Figure, FigureAsked, Limits
 from nats_identify.session_limit import (
     DiscordUnavailableError,
@@ -21,11 +23,10 @@ from nats_identify.session_limit import (
     fetch_session_limit,
 )
 
-ASK_EVERY_S: Final = 1.0
 STANDBY_ASKS_AFTER_S: Final = 10.0
-BACK_OFF_MOST_S: Final = 60.0
-REFUSED_WAIT_S: Final = 60.0
-"""A wrong token does not mend itself, and asking on with it can get the address banned."""
+"""A standby asks by itself, once: it then knows that its token is right, and how many shards Discord recommends."""
+
+RESERVE_IS_ALL: Final = "IDENTIFY_SESSION_RESERVE keeps the whole day for priority 1: nobody else is ever granted"
 
 
 class StaticLimits:
@@ -78,7 +79,8 @@ class DiscordLimits:
         self._log = log
         self._wished = asyncio.Event()
         self._next: asyncio.Future[str | None] | None = None
-        self._failures = 0
+        self._pace = Pace()
+        self._has_warned = False
         self._trouble: str | None = None
         self._ask_at_s = 0.0  # by the event loop's clock: not before this
 
@@ -114,7 +116,7 @@ class DiscordLimits:
                     self._wished.set()  # whoever leads next makes its own wish
 
     async def _until_wished(self) -> None:
-        """Wait for a wish. A standby asks once by itself: it then knows that its token is right, and the shards."""
+        """Wait for a wish, or, as a standby that has never asked, for a while."""
         if self.shards is None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wished.wait(), STANDBY_ASKS_AFTER_S)
@@ -128,23 +130,32 @@ class DiscordLimits:
         try:
             limit = await fetch_session_limit(session, self._token, api_url=self._settings.discord_api_url)
         except RateLimitedError as error:
-            return self._failed("rate_limited", error, max(error.retry_after_s, ASK_EVERY_S))
+            return self._failed(Answer.RATE_LIMITED, error, round(error.retry_after_s * NS_PER_S))
         except TokenRefusedError as error:
-            return self._failed("token_refused", error, REFUSED_WAIT_S)
+            return self._failed(Answer.TOKEN_REFUSED, error)
         except DiscordUnavailableError as error:
-            self._failures += 1
-            back_off_s = min(ASK_EVERY_S * 2**self._failures, BACK_OFF_MOST_S)
-            return self._failed("unavailable", error, back_off_s * random.uniform(0.5, 1))  # noqa: S311  # jitter
-        self._failures = 0
-        self._metrics.fetches.labels("ok").inc()
+            return self._failed(Answer.UNAVAILABLE, error)
         self.shards = limit.shards
+        self._warn_of_reserve(limit)
         await self._inbox.tell_and_wait(Figure(limits_of(limit, self._settings)))
-        return None, ASK_EVERY_S
+        return None, self._rest_s(Answer.OK)
 
-    def _failed(self, result: str, error: Exception, wait_s: float) -> tuple[str, float]:
-        self._metrics.fetches.labels(result).inc()
-        self._log.warning("no figures from Discord", error=str(error), again_in_s=round(wait_s, 1))
+    def _failed(self, answer: Answer, error: Exception, retry_after_ns: int = 0) -> tuple[str, float]:
+        wait_s = self._rest_s(answer, retry_after_ns)
+        tell = self._log.error if answer is Answer.TOKEN_REFUSED else self._log.warning
+        tell("no figures from Discord", error=str(error), again_in_s=round(wait_s, 1))
         return str(error), wait_s
+
+    def _rest_s(self, answer: Answer, retry_after_ns: int = 0) -> float:
+        self._metrics.fetches.labels(answer).inc()
+        chance = random.random()  # noqa: S311  # jitter
+        return self._pace.answered(answer, chance=chance, retry_after_ns=retry_after_ns) / NS_PER_S
+
+    def _warn_of_reserve(self, limit: SessionLimit) -> None:
+        reserve, total = self._settings.identify_session_reserve, limits_of(limit, self._settings).total or 0
+        if reserve >= total and not self._has_warned:
+            self._log.warning(RESERVE_IS_ALL, reserve=reserve, total=total)
+        self._has_warned = reserve >= total
 
 
 def limits_of(limit: SessionLimit, settings: Settings) -> Limits:

@@ -3,10 +3,12 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from coordinator.core.replica import Replica, Role
+from nats_identify.wire import Projection, Status
 
 BUCKETS_LISTED = 64
 """Only so many buckets have a gauge of their own; the total counts them all."""
 
+_UNKNOWN = Projection(shards=0)
 _COMMIT_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 _WAIT_S = (0.01, 0.1, 1, 5, 10, 30, 60, 300, 900, 1800, 3600, 10_800)
 
@@ -42,9 +44,35 @@ class Metrics:
         self.bucket_waiting = Gauge(
             "identify_bucket_waiting", "Of these, in each of the first buckets.", ["bucket"], registry=registry
         )
+        self._add_the_day(registry)
+
+    def _add_the_day(self, registry: CollectorRegistry) -> None:
         self.max_concurrency = Gauge("identify_max_concurrency", "Buckets, 0: unknown.", registry=registry)
         self.remaining = Gauge("identify_session_starts_remaining", "Left today, -1: unknown.", registry=registry)
         self.total = Gauge("identify_session_starts_total", "Of a day, -1: unknown.", registry=registry)
+
+        self.reserve = Gauge("identify_session_starts_reserve", "Kept for priority 1.", registry=registry)
+        self.resets_in = Gauge(
+            "identify_session_starts_reset_seconds", "Until the day ends, -1: unknown.", registry=registry
+        )
+        self.margin = Gauge("identify_margin_seconds", "Added to the window, as learnt by now.", registry=registry)
+        self.held_back = Gauge(
+            "identify_held_back", "Of those that wait, those whose shards crash-loop.", registry=registry
+        )
+        self.all_up = Gauge(
+            "identify_projected_seconds", "Until the last that waits may identify, -1: unknown.", registry=registry
+        )
+        self.short = Gauge(
+            "identify_projected_starts_short", "Session starts that they lack today, -1: unknown.", registry=registry
+        )
+        self.restart_all_up = Gauge(
+            "identify_restart_seconds", "The same if every shard restarted now, -1: unknown.", registry=registry
+        )
+        self.restart_short = Gauge(
+            "identify_restart_starts_short",
+            "Session starts that this lacks today, -1: unknown.",
+            registry=registry,
+        )
 
     def happened(self, name: str, facts: dict[str, str | int | None]) -> None:
         """Count an event."""
@@ -55,16 +83,34 @@ class Metrics:
             case "granted", {"waited_ms": int(waited_ms)}:
                 self.wait.observe(waited_ms / 1000)
 
-    def look_at(self, replica: Replica, inbox_depth: int) -> None:
-        """Take the gauges' readings."""
+    def look_at(self, replica: Replica, known: Status, inbox_depth: int) -> None:
+        """Take the gauges' readings; ``known`` is what is told of this replica."""
         book = replica.schedule.book
+        limit = known.session_start_limit
+        waiting, restart = known.projection or _UNKNOWN, known.restart or _UNKNOWN
+        self.reserve.set(known.reserve)
+        self.resets_in.set(_seconds(limit.reset_after_ms))
+        self.margin.set(known.margin_ms / 1000)
+        self.held_back.set(known.held_back)
+        self.all_up.set(_seconds(waiting.all_up_in_ms))
+        self.short.set(_or_unknown(waiting.session_starts_short))
+        self.restart_all_up.set(_seconds(restart.all_up_in_ms))
+        self.restart_short.set(_or_unknown(restart.session_starts_short))
         self.leader.set(replica.role is Role.LEADER)
         self.term.set(max(replica.term, replica.seen.newest_age[0]))
         self.inbox.set(inbox_depth)
         self.max_concurrency.set(book.max_concurrency or 0)
-        self.remaining.set(-1 if book.budget.remaining is None else book.budget.remaining)
-        self.total.set(-1 if book.budget.total is None else book.budget.total)
-        self.waiting.set(sum(len(line) for line in book.room.lines.values()))
+        self.remaining.set(_or_unknown(limit.remaining))
+        self.total.set(_or_unknown(limit.total))
+        self.waiting.set(known.waiting)
         self.bucket_waiting.clear()
         for bucket in range(min(book.max_concurrency or 0, BUCKETS_LISTED)):
             self.bucket_waiting.labels(str(bucket)).set(len(book.room.lines.get(bucket, ())))
+
+
+def _or_unknown(number: int | None) -> int:
+    return -1 if number is None else number
+
+
+def _seconds(duration_ms: int | None) -> float:
+    return -1 if duration_ms is None else duration_ms / 1000

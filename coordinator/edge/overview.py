@@ -1,10 +1,13 @@
 """Describes a replica as the wire's Info and Status, from its own book. It changes nothing; its size is bounded."""
 
+from heapq import nsmallest
+
 from coordinator.core.replica import Replica
+from coordinator.edge import projection
 from nats_identify.schedule.book import Book
 from nats_identify.schedule.line import Asking
 from nats_identify.schedule.model import MS
-from nats_identify.wire import BucketStatus, Info, SessionStartLimit, Status, WaitingRequest, ms_up
+from nats_identify.wire import BucketStatus, HeldBack, Info, SessionStartLimit, Status, WaitingRequest, ms_up
 
 LISTED_PER_BUCKET = 20
 LISTED_IN_ALL = 400
@@ -20,6 +23,8 @@ def info(replica: Replica, now_ns: int, *, shards: int | None, version: str) -> 
         window_ms=book.timing.window_ns // MS,
         session_start_limit=_limit(book, now_ns),
         shards=shards,
+        projection=projection.of_waiting(book, now_ns),
+        restart=None if shards is None else projection.of_restart(book, shards, now_ns),
         leader=leader,
         term=term,
         version=version,
@@ -38,6 +43,9 @@ def status(replica: Replica, now_ns: int, *, shards: int | None, version: str) -
         prefix=replica.settings.prefix,
         waiting=sum(len(line) for line in book.room.lines.values()),
         reserve=book.budget.reserve,
+        margin_ms=book.timing.margin_ns // MS,
+        held_back=sum(line.held_back for line in book.room.lines.values()),
+        crash_loops=_held_back(book, now_ns),
         buckets=[_bucket(book, bucket, listed, now_ns) for bucket in range(book.max_concurrency or 0)],
     )
 
@@ -62,6 +70,21 @@ def _bucket(book: Book, bucket: int, listed: int, now_ns: int) -> BucketStatus:
         next_release_ms=ms_up(max(0, book.opens_at_ns(bucket) - now_ns)),
         first=[_waiting(asking, now_ns) for asking, _ in zip(line, range(listed), strict=False)],
     )
+
+
+def _held_back(book: Book, now_ns: int) -> list[HeldBack]:
+    lines = [line for line in book.room.lines.values() if line.held_back]
+    held_back = [asking for line in lines for asking in line if asking.held_back_until_ns]
+    soonest = nsmallest(LISTED_PER_BUCKET, held_back, key=lambda asking: asking.held_back_until_ns)
+    return [
+        HeldBack(
+            request_id=asking.ask.request_id,
+            shard_id=asking.ask.shard_id,
+            opens_in_ms=ms_up(max(0, asking.held_back_until_ns - now_ns)),
+            client=asking.ask.client or None,
+        )
+        for asking in soonest
+    ]
 
 
 def _waiting(asking: Asking, now_ns: int) -> WaitingRequest:

@@ -18,7 +18,7 @@ from nats_identify.wire import ERROR_NUMBERS, Subjects, encode_reply
 Facts = dict[str, str | int | None]
 
 _QUIET: Final = frozenset({"queued", "identified", "ready", "cancelled"})
-_LOUD: Final = frozenset({"undeliverable", "rejected", "exhausted"})
+_LOUD: Final = frozenset({"undeliverable", "rejected", "exhausted", "crash_loop"})
 
 
 class Replies:

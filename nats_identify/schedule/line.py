@@ -88,6 +88,16 @@ class Line:
     def __iter__(self) -> Iterator[Asking]:
         return (place[-1] for place in self._places)
 
+    @property
+    def last(self) -> Asking:
+        """Whoever comes last."""
+        return self._places[-1][-1]
+
+    @property
+    def held_back(self) -> int:
+        """How many stand behind everybody since their shards loop."""
+        return len(self._places) - bisect.bisect_left(self._places, (1,))
+
     def add(self, asking: Asking) -> None:
         """Put it where its priority and its first asking say."""
         bisect.insort(self._places, self._place(asking))

@@ -21,6 +21,7 @@ class Desk:
         timing=None,
         static=True,
         max_waiting=1000,
+        guard=None,
     ):
         self.timing = timing or Timing()
         budget = SessionBudget(reserve=reserve, static=static)
@@ -31,6 +32,7 @@ class Desk:
         self.schedule = ReleaseSchedule(
             self.timing,
             budget,
+            guard,
             max_concurrency=max_concurrency,
             name_grant=lambda: f"g{next(names)}",
             max_waiting=max_waiting,

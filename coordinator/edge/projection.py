@@ -1,0 +1,47 @@
+"""How long until shards are all up, and whether the day suffices: arithmetic over the book. It changes nothing."""
+
+from collections.abc import Mapping
+
+from nats_identify.schedule.book import Book
+from nats_identify.schedule.model import DAY
+from nats_identify.wire import Projection, ms_up
+
+
+def of_waiting(book: Book, now_ns: int) -> Projection:
+    """Those that wait: when the last of them may identify."""
+    lines = book.room.lines
+    held_back_until_ns = max((line.last.held_back_until_ns for line in lines.values()), default=0)
+    return _project(book, {bucket: len(line) for bucket, line in lines.items()}, held_back_until_ns - now_ns, now_ns)
+
+
+def of_restart(book: Book, shards: int, now_ns: int) -> Projection:
+    """As many shards, numbered from 0, if they all asked now, behind those that wait: before a deploy starts."""
+    buckets = book.max_concurrency or 1
+    shares = {bucket: (shards - bucket + buckets - 1) // buckets for bucket in range(min(shards, buckets))}
+    for bucket, line in book.room.lines.items():
+        shares[bucket] = shares.get(bucket, 0) + len(line)
+    return _project(book, shares, 0, now_ns)
+
+
+def _project(book: Book, shares: Mapping[int, int], least_ns: int, now_ns: int) -> Projection:
+    """Each bucket grants its share one hold apart; what today has no session start for waits for the days to come."""
+    budget, hold_ns, shards = book.budget, book.timing.confirmed_hold_ns, sum(shares.values())
+    if budget.remaining is None or budget.total is None or book.max_concurrency is None:
+        return Projection(shards=shards)
+    short = max(0, shards - max(0, budget.remaining - budget.reserve))
+    opens_in_ns = {bucket: max(0, book.opens_at_ns(bucket) - now_ns) for bucket in shares}
+    turns_ns = max((opens_in_ns[bucket] + (share - 1) * hold_ns for bucket, share in shares.items()), default=0)
+    up_in_ns: int | None = max(turns_ns, least_ns, 0)
+    a_day = budget.total - budget.reserve
+    if short and (budget.resets_at_ns is None or a_day < 1):
+        up_in_ns = None
+    elif short:
+        resets_in_ns = max(0, (budget.resets_at_ns or 0) - now_ns)
+        days, last = divmod(short - 1, a_day)
+        up_in_ns = max(up_in_ns or 0, resets_in_ns + days * DAY + last // len(shares) * hold_ns)
+    return Projection(
+        shards=shards,
+        all_up_in_ms=None if up_in_ns is None else ms_up(up_in_ns),
+        session_starts_short=short,
+        budget_suffices=not short,
+    )
