@@ -10,6 +10,7 @@ from nats_identify.local import LocalQueue
 from nats_identify.pace import Answer, Pace
 from nats_identify.schedule import model
 from nats_identify.schedule.budget import SessionBudget
+from nats_identify.schedule.crash_loop import CrashLoopGuard
 from nats_identify.schedule.model import Limits
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 FIGURE_EVERY_NS: Final = 300 * NS_PER_S
 """An older figure is fetched anew while a shard waits; `GET /gateway/bot` is not to be cached for long."""
 
+CRASH_LOOP_GRANTS: Final = 10
+"""So many turns of one shard are free in an hour: one that loses its sessions over and over must not spend the day
+of all the others. A coordinator's default, too."""
+
 logger = logging.getLogger("nats_identify")
 
 
@@ -25,7 +30,7 @@ class LargeBotQueue(LocalQueue):
     """The release schedule in this process, with ``max_concurrency`` and the day's limit as Discord says.
 
     The buckets are released side by side. Until the first figure has come, and whenever the day has ended,
-    nothing is granted: unknown is closed.
+    nothing is granted: unknown is closed. A shard that takes more than ten turns in an hour waits longer each time.
 
     Args:
         token: the bot's token, for ``GET /gateway/bot``; it is sent to Discord and shown nowhere.
@@ -70,6 +75,9 @@ class LargeBotQueue(LocalQueue):
 
     def _make_budget(self) -> SessionBudget:
         return SessionBudget(reserve=self._reserve, static=False)
+
+    def _make_guard(self) -> CrashLoopGuard:
+        return CrashLoopGuard(CRASH_LOOP_GRANTS)
 
     def _tick(self) -> None:
         learned_at_ns = self._learned_at_ns

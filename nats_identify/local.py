@@ -14,6 +14,7 @@ from nats_identify.clock import NS_PER_S, Clock, now_ns
 from nats_identify.driver import AttemptQueue, Entry, Message
 from nats_identify.schedule import model
 from nats_identify.schedule.budget import SessionBudget
+from nats_identify.schedule.crash_loop import CrashLoopGuard
 from nats_identify.schedule.model import Limits, Timing
 from nats_identify.schedule.release import ReleaseSchedule
 
@@ -61,6 +62,7 @@ class LocalQueue(AttemptQueue):
         self._schedule = ReleaseSchedule(
             timing,
             budget,
+            self._make_guard(),
             max_concurrency=self._max_concurrency,
             name_grant=lambda: f"local-{next(numbers)}",
         )
@@ -68,6 +70,9 @@ class LocalQueue(AttemptQueue):
 
     def _make_budget(self) -> SessionBudget:
         return SessionBudget()
+
+    def _make_guard(self) -> CrashLoopGuard | None:
+        return None  # a crash ends this process, and all that it could remember of it
 
     def _pace_ns(self) -> int:
         return self._timing.nudge_lead_ns

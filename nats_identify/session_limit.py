@@ -76,12 +76,22 @@ async def fetch_session_limit(session: aiohttp.ClientSession, token: str, *, api
     patience = aiohttp.ClientTimeout(total=ANSWER_WITHIN_S)
     try:
         # A redirect would carry the token to another host.
-        async with session.get(address, headers=headers, timeout=patience, allow_redirects=False) as response:
+        asking = session.get(address, headers=headers, timeout=patience, allow_redirects=False, middlewares=(_once,))
+        async with asking as response:
             body = await response.content.read(_BYTES_MOST)
             return _read(response.status, response.headers.get("Retry-After"), body)
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         message = f"no answer from {address}: {type(error).__name__}"
         raise DiscordUnavailableError(message) from None  # its text could repeat the header
+
+
+async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Hide from aiohttp that a connection was cut: it would ask again at once, behind our back."""
+    try:
+        return await handler(request)
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        message = f"no answer from {request.url}: {type(error).__name__}"
+        raise DiscordUnavailableError(message) from None  # as above
 
 
 def _read(status: int, retry_after: str | None, body: bytes) -> SessionLimit:

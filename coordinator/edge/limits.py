@@ -103,7 +103,8 @@ class DiscordLimits:
 
     async def run(self) -> None:
         """Fetch whenever wished, until cancelled."""
-        async with aiohttp.ClientSession() as session:
+        # Minutes lie between two questions: a connection that was kept would be dead by then.
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
             while True:
                 await self._until_wished()
                 waiting, self._next = self._next, None

@@ -2,7 +2,6 @@
 
 from coordinator.core.figures import FIGURE_EVERY_NS, SOON_NS, FigureWatch
 from coordinator.edge import projection
-
 from nats_identify.schedule import model
 from nats_identify.schedule.crash_loop import CrashLoopGuard
 from nats_identify.schedule.model import DAY, MS, SECOND, FetchFigure, Limits, Reason

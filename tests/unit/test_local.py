@@ -5,8 +5,9 @@ import logging
 
 import pytest
 
-from nats_identify import Grant, LocalQueue, Progress, QueueClosedError
+from nats_identify import Grant, LargeBotQueue, LocalQueue, Progress, QueueClosedError
 from nats_identify.schedule.model import DAY, MS, SECOND
+from nats_identify.testing import SimulatedGateway
 
 STEP_MS = 50
 
@@ -283,3 +284,28 @@ def test_one_queue_may_serve_one_event_loop_after_another():
 
     asyncio.run(start(0, 1))
     asyncio.run(start(2, 3))
+
+
+# --- a shard in a loop
+
+
+@pytest.mark.parametrize(("is_large", "reason"), [(True, "crash_loop"), (False, "window")])
+async def test_a_large_bot_s_looping_shard_waits_and_a_small_one_s_does_not(is_large, reason):
+    async with SimulatedGateway() as gateway:
+        options = {"window_s": 0.02, "margin_s": 0}
+        queue = LargeBotQueue("token", api_url=gateway.rest_url, **options) if is_large else LocalQueue(**options)
+        for _ in range(10):
+            async with queue.turn(0):
+                pass
+        told = []
+        waiting = asyncio.create_task(queue.acquire(0, on_progress=lambda progress: told.append(progress.reason)))
+        others = [asyncio.create_task(queue.acquire(shard_id)) for shard_id in (1, 2)]
+        async with asyncio.timeout(10):
+            for other in others:
+                queue.identified(await other)
+            while not told:  # noqa: ASYNC110  # the queue tells in a turn of its own
+                await asyncio.sleep(0.001)  # between two looks
+        assert told[0] == reason
+        assert waiting.done() is not is_large
+        waiting.cancel()
+        await queue.close()
