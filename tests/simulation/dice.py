@@ -118,7 +118,7 @@ class _Dice:
             self.total,
             self.total if self.is_static else pick((self.total, self.total // 2, self.total)),
             day_ns,
-            latency_most_ns=max(0, self.base.margin_ns - drift_ns - MS),
+            latency_most_ns=max(0, self.base.margin_ns // 2 - drift_ns - MS),  # what the narrowest margin covers
             lag_most_ns=pick((0, self.base.window_ns // 3)),
             answer_most_ns=pick((200 * MS, SECOND, 6 * SECOND)),
             fails=pick((0.0, 0.1, 0.4)),
@@ -153,6 +153,7 @@ class _Dice:
             withdraws=pick(style.withdraws),
             session_mean_ns=pick(style.sessions_s) * SECOND,
             broken=pick((0.0, 0.02)),
+            rejected=pick((0.0, 0.0, 0.02)),
             pace_ns=pick((2 * SECOND, min(2 * SECOND, base.use_within_ns * 4 // 10))),
         )
 

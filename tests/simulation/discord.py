@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nats_identify import wire
+from nats_identify.pace import Answer
 from nats_identify.schedule.model import MS, SECOND, Limits
 from nats_identify.testing.judge import Day, Judge, Judgement
 from tests.simulation.engine import Engine
@@ -33,6 +34,15 @@ class DiscordPlan:
     nonsense: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a question about the figures came to."""
+
+    answer: Answer
+    limits: Limits | None = None
+    retry_after_ns: int = 0
+
+
 class Discord:
     """The gateway and the REST API of one bot."""
 
@@ -44,6 +54,8 @@ class Discord:
         self._judge = Judge(self.day, window_ns=window_ns)
         self._recent: deque[int] = deque()
         self.fails, self.nonsense = plan.fails, plan.nonsense
+        self.trouble: Told | None = None  # what everybody is told, whatever else is the case
+        self.asked_at_ns: deque[int] = deque(maxlen=10_000)
         self.judged: Callable[[Judgement, wire.Granted], None] = lambda _judgement, _grant: None
 
     def identify(self, grant: wire.Granted) -> None:
@@ -55,16 +67,21 @@ class Discord:
         self._recent.append(now_ns)
         self.judged(self._judge.identify(now_ns, grant.shard_id, grant.max_concurrency), grant)
 
-    def serve(self, answer: Callable[[Limits | None], None]) -> None:
+    def serve(self, answer: Callable[[Told], None]) -> None:
         """Somebody asks for the figures: they are of some moment between question and answer."""
         engine, most_ns = self._engine, self.plan.answer_most_ns
         there_ns, back_ns = engine.between(20 * MS, most_ns), engine.between(20 * MS, most_ns)
-        if engine.chance(self.fails):
-            engine.after(there_ns + back_ns, answer, None)
+        self.asked_at_ns.append(engine.now_ns)
+        if self.trouble is not None:
+            engine.after(there_ns + back_ns, answer, self.trouble)
+        elif engine.chance(self.fails):
+            is_limited = engine.chance(0.2)
+            failure = Told(Answer.RATE_LIMITED, None, 3 * SECOND) if is_limited else Told(Answer.UNAVAILABLE)
+            engine.after(there_ns + back_ns, answer, failure)
         else:
             engine.after(there_ns, self._serve, back_ns, answer)
 
-    def _serve(self, back_ns: int, answer: Callable[[Limits | None], None]) -> None:
+    def _serve(self, back_ns: int, answer: Callable[[Told], None]) -> None:
         now_ns = self._engine.now_ns
         lag_ns = self._engine.between(0, self.plan.lag_most_ns)
         while self._recent and self._recent[0] < now_ns - self.plan.lag_most_ns:
@@ -75,4 +92,4 @@ class Discord:
         is_nonsense = self._engine.chance(self.nonsense)
         number = 0 if is_nonsense else self.max_concurrency
         limits = Limits(number, self.day.total, remaining, resets_in_ns or None)  # 0: not begun
-        self._engine.after(back_ns, answer, limits)
+        self._engine.after(back_ns, answer, Told(Answer.OK, limits))

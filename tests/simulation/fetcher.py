@@ -1,15 +1,14 @@
-"""How a coordinator asks Discord for its figures, as the edge does: one at a time, a second apart. It judges none."""
+"""How a coordinator asks Discord for its figures, as the edge does: one at a time, at the product's own pace."""
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from nats_identify.schedule.model import SECOND, Figure, FigureAsked, Limits
+from nats_identify.pace import Answer, Pace
+from nats_identify.schedule.model import Figure, FigureAsked
+from tests.simulation.discord import Told
 
 if TYPE_CHECKING:
     from tests.simulation.coordinator import Coordinator
     from tests.simulation.world import World
-
-ASK_EVERY_NS: Final = SECOND
-BACK_OFF_MOST_NS: Final = 60 * SECOND
 
 
 class Fetcher:
@@ -18,9 +17,9 @@ class Fetcher:
     def __init__(self, world: "World", owner: "Coordinator") -> None:
         self._world = world
         self._owner = owner
+        self._pace = Pace()
         self._is_wished = False
         self._is_busy = False
-        self._failures = 0
 
     def wish(self) -> None:
         """Fetch as soon as that is allowed; wishes made meanwhile are one."""
@@ -34,18 +33,14 @@ class Fetcher:
         self._is_wished = False
         self._owner.tell(FigureAsked())
         if self._owner.is_alive:
-            self._world.discord.serve(lambda limits: self._owner.meet(self._answered, limits))
+            self._world.discord.serve(lambda told: self._owner.meet(self._answered, told))
 
-    def _answered(self, limits: Limits | None) -> None:
+    def _answered(self, told: Told) -> None:
         engine = self._world.engine
-        if limits is None:
-            self._failures += 1
-            back_off_ns = min(ASK_EVERY_NS << self._failures, BACK_OFF_MOST_NS)
-            wait_ns = engine.between(back_off_ns // 2, back_off_ns)
-        else:
-            self._failures, wait_ns = 0, ASK_EVERY_NS
-            self._owner.tell(Figure(limits))
-        engine.after(wait_ns, self._owner.meet, self._rested, limits is None)
+        if told.limits is not None:
+            self._owner.tell(Figure(told.limits))
+        wait_ns = self._pace.answered(told.answer, chance=engine.random.random(), retry_after_ns=told.retry_after_ns)
+        engine.after(wait_ns, self._owner.meet, self._rested, told.answer is not Answer.OK)
 
     def _rested(self, failed: bool) -> None:  # called by the engine alone
         if self._is_wished or (failed and self._owner.is_leading):

@@ -41,7 +41,8 @@ class Habits:
     Attributes:
         connect_most_ns: from the turn to the moment IDENTIFY could be sent; ``slow``: how often five times that.
         declines, withdraws: how often a turn is turned down, an asking withdrawn.
-        session_mean_ns: how long a session lives; ``broken``: how often IDENTIFY never reaches Discord.
+        session_mean_ns: how long a session lives; ``broken``: how often IDENTIFY never reaches Discord;
+            ``rejected``: how often Discord refuses it for reasons of its own.
     """
 
     connect_most_ns: int = 400 * MS
@@ -50,6 +51,7 @@ class Habits:
     withdraws: float = 0.02
     session_mean_ns: int = 60 * SECOND
     broken: float = 0.02
+    rejected: float = 0.0
     pace_ns: int = words.PACE_NS
 
 
@@ -204,7 +206,8 @@ class Pod(Process):
 
     def _ready(self, entry: Entry) -> None:
         if entry.answer_to:
-            self.line.publish(entry.answer_to, Outcome.READY)
+            is_rejected = self.engine.chance(self.habits.rejected)
+            self.line.publish(entry.answer_to, Outcome.REJECTED if is_rejected else Outcome.READY)
 
     def _lost(self, shard_id: int) -> None:
         self.ask(shard_id, 1 if self.engine.chance(0.3) else 0)
