@@ -8,7 +8,7 @@ MAX_CONCURRENCY ?= 2
 SECONDS ?= 60
 SEEDS ?= 0:160
 
-.PHONY: help test lint check simulate planted demo format bench chaos clients clean
+.PHONY: help test lint check simulate planted demo format bench chaos limits clients clean
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /'
@@ -57,6 +57,9 @@ chaos: $(READY) ## kill -9 and restarts while shards wait: minutes
 bench: $(READY) ## the latency of an idle bucket, with a plot
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks
+
+limits: $(READY) ## the day's limit, crash loops, the margin, Discord's API away: every figure of docs/budget.md
+	$(BIN)/python -m pytest -s tests/limits
 
 clients: $(READY) ## the real bot libraries, 18 shards each in one bucket: minutes
 	$(BIN)/python -m pytest -m slow -s tests/clients

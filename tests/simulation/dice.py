@@ -71,6 +71,7 @@ class _Dice:
             knows_limits=pick((0.0, 0.5, 1.0)),
             has_one_name=maybe(0.2),
             copies_queue=maybe(0.6),
+            crash_loop=styles.CRASH_LOOP if self.shape is Shape.LOOPS else None,
         )
 
     # --- the cluster

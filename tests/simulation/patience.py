@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 from unittest.mock import patch
 
-from nats_identify.schedule import budget
+from nats_identify.schedule import budget, crash_loop
 from nats_identify.schedule.model import SECOND
 
 if TYPE_CHECKING:
@@ -15,14 +15,18 @@ if TYPE_CHECKING:
 LAST_MESSAGES_NS: Final = 60 * SECOND
 """What was late when all became well has arrived by then, and what it caused has been undone."""
 
+WAITS_MOST: Final = 7
+"""A shard that loops through a whole history has been held back no more often."""
+
 NEW_FIGURE_NS: Final = 320 * SECOND
 """A leader asks Discord this often at the least."""
 
 
 @contextmanager
 def short_days(plan: "Plan") -> Iterator[None]:
-    """Let the product's day be as long as the plan's: a static day is 24 h by a constant."""
-    with patch.object(budget, "DAY", plan.day_ns):
+    """Let the product's day be as long as the plan's, and its waits as short: they are constants."""
+    first_wait_ns = plan.crash_loop.first_wait_ns if plan.crash_loop else crash_loop.FIRST_WAIT_NS
+    with patch.object(budget, "DAY", plan.day_ns), patch.object(crash_loop, "FIRST_WAIT_NS", first_wait_ns):
         yield
 
 
@@ -37,4 +41,6 @@ def patience_ns(world: "World") -> int:
         patience_ns += plan.day_ns * 6 // 5 * (1 + waiting // max(1, plan.discord.total - 3))
     if not plan.is_static:
         patience_ns += NEW_FIGURE_NS
+    if plan.crash_loop is not None:
+        patience_ns += plan.crash_loop.first_wait_ns << WAITS_MOST
     return patience_ns

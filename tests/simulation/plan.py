@@ -19,6 +19,7 @@ class Shape(StrEnum):
     BUDGET = "budget"  # a few session starts, short days, figures that take their time
     PLAIN = "plain"  # requesters that renew nothing, and a slow ledger
     DAYS = "days"  # static limits over a day's end
+    LOOPS = "loops"  # shards that come back again and again, and leaders that die
 
 
 class Fault(StrEnum):
@@ -43,6 +44,15 @@ class Fault(StrEnum):
     DISCORD_AWAY = "Discord's API away"
     EVERYBODY = "kill every coordinator"
     REFRESH = "ask Discord again"
+
+
+@dataclass(frozen=True, slots=True)
+class CrashLoop:
+    """How many grants of one shard are free in a period; each later one waits, twice as long each time."""
+
+    grants: int
+    period_ns: int
+    first_wait_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +90,7 @@ class Plan:
     knows_limits: float  # how often a pod knows max_concurrency at its start
     has_one_name: bool  # every replica calls itself the same
     copies_queue: bool  # a starting replica takes the queue from another
+    crash_loop: CrashLoop | None = None
 
     @property
     def timings(self) -> list[Timing]:
@@ -98,9 +109,9 @@ class Plan:
 
 
 def shape_of(seed: int) -> Shape:
-    """The shape of a seed that nobody names one for: of sixteen, six are ordinary."""
+    """The shape of a seed that nobody names one for: of sixteen, five are ordinary."""
     return _SHAPES[seed % len(_SHAPES)]
 
 
-_O, _F, _L, _B, _P, _D = Shape
-_SHAPES = (_O, _F, _L, _O, _B, _F, _O, _P, _F, _O, _L, _O, _F, _B, _O, _D)
+_O, _F, _L, _B, _P, _D, _C = Shape
+_SHAPES = (_O, _F, _L, _O, _B, _F, _O, _P, _F, _O, _L, _O, _F, _B, _C, _D)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from nats_identify.schedule.model import MS, SECOND
-from tests.simulation.plan import Fault, Shape
+from tests.simulation.plan import CrashLoop, Fault, Shape
 
 EVERY_FAULT: Final = tuple(fault for fault in Fault if fault is not Fault.REFRESH)
 _KILLS: Final = (Fault.KILL_LEADER, Fault.EVERYBODY, Fault.PAUSE_LEADER, Fault.STOP)
@@ -142,8 +142,30 @@ STYLES: Final[dict[Shape, Style]] = {
         lost=(0.0, 0.01),
         late=(0.0, 0.03),
     ),
+    Shape.LOOPS: Style(
+        durations_s=(90,),
+        max_concurrency=(1, 2),
+        replicas=(2, 3),
+        windows_s=(1,),
+        use_within_ms=(500, 1_000),
+        leases_ms=(500, 1_000),
+        managed=(0, 1, 2),
+        pods=(1, 2),
+        plain=0.0,
+        sessions_s=(2, 4),
+        mixed=0.0,
+        faults=(*_KILLS, Fault.KILL, Fault.PAUSE, Fault.KILL_POD, Fault.CUT_LEDGER, Fault.AWAY),
+        fault_share=0.5,
+        every_s=(8, 20),
+        lost=(0.0, 0.01),
+        late=(0.0, 0.02),
+        withdraws=(0.0, 0.1),
+    ),
 }
 """Ordinary histories alone missed a third of the planted faults; each focused shape is there for some of those."""
+
+CRASH_LOOP: Final = CrashLoop(grants=2, period_ns=60 * SECOND, first_wait_ns=10 * SECOND)
+"""A successor is told of every shard from its first grant on, so that the promise is exact across leaders."""
 
 STATIC_DAY_NS: Final = 3_000 * SECOND
 STATIC_WINDOW_NS: Final = 2 * SECOND

@@ -13,6 +13,7 @@ from tests.simulation.checkers.charges import Charges
 from tests.simulation.checkers.commits import Commits
 from tests.simulation.checkers.figures import Figures
 from tests.simulation.checkers.identifies import Identifies
+from tests.simulation.checkers.loops import Loops
 from tests.simulation.checkers.order import Order
 from tests.simulation.violation import Violation
 
@@ -38,6 +39,8 @@ class Witness:
         self.charges = Charges(world.plan.day_ns)
         self.figures = Figures()
         self.order = Order()
+        use_within_ns = max(timing.use_within_ns for timing in world.plan.timings)
+        self.loops = Loops(world.plan.crash_loop, use_within_ns)
         self.grants = 0
         self.digest = 0
         self._published: dict[str, tuple[int, int]] = {}  # grant: when it last left a coordinator, half its grace
@@ -83,6 +86,8 @@ class Witness:
                 commits.speaks(coordinator, now_ns)
                 if type(event) is model.Figure and action.name == "limits":
                     self.figures.believed(coordinator, event, action.facts)
+                if action.name == "crash_loop":
+                    self.loops.held_back(int(action.facts["shard_id"] or 0), self._engine.now_ns)
         order.attention.nudged(coordinator, nudged, now_ns)  # who is told now was not told before the write
 
     def _granted(self, coordinator: "Coordinator", grant: model.Granted) -> None:
@@ -107,6 +112,7 @@ class Witness:
             self._engine.note("LEDGER", f"r{revision} {what} left {ledger.remaining} [{grants}]")
         self.commits.applied(ledger, before, self._engine.now_ns)
         self.charges.applied(ledger, before, self._engine.now_ns)
+        self.loops.applied(ledger)
 
     def lost(self, how: str) -> None:
         """Somebody took the ledger back, or away."""
@@ -133,6 +139,7 @@ class Witness:
         """A shard writes IDENTIFY."""
         self._engine.note("IDENTIFY", f"shard {grant.shard_id} by {grant.grant_id} for {request_id}")
         self.identifies.sent(grant, request_id)
+        self.loops.sent(grant.shard_id, self._engine.now_ns)
 
     def judged(self, judgement: Judgement, grant: wire.Granted) -> None:
         """Discord has received one."""

@@ -63,6 +63,7 @@ class World:
             fresh_start=self.plan.fresh_start,
             static=static,
             reserve=replica.reserve,
+            **_guard(self.plan),
         )
         self.coordinators[name] = coordinator = Coordinator(self, name, settings)
         self.engine.note(coordinator.name, "starts")
@@ -124,3 +125,8 @@ class World:
         self.pods[pod.name] = pod
         self.engine.note(pod.name, "starts")
         pod.start()
+
+
+def _guard(plan: Plan) -> dict[str, int]:
+    loops = plan.crash_loop
+    return {} if loops is None else {"crash_loop_grants": loops.grants, "crash_loop_period_ns": loops.period_ns}

@@ -8,6 +8,7 @@ from coordinator.core.replica import Role
 from nats_identify.schedule.model import MS, SECOND
 from tests.simulation.checkers.askings import SILENCE_NS, Askings, Known
 from tests.simulation.checkers.attention import Attention, step_ns
+from tests.simulation.checkers.loops import is_held_back
 from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ class Order:
                 continue
             if not other.is_certain or other.is_away or not other.is_before(mine):
                 continue
+            if is_held_back(coordinator, request_id, now_ns):
+                continue
             waits = f"before {request_id}, which has waited for {(now_ns - other.first_at_ns) / SECOND:.3f} s"
             if now_ns - other.heard_at_ns <= fresh_ns - MS:
                 self._blame("order", coordinator, record, waits)
@@ -116,6 +119,8 @@ class Order:
             if now_ns - known.heard_at_ns > fresh_ns - MS:
                 continue
             bucket = known.shard_id % number
+            if is_held_back(coordinator, request_id, now_ns):
+                continue
             if any(_blocks(record, bucket, number) for record in ledger.grants):
                 continue
             since_ns = is_idle[request_id] = was_idle.get(request_id, now_ns)

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 from tests.simulation.plan import Shape, shape_of
 from tests.simulation.planted.fault import Planted
+from tests.simulation.planted.limits import LOOPING, TUNING
 from tests.simulation.planted.others import CHARGING, COMMITS, HOLDING
 from tests.simulation.planted.patching import planted
 from tests.simulation.planted.rules import RULES
 from tests.simulation.planted.waiting import QUEUEING, REQUESTING
 from tests.simulation.run import run
 
-CATALOGUE: tuple[Planted, ...] = (*RULES, *COMMITS, *HOLDING, *CHARGING, *QUEUEING, *REQUESTING)
+CATALOGUE: tuple[Planted, ...] = (*RULES, *COMMITS, *HOLDING, *CHARGING, *QUEUEING, *REQUESTING, *LOOPING, *TUNING)
 """Every fault there is."""
 
 

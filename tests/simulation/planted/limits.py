@@ -1,0 +1,99 @@
+"""Faults in the crash-loop guard, the margin, and what a figure is believed to say. It runs nothing."""
+
+from tests.simulation.plan import Shape
+from tests.simulation.planted.fault import Planted
+from tests.simulation.planted.patching import Edit
+from tests.simulation.planted.rules import RELEASE, REPLICA
+
+GUARD = "nats_identify.schedule.crash_loop:CrashLoopGuard"
+MARGIN = "nats_identify.schedule.margin"
+
+
+def _looping(name: str, edits: tuple[Edit, ...]) -> Planted:
+    return Planted(name, edits, shape=Shape.LOOPS)
+
+
+LOOPING: tuple[Planted, ...] = (
+    _looping("nobody is counted", (Edit(f"{GUARD}.count", "if not self._grants:", "if True:"),)),
+    _looping(
+        "a priority passes the guard",
+        (
+            Edit(
+                f"{RELEASE}._ask",
+                "self.book.guard.opens_at_ns(ask.shard_id, asking.asked_at_ns, now_ns)",
+                "self.book.guard.opens_at_ns(ask.shard_id, asking.asked_at_ns, now_ns) if ask.priority < 1 else 0",
+            ),
+            Edit(
+                f"{RELEASE}._candidate",
+                "if self.book.guard.opens_at_ns(",
+                "if asking.ask.priority < 1 and self.book.guard.opens_at_ns(",
+            ),
+        ),
+    ),
+    _looping(
+        "each wait is as short as the first",
+        (Edit(f"{GUARD}.opens_at_ns", "(FIRST_WAIT_NS << strikes)", "FIRST_WAIT_NS"),),
+    ),
+    _looping(
+        "a successor knows of no loop",
+        (Edit(f"{REPLICA}._sighted", "book.guard.adopt(ledger.crash_loops, now_ns)", "book.guard.adopt((), now_ns)"),),
+    ),
+    _looping(
+        "the ledger keeps no histories",
+        (Edit(f"{REPLICA}._write", "book.guard.ages(now_ns)", "()"),),
+    ),
+    _looping(
+        "the age of a grant begins anew with each leader's day",
+        (Edit(f"{GUARD}.adopt", "now_ns - age_ns", "now_ns - 10**14"),),
+    ),
+    _looping(
+        "a grant that is used is given back to the guard as well",
+        (
+            Edit(
+                "nats_identify.schedule.book:Book.identify",
+                "    self.room.end(grant.request_id)\n",
+                "    self.room.end(grant.request_id)\n    self.guard.give_back(grant.shard_id)\n",
+            ),
+        ),
+    ),
+    _looping(
+        "another shard's grants count",
+        (
+            Edit(
+                f"{GUARD}.opens_at_ns",
+                "history = self._shards.get(shard_id)",
+                "history = self._shards.get(shard_id) or next(iter(self._shards.values()), None)",
+            ),
+        ),
+    ),
+    _looping(
+        "who was held back stands last for ever",
+        (
+            Edit(
+                "nats_identify.schedule.book:Book.hold_back",
+                "until_ns = until_ns if until_ns > now_ns else 0",
+                "until_ns = max(until_ns, asking.held_back_until_ns)",
+            ),
+        ),
+    ),
+)
+"""Who comes back too often."""
+
+TUNING: tuple[Planted, ...] = (
+    Planted(
+        "the margin has no floor",
+        (
+            Edit(f"{MARGIN}:within", "max(margin_ns, setting_ns // 2)", "max(margin_ns, 0)"),
+            Edit(
+                f"{MARGIN}:narrowed",
+                "margin_ns - (margin_ns - setting_ns // 2) // NARROWINGS",
+                "margin_ns - margin_ns // 10",
+            ),
+        ),
+    ),
+    Planted(
+        "a refusal narrows the margin",
+        (Edit(f"{MARGIN}:widened", "within(margin_ns + max(margin_ns, WIDER_LEAST_NS), setting_ns)", "0"),),
+    ),
+)
+"""How wide the margin is."""
