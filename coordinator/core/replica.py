@@ -154,16 +154,16 @@ class Replica:
             self._step_down()
         if ledger is None or not is_newer:
             return []
-        holds_ns = [record.hold_ns for record in ledger.grants]
-        promised_ns = [record.use_within_ns for record in ledger.grants]
-        hold_ns = max(promised_ns, default=0) + self.settings.timing.confirmed_hold_ns
-        self._longest_hold_ns = max(self._longest_hold_ns, hold_ns, *holds_ns)
         book = self.schedule.book
         limits = Limits(ledger.max_concurrency or 1, ledger.total, ledger.remaining, ledger.reset_in_ns)
         book.budget.set(limits, in_the_air=0, now_ns=now_ns)
         book.guard.adopt(ledger.crash_loops, now_ns)
         if ledger.margin_ns is not None:
             book.tune(margin.within(ledger.margin_ns, book.margin_setting_ns))
+        holds_ns = [record.hold_ns for record in ledger.grants]
+        promised_ns = [record.use_within_ns for record in ledger.grants]
+        hold_ns = max(promised_ns, default=0) + book.timing.confirmed_hold_ns
+        self._longest_hold_ns = max(self._longest_hold_ns, hold_ns, *holds_ns)
         if ledger.max_concurrency is not None:
             book.renumber(ledger.max_concurrency)
         self.schedule.adopt(grants_of(ledger, now_ns), now_ns)

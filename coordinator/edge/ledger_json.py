@@ -35,7 +35,6 @@ class LedgerWriter:
             "remaining": ledger.remaining,
             "reset_in_ms": None if ledger.reset_in_ns is None else ms_up(ledger.reset_in_ns),
             "margin_ms": None if ledger.margin_ns is None else ms_up(ledger.margin_ns),
-            "crash_loops": [_crash_loop(history) for history in ledger.crash_loops],
         }
         known = self._beginnings
         begun = {grant.grant_id: known.get(grant.grant_id) or _beginning(grant) for grant in ledger.grants}
@@ -44,15 +43,16 @@ class LedgerWriter:
             f'{begun[grant.grant_id]}{-(-grant.hold_ns // MS)},"outcome":{_OUTCOMES[grant.outcome]}}}'
             for grant in ledger.grants
         ]
-        return f'{json.dumps(head)[:-1]}, "grants": [{",".join(written)}]}}'.encode()
+        loops = ",".join([_crash_loop(history) for history in ledger.crash_loops])
+        return f'{json.dumps(head)[:-1]}, "crash_loops": [{loops}], "grants": [{",".join(written)}]}}'.encode()
 
 
 _OUTCOMES: Final[dict[Outcome | None, str]] = {None: "null", **{outcome: f'"{outcome.value}"' for outcome in Outcome}}
 
 
-def _crash_loop(history: ShardHistory) -> dict[str, Any]:
+def _crash_loop(history: ShardHistory) -> str:
     ages_ms = [age_ns // MS for age_ns in history.granted_ns]
-    return {"shard_id": history.shard_id, "strikes": history.strikes, "granted_ms_ago": ages_ms}
+    return f'{{"shard_id":{history.shard_id},"strikes":{history.strikes},"granted_ms_ago":{ages_ms}}}'
 
 
 def _beginning(grant: GrantRecord) -> str:

@@ -3,6 +3,8 @@
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coordinator.edge.ledger_json import LedgerWriter, decode
 from nats_identify.schedule import crash_loop, model
@@ -132,6 +134,62 @@ def test_a_successor_of_a_successor_knows_as_much_and_never_opens_earlier():
     first, second = guard_of(0, SECOND, 2 * SECOND), CrashLoopGuard(3)
     second.adopt(first.ages(10 * SECOND), 11 * SECOND)  # seen a second later
     assert second.opens_at_ns(0, 20 * SECOND, 20 * SECOND) == 3 * SECOND + 5 * MINUTE
+
+
+class Plain:
+    """The guard by its definition: every grant that there ever was, looked at again each time."""
+
+    def __init__(self, grants, period_ns):
+        self.most, self.period_ns = grants, period_ns
+        self.granted, self.strikes = [], 0
+
+    def strikes_now(self, now_ns):
+        return self.strikes if sum(at_ns > now_ns - DAY for at_ns in self.granted) > self.most else 0
+
+    def loops(self, asked_ns, now_ns):
+        if not self.granted:
+            return False
+        before_ns = max(asked_ns, self.granted[-1])
+        is_full = sum(before_ns - at_ns < self.period_ns for at_ns in self.granted) >= self.most
+        return is_full or self.strikes_now(now_ns) > 0
+
+    def opens_at_ns(self, asked_ns, now_ns):
+        if not self.loops(asked_ns, now_ns):
+            return 0
+        opens_ns = self.granted[-1] + (crash_loop.FIRST_WAIT_NS << self.strikes_now(now_ns))
+        is_striking = self.strikes_now(now_ns) > 0
+        return min(opens_ns, self.granted[-self.most - 1] + DAY) if is_striking else opens_ns
+
+    def count(self, asked_ns, now_ns):
+        self.strikes = self.strikes_now(now_ns) + 1 if self.loops(asked_ns, now_ns) else 0
+        self.granted.append(now_ns)
+
+
+@given(
+    grants=st.integers(1, 4),
+    period_s=st.integers(1, 7_200),
+    steps=st.lists(st.tuples(st.integers(0, 40_000), st.booleans(), st.booleans(), st.booleans()), max_size=60),
+)
+def test_what_is_kept_is_enough_to_know_all_that_is_asked(grants, period_s, steps):
+    """A few grants of each shard, and no more, answer as the whole history would, also at a successor's."""
+    guard, plain = CrashLoopGuard(grants, period_s * SECOND), Plain(grants, period_s * SECOND)
+    now_ns = 0
+    for gap_s, asks_at_once, is_given_back, has_successor in steps:
+        asked_ns = now_ns if asks_at_once else now_ns + gap_s * SECOND
+        now_ns += gap_s * SECOND
+        assert guard.opens_at_ns(0, asked_ns, now_ns) == plain.opens_at_ns(asked_ns, now_ns)
+        now_ns = max(now_ns, plain.opens_at_ns(asked_ns, now_ns))
+        if is_given_back:
+            before = guard.opens_at_ns(0, asked_ns, now_ns)
+            guard.count(0, asked_ns, now_ns)
+            guard.give_back(0)
+            assert guard.opens_at_ns(0, asked_ns, now_ns) == before
+            continue
+        guard.count(0, asked_ns, now_ns)
+        plain.count(asked_ns, now_ns)
+        if has_successor and guard.ages(now_ns):
+            ages, guard = guard.ages(now_ns), CrashLoopGuard(grants, period_s * SECOND)
+            guard.adopt(ages, now_ns)
 
 
 # --- in the schedule

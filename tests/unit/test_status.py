@@ -1,0 +1,51 @@
+"""What `nats-identify status` says of the day: how long, whether it suffices, and who is held back."""
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from nats_identify.status import draw_status
+from nats_identify.wire import HeldBack, Projection, SessionStartLimit, Status
+
+
+def drawn(**fields):
+    limit = SessionStartLimit(total=1000, remaining=12, reset_after_ms=3_600_000)
+    known = {"window_ms": 5000, "session_start_limit": limit, "leader": "pod-0", "term": 7}
+    here = {"name": "pod-0", "role": "leader", "prefix": "identify", "waiting": 40, "reserve": 10, "buckets": []}
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(draw_status(Status(**{**known, **here, **fields})))
+    return console.export_text()
+
+
+@pytest.mark.parametrize(
+    ("projection", "line"),
+    [
+        (
+            Projection(shards=40, all_up_in_ms=52_000, session_starts_short=0),
+            "in 0:00:52; today's session starts suffice",
+        ),
+        (Projection(shards=40, all_up_in_ms=3_700_001, session_starts_short=38), "in 1:01:41; today lacks 38 session"),
+        (Projection(shards=40, session_starts_short=3), "nobody knows when; today lacks 3 session starts"),
+        (Projection(shards=40), "may identify nobody knows when\n"),
+    ],
+)
+def test_those_who_wait_are_told_when_and_whether_the_day_suffices(projection, line):
+    assert line in drawn(projection=projection)
+
+
+def test_a_restart_is_told_before_it_starts():
+    restart = Projection(shards=64, all_up_in_ms=130_000, session_starts_short=0)
+    assert "a restart of 64 shards now: all up in 0:02:10; today's session starts suffice" in drawn(restart=restart)
+
+
+def test_those_that_are_held_back_are_named():
+    held_back = [HeldBack(request_id="r", shard_id=7, opens_in_ms=290_500)]
+    text = drawn(held_back=1, crash_loops=held_back)
+    assert "1 held back, crash-looping: shard 7 for 0:04:51" in text
+
+
+def test_an_older_coordinator_says_less():
+    text = drawn()
+    assert "40 waiting\n" in text
+    assert "restart" not in text
