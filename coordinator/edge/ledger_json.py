@@ -34,7 +34,6 @@ class LedgerWriter:
             "total": ledger.total,
             "remaining": ledger.remaining,
             "reset_in_ms": None if ledger.reset_in_ns is None else ms_up(ledger.reset_in_ns),
-            "margin_ms": None if ledger.margin_ns is None else ms_up(ledger.margin_ns),
         }
         known = self._beginnings
         begun = {grant.grant_id: known.get(grant.grant_id) or _beginning(grant) for grant in ledger.grants}
@@ -44,7 +43,9 @@ class LedgerWriter:
             for grant in ledger.grants
         ]
         loops = ",".join([_crash_loop(history) for history in ledger.crash_loops])
-        return f'{json.dumps(head)[:-1]}, "crash_loops": [{loops}], "grants": [{",".join(written)}]}}'.encode()
+        margin_ms = "null" if ledger.margin_ns is None else ms_up(ledger.margin_ns)
+        tail = f'"grants": [{",".join(written)}], "crash_loops": [{loops}], "margin_ms": {margin_ms}}}'
+        return f"{json.dumps(head)[:-1]}, {tail}".encode()
 
 
 _OUTCOMES: Final[dict[Outcome | None, str]] = {None: "null", **{outcome: f'"{outcome.value}"' for outcome in Outcome}}
