@@ -260,12 +260,11 @@ class ReleaseSchedule:
         for asking in self.book.room.lines.get(bucket, ()):
             if asking.held_back_until_ns > now_ns or self._budget.closed_for(asking.ask.priority) is not None:
                 return None  # those behind are held back for longer, or have no higher priority
-            if asking.is_fresh(now_ns, self._timing):
-                if self.book.guard.opens_at_ns(asking.ask.shard_id, asking.asked_at_ns, now_ns) > now_ns:
-                    continue  # another asking of its shard was granted meanwhile: it is held back when it renews
-                return asking
-            if not nudge.may_be_passed(self.book, asking, now_ns):
-                return None
+            if not asking.is_fresh(now_ns, self._timing):
+                if not nudge.may_be_passed(self.book, asking, now_ns):
+                    return None
+            elif self.book.guard.opens_at_ns(asking.ask.shard_id, asking.asked_at_ns, now_ns) <= now_ns:
+                return asking  # else another asking of its shard was granted meanwhile: it is held back when it renews
         return None
 
     def _grant(self, asking: Asking, now_ns: int) -> Grant:

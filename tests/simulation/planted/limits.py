@@ -25,8 +25,8 @@ LOOPING: tuple[Planted, ...] = (
             ),
             Edit(
                 f"{RELEASE}._candidate",
-                "if self.book.guard.opens_at_ns(",
-                "if asking.ask.priority < 1 and self.book.guard.opens_at_ns(",
+                "elif self.book.guard.opens_at_ns(",
+                "elif asking.ask.priority > 0 or self.book.guard.opens_at_ns(",
             ),
         ),
     ),

@@ -135,9 +135,9 @@ CHARGING: tuple[Planted, ...] = (
     Planted("a grant is not charged", (Edit(f"{BUDGET}.charge", "self.remaining -= 1", "pass"),)),
     Planted(
         "a turn is given back twice",
-        (Edit(f"{ANSWERS}:_give_back", "book.give_back()", "book.give_back(); book.give_back()"),),
+        (Edit(f"{ANSWERS}:_give_back", "book.give_back(grant)", "book.give_back(grant); book.give_back(grant)"),),
     ),
-    Planted("a turn is never given back", (Edit(f"{ANSWERS}:_give_back", "    book.give_back()\n", ""),)),
+    Planted("a turn is never given back", (Edit(f"{ANSWERS}:_give_back", "    book.give_back(grant)\n", ""),)),
     Planted(
         "an unanswered turn is given back when its hold is over",
         (

@@ -68,8 +68,8 @@ QUEUEING: tuple[Planted, ...] = (
         (
             Edit(
                 f"{RELEASE}._candidate",
-                "        if asking.is_fresh(now_ns, self._timing):\n            return asking\n",
-                "        return asking if asking.is_fresh(now_ns, self._timing) else None\n",
+                "if not nudge.may_be_passed(self.book, asking, now_ns):",
+                "if True:",
             ),
         ),
     ),
