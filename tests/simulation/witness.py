@@ -72,6 +72,7 @@ class Witness:
                 commits.writes(coordinator, action, now_ns)
                 self.charges.writes(action, now_ns)
                 self.figures.writes(coordinator, action, now_ns)
+                self.loops.writes(action.ledger)
                 order.writes(coordinator, action, now_ns)
             elif kind is Reply:
                 assert isinstance(action, Reply)
@@ -112,7 +113,6 @@ class Witness:
             self._engine.note("LEDGER", f"r{revision} {what} left {ledger.remaining} [{grants}]")
         self.commits.applied(ledger, before, self._engine.now_ns)
         self.charges.applied(ledger, before, self._engine.now_ns)
-        self.loops.applied(ledger)
 
     def lost(self, how: str) -> None:
         """Somebody took the ledger back, or away."""

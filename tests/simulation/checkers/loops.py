@@ -24,8 +24,8 @@ class Loops:
         self._sent: dict[int, deque[int]] = {}
         self._granted: dict[int, set[str]] = {}
 
-    def applied(self, ledger: Ledger) -> None:
-        """The stream has stored an entry."""
+    def writes(self, ledger: Ledger) -> None:
+        """A replica sends a write: it counts what it grants from here on."""
         if self._plan is not None:
             for record in ledger.grants:
                 self._granted.setdefault(record.shard_id, set()).add(record.grant_id)
