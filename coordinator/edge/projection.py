@@ -15,11 +15,11 @@ def of_waiting(book: Book, now_ns: int) -> Projection:
 
 
 def of_restart(book: Book, shards: int, now_ns: int) -> Projection:
-    """As many shards, numbered from 0, if they all asked now, behind those that wait: before a deploy starts."""
+    """As many shards, numbered from 0, if they all ask now, before a deploy starts: those that wait are of them."""
     buckets = book.max_concurrency or 1
     shares = {bucket: (shards - bucket + buckets - 1) // buckets for bucket in range(min(shards, buckets))}
     for bucket, line in book.room.lines.items():
-        shares[bucket] = shares.get(bucket, 0) + len(line)
+        shares[bucket] = max(shares.get(bucket, 0), len(line))
     return _project(book, shares, 0, now_ns)
 
 

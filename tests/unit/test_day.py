@@ -151,6 +151,15 @@ def test_the_projection_of_a_restart_before_it_starts():
     assert desk.schedule.book.budget.remaining == 100
 
 
+def test_those_that_wait_are_among_those_that_restart():
+    desk = Desk(4)
+    for shard in range(24):
+        desk.ask(shard)
+    seen = projection.of_restart(desk.schedule.book, 64, desk.now_ns)
+    assert (seen.shards, seen.all_up_in_ms) == (64, 10_200 + 15 * 5_200)
+    assert projection.of_restart(desk.schedule.book, 8, desk.now_ns).shards == 20  # more than Discord recommends
+
+
 def test_a_projection_beyond_what_a_day_gives():
     desk = Desk(total=None, static=False, reserve=10)
     figure(desk, total=20, remaining=10, reset_in_ns=HOUR)
