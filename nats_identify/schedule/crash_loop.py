@@ -75,7 +75,7 @@ class CrashLoopGuard:
     def ages(self, now_ns: int) -> tuple[ShardHistory, ...]:
         """What a successor must know: who has had half of its free grants, or more."""
         told = [self._shards[shard_id] for shard_id in self._told if shard_id in self._shards]
-        told = [history for history in told if self._matters(history, now_ns)][-TOLD_MOST:]
+        told = sorted([h for h in told if self._matters(h, now_ns)], key=lambda h: h.strikes)[-TOLD_MOST:]
         self._told = {history.shard_id for history in told}
         return tuple([h._replace(granted_ns=tuple([now_ns - at_ns for at_ns in h.granted_ns])) for h in told])
 
