@@ -25,11 +25,12 @@ QUICK: Final = {
     "IDENTIFY_USE_WITHIN": "1",
     "IDENTIFY_GRACE": "0.2",
     "IDENTIFY_LEASE": "1",
+    "IDENTIFY_CRASH_LOOP_GRANTS": "0",
     "IDENTIFY_HTTP_PORT": "0",
     "IDENTIFY_LOG_FORMAT": "json",
     "IDENTIFY_LOG_LEVEL": "debug",
 }
-"""Small windows, an empty store that is known to be one, and a log that a test can read."""
+"""Small windows, no guard, an empty store that is known to be one, and a log that a test can read."""
 
 
 async def until(condition: Callable[[], Awaitable[Any]], what: str, within_s: float = WITHIN_S) -> Any:

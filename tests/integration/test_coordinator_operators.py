@@ -23,6 +23,8 @@ async def test_info_tells_a_client_the_limits(coordinator, client):
         "window_ms": 400,
         "session_start_limit": {"total": 1000, "remaining": 1000, "reset_after_ms": None},
         "shards": None,
+        "projection": {"shards": 0, "all_up_in_ms": 0, "session_starts_short": 0, "budget_suffices": True},
+        "restart": None,
         "leader": "pod-0",
         "term": 1,
         "version": info["version"],

@@ -43,7 +43,7 @@ LOOPING: tuple[Planted, ...] = (
         (Edit(f"{REPLICA}._write", "book.guard.ages(now_ns)", "()"),),
     ),
     _looping(
-        "the age of a grant begins anew with each leader's day",
+        "what a successor reads is long past",
         (Edit(f"{GUARD}.adopt", "now_ns - age_ns", "now_ns - 10**14"),),
     ),
     _looping(
@@ -70,9 +70,14 @@ LOOPING: tuple[Planted, ...] = (
         "who was held back stands last for ever",
         (
             Edit(
-                "nats_identify.schedule.book:Book.hold_back",
-                "until_ns = until_ns if until_ns > now_ns else 0",
-                "until_ns = max(until_ns, asking.held_back_until_ns)",
+                "nats_identify.schedule.passing:_look_at_asking",
+                "    book.hold_back(asking, asking.held_back_until_ns, now_ns)\n",
+                "",
+            ),
+            Edit(
+                f"{RELEASE}._ask",
+                "if self.book.hold_back(asking, opens_at_ns, now_ns):",
+                "if opens_at_ns > now_ns and self.book.hold_back(asking, opens_at_ns, now_ns):",
             ),
         ),
     ),
