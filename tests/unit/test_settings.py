@@ -82,6 +82,7 @@ def test_with_a_token_there_are_no_static_limits(load):
         ("IDENTIFY_PREFIX", "a.*.b"),
         ("IDENTIFY_PREFIX", "two words"),
         ("IDENTIFY_CRASH_LOOP_GRANTS", "-1"),
+        ("IDENTIFY_CRASH_LOOP_GRANTS", "101"),
         ("IDENTIFY_CRASH_LOOP_PERIOD", "0"),
         ("NATS_INBOX_PREFIX", "inbox.>"),
         ("NATS_URL", "nats://"),
