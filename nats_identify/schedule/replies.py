@@ -19,7 +19,7 @@ def queued(book: Book, asking: Asking, now_ns: int) -> model.Queued:
     position = book.room.lines[asking.bucket].position(asking)
     opens_in_ns = max(0, book.opens_at_ns(asking.bucket) - now_ns)
     turn_in_ns = opens_in_ns + (position - 1) * book.timing.confirmed_hold_ns
-    eta_ns, reason = _day_of_turn(book, position, turn_in_ns, ask.priority, now_ns)
+    eta_ns, reason = _day_of(book, position, turn_in_ns, ask.priority, now_ns)
     held_back_ns = asking.held_back_until_ns - now_ns
     if held_back_ns > 0 and reason is not Reason.LIMITS_UNKNOWN:
         reason = Reason.CRASH_LOOP
@@ -30,7 +30,7 @@ def queued(book: Book, asking: Asking, now_ns: int) -> model.Queued:
     return model.Queued(*where, reason=reason, max_concurrency=book.max_concurrency)
 
 
-def _day_of_turn(book: Book, position: int, turn_in_ns: int, priority: int, now_ns: int) -> tuple[int | None, Reason]:
+def _day_of(book: Book, position: int, turn_in_ns: int, priority: int, now_ns: int) -> tuple[int | None, Reason]:
     """When the turn comes that is so far off if the day allows it, and what it waits for."""
     budget, lines = book.budget, book.room.lines
     if budget.remaining is None or budget.total is None:
