@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from nats_identify.schedule.book import Book
+from nats_identify.schedule.budget import StaticDay
 from nats_identify.schedule.crash_loop import ShardHistory
 from nats_identify.schedule.model import Grant, Outcome, ScheduleAction, ScheduleEvent
 
@@ -33,6 +34,7 @@ class Ledger:
             copy from before a loss may be of any age.
         lease_ns: a standby that has seen no movement for so long may take over.
         max_concurrency, total, remaining, reset_in_ns: today's limits; None where nobody knows.
+        static_day: what is known of a day of static limits, as ages; None where nobody has written of it.
         crash_loops: what was granted lately to shards that may loop, as ages.
         margin_ns: as the leader has tuned it; None in the ledger of one that did not.
     """
@@ -51,6 +53,7 @@ class Ledger:
     lineage: str = ""
     crash_loops: tuple[ShardHistory, ...] = ()
     margin_ns: int | None = None
+    static_day: StaticDay | None = None
 
     @property
     def age(self) -> tuple[int, int]:

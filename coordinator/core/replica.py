@@ -157,6 +157,7 @@ class Replica:
         book = self.schedule.book
         limits = Limits(ledger.max_concurrency or 1, ledger.total, ledger.remaining, ledger.reset_in_ns)
         book.budget.set(limits, in_the_air=0, now_ns=now_ns)
+        book.budget.adopt_day(ledger.static_day, now_ns)
         book.guard.adopt(ledger.crash_loops, now_ns)
         if ledger.margin_ns is not None:
             book.tune(margin.within(ledger.margin_ns, book.margin_setting_ns))
@@ -189,8 +190,7 @@ class Replica:
         self._blanket = None
         if not (self.seen.is_trusted or is_first):
             self._blanket = book.hold_everything(self._name_grant(), self._longest_hold_ns, now_ns)
-            if static is None:
-                book.budget.close()
+            book.budget.doubt(now_ns)
         if static is not None:
             book.budget.set_static(static, now_ns)
             book.renumber(static.max_concurrency)
@@ -234,6 +234,7 @@ class Replica:
             *(self.settings.prefix, leader, self.settings.instance, self.term, self.seen.newest_age[1] + 1),
             *(self.settings.lease_ns, book.max_concurrency, budget.total, budget.remaining, resets_in_ns),
             *(records_of(book, now_ns), self._lineage, book.guard.ages(now_ns), book.timing.margin_ns),
+            budget.day.seen_from(now_ns) if budget.static else None,
         )
         write = Write(entry, self.seen.revision)
         self._pending = Pending(write, self.seen.ledger, grants, now_ns)

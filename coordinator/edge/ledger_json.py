@@ -9,7 +9,8 @@ from json.encoder import encode_basestring_ascii as quote
 from typing import Any, Final
 
 from coordinator.core.ledger import GrantRecord, Ledger
-from coordinator.edge.records import LedgerCrashLoop, LedgerEntry, LedgerGrant
+from coordinator.edge.records import LedgerCrashLoop, LedgerEntry, LedgerGrant, LedgerStaticDay
+from nats_identify.schedule.budget import StaticDay
 from nats_identify.schedule.crash_loop import ShardHistory
 from nats_identify.schedule.model import MS, Outcome
 from nats_identify.wire import ms_up
@@ -44,8 +45,9 @@ class LedgerWriter:
         ]
         loops = ",".join([_crash_loop(history) for history in ledger.crash_loops])
         margin_ms = "null" if ledger.margin_ns is None else ms_up(ledger.margin_ns)
-        tail = f'"grants": [{",".join(written)}], "crash_loops": [{loops}], "margin_ms": {margin_ms}}}'
-        return f"{json.dumps(head)[:-1]}, {tail}".encode()
+        day = "null" if ledger.static_day is None else json.dumps(_day(ledger.static_day))
+        tail = f'"grants": [{",".join(written)}], "crash_loops": [{loops}], "margin_ms": {margin_ms}'
+        return f'{json.dumps(head)[:-1]}, {tail}, "static_day": {day}}}'.encode()
 
 
 _OUTCOMES: Final[dict[Outcome | None, str]] = {None: "null", **{outcome: f'"{outcome.value}"' for outcome in Outcome}}
@@ -54,6 +56,11 @@ _OUTCOMES: Final[dict[Outcome | None, str]] = {None: "null", **{outcome: f'"{out
 def _crash_loop(history: ShardHistory) -> str:
     ages_ms = [age_ns // MS for age_ns in history.granted_ns]
     return f'{{"shard_id":{history.shard_id},"strikes":{history.strikes},"granted_ms_ago":{ages_ms}}}'
+
+
+def _day(day: StaticDay) -> dict[str, int | None]:
+    first_ms = None if day.first_ns is None else ms_up(day.first_ns)
+    return {"first_ms_ago": first_ms, "late": day.late, "late_ms_ago": ms_up(day.late_ns)}
 
 
 def _beginning(grant: GrantRecord) -> str:
@@ -86,6 +93,7 @@ def decode(payload: bytes, lineage: str = "") -> Ledger:
         lineage=lineage,
         crash_loops=tuple(_history(shard) for shard in entry.crash_loops),
         margin_ns=None if entry.margin_ms is None else entry.margin_ms * MS,
+        static_day=None if entry.static_day is None else _static_day(entry.static_day),
     )
 
 
@@ -94,6 +102,11 @@ def _grant(grant: LedgerGrant) -> GrantRecord:
         *(grant.grant_id, grant.request_id, grant.shard_id, grant.bucket, grant.max_concurrency),
         *(grant.renewal, grant.use_within_ms * MS, grant.hold_ms * MS, grant.outcome),
     )
+
+
+def _static_day(day: LedgerStaticDay) -> StaticDay:
+    first_ns = None if day.first_ms_ago is None else day.first_ms_ago * MS
+    return StaticDay(first_ns, day.late, day.late_ms_ago * MS)
 
 
 def _history(shard: LedgerCrashLoop) -> ShardHistory:

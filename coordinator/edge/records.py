@@ -52,6 +52,14 @@ class LedgerCrashLoop(Message):
     granted_ms_ago: list[int]
 
 
+class LedgerStaticDay(Message):
+    """How long ago a day of static limits began at the earliest; what was charged since the next one may have begun."""
+
+    first_ms_ago: int | None
+    late: int
+    late_ms_ago: int
+
+
 class LedgerEntry(Message):
     """The one key of the KV bucket: JSON that a person can read."""
 
@@ -68,3 +76,4 @@ class LedgerEntry(Message):
     grants: list[LedgerGrant]
     crash_loops: tuple[LedgerCrashLoop, ...] = Field((), strict=False)
     margin_ms: int | None = None
+    static_day: LedgerStaticDay | None = None

@@ -5,7 +5,30 @@ Discord's own figure (or, with static limits, the end of the day) refills it. Di
 IDENTIFY that is sent, not with the first turn that is granted: with static limits nobody but the shards tells when.
 """
 
+from typing import NamedTuple
+
 from nats_identify.schedule.model import DAY, Limits, Reason
+
+_DAY_LEAST_NS = DAY - DAY // 1000
+"""Discord's day is no shorter, by a clock that may run a little slower than Discord's."""
+
+
+class StaticDay(NamedTuple):
+    """What is known of a day that nobody tells the end of; in the ledger each instant is an age: so long ago.
+
+    Attributes:
+        first_ns: Discord's day has not begun earlier; None where nothing was charged.
+        late: charged since Discord's next day may have begun. ``late_ns``: the first of these.
+    """
+
+    first_ns: int | None = None
+    late: int = 0
+    late_ns: int = 0
+
+    def seen_from(self, now_ns: int) -> "StaticDay":
+        """Turn instants into ages, or ages into instants."""
+        first_ns = None if self.first_ns is None else now_ns - self.first_ns
+        return StaticDay(first_ns, self.late, now_ns - self.late_ns if self.late else 0)
 
 
 class SessionBudget:
@@ -29,6 +52,7 @@ class SessionBudget:
         self.remaining: int | None = None
         self.resets_at_ns: int | None = None
         self.is_begun = False
+        self.day = StaticDay()
         self._since_ns = 0  # what was granted before may have been used in the day before
 
     def set(self, limits: Limits, *, in_the_air: int, now_ns: int) -> None:
@@ -73,6 +97,7 @@ class SessionBudget:
             message = "a grant was charged to a closed budget"
             raise AssertionError(message)
         self.remaining -= 1
+        self.day = self._counted(self.day, now_ns)
         if not self.is_begun:
             self._begin_day(now_ns)
 
@@ -90,17 +115,41 @@ class SessionBudget:
     def end_day(self, now_ns: int, *, in_the_air: int) -> bool:
         """Close or refill at the day's end; return whether the day has just ended.
 
-        With static limits the turns still in the air may count for the new day, so it is charged with them.
+        With static limits the turns still in the air, and those since Discord's day may have ended, may count for
+        the new day, so it is charged with them.
         """
         if self.resets_at_ns is None or now_ns < self.resets_at_ns:
             return False
         if self.static and self.total is not None:
-            self.set(Limits(1, self.total, self.total), in_the_air=in_the_air, now_ns=now_ns)
+            before, carried = self.day, max(in_the_air, self.day.late)
+            first_ns = before.late_ns if before.late else now_ns - DAY // 100  # whatever is in the air is younger
+            self.day = StaticDay(first_ns if carried else None)
+            if carried and now_ns >= first_ns + _DAY_LEAST_NS:  # and one more day may have begun since
+                self.day = StaticDay(first_ns, carried, first_ns + _DAY_LEAST_NS)
+            self.set(Limits(1, self.total, self.total), in_the_air=carried, now_ns=now_ns)
             self._since_ns = now_ns
         else:
             self.close()
             self.resets_at_ns, self.is_begun = None, False
         return True
+
+    def adopt_day(self, ages: StaticDay | None, now_ns: int) -> None:
+        """Know what the leader knows; one that did not write of it leaves it in doubt."""
+        self.day = StaticDay(now_ns - DAY) if ages is None else ages.seen_from(now_ns)
+
+    def doubt(self, now_ns: int) -> None:
+        """What is left is not known any more; of a static day, since when it runs: more may be the next day's."""
+        if self.static:
+            self.day = self.day._replace(first_ns=now_ns - DAY)
+        else:
+            self.close()
+
+    def _counted(self, day: StaticDay, now_ns: int) -> StaticDay:
+        if day.first_ns is None:
+            return StaticDay(now_ns)
+        if now_ns < day.first_ns + _DAY_LEAST_NS:
+            return day
+        return StaticDay(day.first_ns, day.late + 1, day.late_ns or now_ns)
 
     def _begin_day(self, now_ns: int) -> None:
         # Our clock may run a little faster than Discord's: a static day is 0.1 % longer, 86 s.
