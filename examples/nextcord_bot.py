@@ -1,12 +1,19 @@
-"""A nextcord bot that waits for its turns: its class comes from another module, and that is all."""
+"""A nextcord bot that waits for its turns, on one machine or in pods: the environment says which shards are its."""
 
 import os
 
 import nextcord
 
+from nats_identify.environment import queue_from_environment
 from nats_identify.integrations.nextcord import AutoShardedClient
+from nats_identify.shards import shard_options
 
-bot = AutoShardedClient(intents=nextcord.Intents.default(), queue=os.environ.get("NATS_URL"))
+bot = AutoShardedClient(
+    intents=nextcord.Intents.default(),
+    queue=queue_from_environment,  # NATS_URL and what goes with it; the bot closes it
+    close_code=4000,  # a pod that is replaced leaves its sessions resumable
+    **shard_options(),  # SHARD_COUNT, by the pod's number; without it the library asks Discord
+)
 
 
 @bot.event

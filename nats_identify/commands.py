@@ -11,6 +11,7 @@ from rich.console import Console
 
 from nats_identify.children import ChildDiedError, run_until_signalled
 from nats_identify.embedded import NatsServerError
+from nats_identify.environment import WrongEnvironmentError, connection_options
 from nats_identify.status import NoAnswerError, draw_status, fetch_status
 from nats_identify.up import UpOptions, run_up
 from nats_identify.wire import Subjects
@@ -126,12 +127,20 @@ def up(
 
 @app.command()
 def status(
-    server: Annotated[str, typer.Option(help="where NATS is")] = "nats://127.0.0.1:4222",
-    prefix: Annotated[str, typer.Option(callback=_prefix, help="of the subjects, one for each bot")] = "identify",
+    server: Annotated[str, typer.Option(envvar="NATS_URL", help="where NATS is")] = "nats://127.0.0.1:4222",
+    prefix: Annotated[
+        str, typer.Option(callback=_prefix, envvar="IDENTIFY_PREFIX", help="of the subjects, one for each bot")
+    ] = "identify",
 ) -> None:
-    """Show who leads, what is left of the day, and who waits in each bucket."""
+    """Show who leads, what is left of the day, and who waits in each bucket.
+
+    What else says how to get in, such as NATS_USER and NATS_PASSWORD, is heeded as by a coordinator.
+    """
     try:
-        answer = asyncio.run(fetch_status(server, prefix))
+        answer = asyncio.run(fetch_status(server, prefix, **connection_options(os.environ)))
+    except WrongEnvironmentError as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(2) from error
     except NoAnswerError as error:
         typer.echo(error, err=True)
         raise typer.Exit(1) from error

@@ -1,7 +1,7 @@
 """``nats-identify status``: asks one coordinator for the whole picture and lays it out; it changes nothing."""
 
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import nats
 import nats.errors
@@ -20,8 +20,13 @@ class NoAnswerError(Exception):
     """There is no NATS at that address, or no coordinator on it."""
 
 
-async def fetch_status(server: str, prefix: str) -> Status:
+async def fetch_status(server: str, prefix: str, **options: Any) -> Status:  # noqa: ANN401  # they are nats-py's own
     """Ask, once.
+
+    Args:
+        server: where NATS is; several are parted by commas.
+        prefix: of the subjects.
+        options: those of `nats.connect` that let us in.
 
     Raises:
         NoAnswerError: nobody answers; the message says who.
@@ -29,12 +34,13 @@ async def fetch_status(server: str, prefix: str) -> Status:
     subject = Subjects(prefix).status
     try:
         connection = await nats.connect(
-            server,
+            server.split(","),
             allow_reconnect=False,
             max_reconnect_attempts=1,  # the first connect is tried so often, too, whatever the line above says
             reconnect_time_wait=0.1,
             connect_timeout=2,
             error_cb=_ignore,
+            **options,
         )
     except (nats.errors.Error, OSError, TimeoutError) as error:
         message = f"no NATS server answers at {server}: {type(error).__name__}"

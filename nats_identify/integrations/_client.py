@@ -10,7 +10,7 @@ What is overridden, and why:
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,10 @@ class QueuedClient(LibraryClient):
 
     Args:
         queue: where each IDENTIFY asks. The URL of a NATS server stands for a `NatsQueue` there; None for a
-            `LocalQueue`, for a bot in one process. Both are closed with the bot; a queue object stays its owner's.
+            `LocalQueue`, for a bot in one process; a function for what it returns, such as `queue_from_environment`.
+            All these are closed with the bot; a queue object stays its owner's.
+        close_code: what `close` ends the sessions with. Discord ends one that is closed with 1000 for good; any other
+            code, such as 4000, leaves it resumable for minutes, and the bot seen as online while its pod is replaced.
         arguments, options: the library's own.
 
     Raises:
@@ -72,13 +75,22 @@ class QueuedClient(LibraryClient):
             )
             raise TypeError(message)
 
-    def __init__(self, *arguments: Any, queue: Queue | str | None = None, **options: Any) -> None:  # noqa: ANN401  # the library's own
+    def __init__(
+        self,
+        *arguments: Any,  # noqa: ANN401  # the library's own
+        queue: Queue | str | Callable[[], LocalQueue | NatsQueue] | None = None,
+        close_code: int = 1000,
+        **options: Any,  # noqa: ANN401  # the library's own
+    ) -> None:
         self._own_queue: LocalQueue | NatsQueue | None = None
         if queue is None:
             queue = self._own_queue = LocalQueue()
         elif isinstance(queue, str):
             queue = self._own_queue = NatsQueue.connect(queue)
+        elif callable(queue):
+            queue = self._own_queue = queue()
         self.identify_queue = queue
+        self.close_code = close_code
         self._identifier = Identifier(self.library, self, queue)
         self._joining: set[asyncio.Task[None]] = set()
         self._is_leaving = False

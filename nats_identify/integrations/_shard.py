@@ -59,6 +59,11 @@ class QueuedShard(LibraryShard):
                 self.ws = await self._client.identify_shard(self.id, priority=self._priority)
                 self.launch()
 
+    async def close(self) -> None:
+        """Close the connection, with the code that the bot wants; the libraries' own is always 1000."""
+        self._cancel_task()
+        await self.ws.close(code=self._client.close_code)
+
     async def _resume(self, exc: "ReconnectError") -> None:
         """Resume as the library does; at once, unless the gateway drops every connection as soon as it is open."""
         clock = asyncio.get_running_loop().time

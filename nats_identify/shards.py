@@ -1,0 +1,94 @@
+"""Says which shards of the bot this process runs, by its place in a StatefulSet. It asks nobody.
+
+Pod 0 of a StatefulSet runs the first ``SHARDS_PER_POD`` shards, pod 1 the next ones, and so on. The shard count is the
+whole bot's and never follows from the number of pods: more pods start more of the shards, another count is a
+resharding.
+"""
+
+import os
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from nats_identify.environment import WrongEnvironmentError, in_kubernetes
+
+SHARDS_MOST: Final = 1_000_000
+"""More than any bot has; a larger number is a slip."""
+
+_ORDINAL: Final = re.compile(r"-([0-9]{1,9})$")
+_NUMBER: Final = re.compile(r"[0-9]{1,9}")
+
+
+@dataclass(frozen=True, slots=True)
+class Shards:
+    """What one process runs.
+
+    Attributes:
+        ids: the shards, in order.
+        count: of the whole bot.
+    """
+
+    ids: tuple[int, ...]
+    count: int
+
+
+def shards_of_pod(environment: Mapping[str, str] = os.environ, *, hostname: str | None = None) -> Shards | None:
+    """Return the shards of this pod; None outside of Kubernetes where nothing is said about shards.
+
+    Args:
+        environment: ``SHARD_COUNT``, of the whole bot; ``SHARDS_PER_POD``, 1 by default; and ``POD_INDEX``, from the
+            label ``apps.kubernetes.io/pod-index`` through the downward API. That is an empty string before
+            Kubernetes 1.28, where no pod has the label: then the host's name counts, which ends in the same number.
+        hostname: of this pod; the host's by default.
+
+    Raises:
+        WrongEnvironmentError: a variable is missing or makes no sense, or there are more pods than the shards need.
+    """
+    index, per_pod = environment.get("POD_INDEX"), environment.get("SHARDS_PER_POD")
+    if not environment.get("SHARD_COUNT"):
+        if index is None and not per_pod and not in_kubernetes(environment):
+            return None
+        message = "SHARD_COUNT: is not set; give the number of shards that the whole bot has, the same in every pod"
+        raise WrongEnvironmentError(message)
+    count = _number("SHARD_COUNT", environment["SHARD_COUNT"], least=1)
+    each = _number("SHARDS_PER_POD", per_pod, least=1) if per_pod else 1
+    pod = _number("POD_INDEX", index, least=0) if index else _ordinal(hostname or socket.gethostname())
+    ids = range(pod * each, min((pod + 1) * each, count))
+    if not ids:
+        needed = -(-count // each)
+        message = (
+            f"SHARD_COUNT: {count} shards, {each} in a pod, need {needed} pods, and this is number {pod + 1}; scale "
+            f"the StatefulSet to {needed}, or raise SHARD_COUNT, which reshards the whole bot"
+        )
+        raise WrongEnvironmentError(message)
+    return Shards(tuple(ids), count)
+
+
+def shard_options(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """Return ``shard_ids`` and ``shard_count`` as bot classes take them; nothing where the library is to ask Discord.
+
+    Raises:
+        WrongEnvironmentError: as `shards_of_pod`.
+    """
+    shards = shards_of_pod(environment)
+    return {} if shards is None else {"shard_ids": list(shards.ids), "shard_count": shards.count}
+
+
+def _ordinal(hostname: str) -> int:
+    found = _ORDINAL.search(hostname.partition(".")[0])
+    if found is None:
+        message = (
+            f"POD_INDEX: is not set, and {hostname!r} does not end in a number; run the bot as a StatefulSet, whose "
+            "pods are numbered, not as a Deployment"
+        )
+        raise WrongEnvironmentError(message)
+    return int(found[1])
+
+
+def _number(name: str, text: str, *, least: int) -> int:
+    if not _NUMBER.fullmatch(text) or not least <= int(text) <= SHARDS_MOST:
+        message = f"{name}: {text!r} is no number from {least} to {SHARDS_MOST}; give one"
+        raise WrongEnvironmentError(message)
+    return int(text)
