@@ -1,5 +1,6 @@
 """``nats-identify status``: asks one coordinator for the whole picture and lays it out; it changes nothing."""
 
+import re
 from datetime import timedelta
 from typing import Any, Final
 
@@ -43,13 +44,13 @@ async def fetch_status(server: str, prefix: str, **options: Any) -> Status:  # n
             **options,
         )
     except (nats.errors.Error, OSError, TimeoutError) as error:
-        message = f"no NATS server answers at {server}: {type(error).__name__}"
+        message = f"no NATS server answers at {_without_secrets(server)}: {type(error).__name__}"
         raise NoAnswerError(message) from error
     try:
         reply = await connection.request(subject, b"", timeout=ANSWER_WITHIN_S)
         return Status.model_validate_json(reply.data)
     except (nats.errors.Error, ValidationError) as error:
-        message = f"no coordinator answers on {subject} at {server}: {type(error).__name__}"
+        message = f"no coordinator answers on {subject} at {_without_secrets(server)}: {type(error).__name__}"
         raise NoAnswerError(message) from error
     finally:
         await connection.close()
@@ -106,6 +107,10 @@ def _first(bucket: BucketStatus) -> str:
     named = ", ".join(f"shard {request.shard_id}" for request in bucket.first[:SHARDS_NAMED])
     others = bucket.waiting - min(len(bucket.first), SHARDS_NAMED)
     return f"{named} and {others} more" if others else named
+
+
+def _without_secrets(server: str) -> str:
+    return re.sub(r"[^/,@]*@", "", server)
 
 
 async def _ignore(_error: Exception) -> None:
