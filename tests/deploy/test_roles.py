@@ -1,0 +1,259 @@
+"""Each role does its work on a real nats-server with the rendered accounts, and is refused everything else."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+
+import nats
+import nats.errors
+import pytest
+
+from nats_identify.environment import connection_options, queue_from_environment
+from nats_identify.shards import Shards, shards_of_pod
+from tests.deploy.conftest import docs_of
+from tests.deploy.server import environment_in_pod, running
+from tests.processes import QUICK, ROOT, CoordinatorProcess, until
+
+OWN_TIMES = {name: value for name, value in QUICK.items() if name.startswith("IDENTIFY_")}
+"""Small windows instead of Discord's; ports and the log as tests want them. Who it is on NATS stays the manifests'."""
+
+STREAM = "KV_identify"
+LEDGER = "$KV.identify.ledger"
+NOBODYS = "nobody.may.say.this"
+
+
+@pytest.fixture
+def docs(tree):
+    return docs_of(tree, "dev")
+
+
+@pytest.fixture
+async def server(docs, tmp_path):
+    async with running(docs, tmp_path / "nats") as server:
+        yield server
+
+
+@asynccontextmanager
+async def coordinating(docs, server, folder, pod="coordinator-0", **more):
+    """Run a coordinator as its pod would, with static limits: there is no Discord here."""
+    seen = environment_in_pod(docs, "Deployment/coordinator", pod, server)
+    del seen["DISCORD_TOKEN_FILE"]
+    process = CoordinatorProcess(folder / f"{pod}.log", {**seen, **OWN_TIMES, "IDENTIFY_REPLICA_NAME": pod, **more})
+    await process.start()
+    try:
+        yield process
+    finally:
+        if process.process.returncode is None:
+            process.process.kill()
+            await process.process.wait()
+
+
+async def test_the_coordinators_work(docs, server, tmp_path):
+    """Make the KV bucket, lead, hand over the queue, take over: no right is missing."""
+    async with (
+        coordinating(docs, server, tmp_path) as first,
+        coordinating(docs, server, tmp_path, "coordinator-1", IDENTIFY_HTTP_PORT="0") as second,
+    ):
+        await until(second.is_ready, "the second is ready")
+        leader, standby = (first, second) if await first.is_leader() else (second, first)
+        await until(leader.is_leader, "one leads")
+        assert await leader.end() == 0
+        await until(standby.is_leader, "the other takes over")
+        assert first.logged("KV bucket made") or second.logged("KV bucket made")
+        assert first.logged("queue taken from another replica")
+        for process in (first, second):
+            assert "permissions violation" not in process.log.lower()
+        assert await standby.end() == 0
+    assert "Violation" not in server.log
+
+
+async def test_the_shards_work(docs, server, tmp_path, monkeypatch):
+    """What a pod of the example sees is all that a shard needs: it asks, is granted, answers, and withdraws."""
+    seen = environment_in_pod(docs, "StatefulSet/shards", "shards-3", server)
+    seen["POD_INDEX"] = ""  # Kubernetes before 1.28
+    assert shards_of_pod(seen, hostname="shards-3") == Shards((3,), 16)
+    async with coordinating(docs, server, tmp_path) as coordinator, queue_from_environment(seen) as queue:
+        await until(coordinator.is_leader, "it leads")
+        async with queue.turn(3):
+            pass
+        assert (await until(queue.info, "the limits are told")).leader == "coordinator-0"
+        waiting = asyncio.ensure_future(queue.acquire(4))
+        await until(lambda: has(coordinator, "identify_waiting", 1), "it waits")
+        waiting.cancel()
+        await until(lambda: has(coordinator, "identify_waiting", 0), "it has withdrawn")
+        assert await coordinator.metric('identify_events_total{event="identified"}') == 1
+        assert "permissions violation" not in coordinator.log.lower()
+    assert "Violation" not in server.log
+
+
+async def has(coordinator, name, value):
+    return await coordinator.metric(name) == value
+
+
+async def test_the_operators_work(docs, server, tmp_path):
+    """The command line as a user runs it, and what the nats command line sends for the README's lines."""
+    async with coordinating(docs, server, tmp_path) as coordinator:
+        await until(coordinator.is_leader, "it leads")
+        shown = await asyncio.to_thread(status, server)
+        assert "coordinator-0 leads" in shown
+        operator = await nats.connect(server.url, **server.way_in("operator"))
+        happened = await operator.subscribe("identify.event.>")
+        reply = await operator.request("identify.request.0", b"", timeout=10)
+        assert json.loads(reply.data)["status"] == "granted"
+        await reply.respond(b"")
+        assert (await happened.next_msg(timeout=5)).subject.startswith("identify.event.")
+        for subject in ("identify.info", "identify.status", "identify.refresh", "$SRV.INFO.identify-coordinator"):
+            assert json.loads((await operator.request(subject, b"", timeout=5)).data)
+        stream = operator.jetstream()
+        assert json.loads((await stream.get_msg(STREAM, subject=LEDGER)).data)["leader"] == "coordinator-0"
+        assert (await stream.stream_info(STREAM)).state.messages == 1
+        await operator.close()
+    assert "Violation" not in server.log
+
+
+def status(server):
+    """Return what `nats-identify status` prints for an operator."""
+    way_in = {"NATS_URL": server.url, "NATS_USER": "operator", "NATS_PASSWORD": server.passwords["operator"]}
+    environment = {"PATH": os.environ["PATH"], "NATS_INBOX_PREFIX": "_INBOX_operator", **way_in}
+    command = [sys.executable, "-m", "nats_identify", "status"]
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+DELETIONS = [f"$JS.API.STREAM.{verb}.{STREAM}" for verb in ("DELETE", "PURGE", "UPDATE", "MSG.DELETE", "SNAPSHOT")]
+OTHERS = [
+    *("$KV.other.ledger", "$KV.identify.other", "$JS.API.STREAM.CREATE.other", "$JS.API.STREAM.NAMES"),
+    *("$JS.API.CONSUMER.CREATE.other", "$SYS.REQ.SERVER.PING", "_INBOX.x", "anything.else"),
+]
+REFUSED = {
+    "shard": {
+        "publish": [
+            *(LEDGER, *DELETIONS, *OTHERS, f"$JS.API.STREAM.CREATE.{STREAM}", f"$JS.API.STREAM.INFO.{STREAM}"),
+            *(f"$JS.API.STREAM.MSG.GET.{STREAM}", f"$JS.API.DIRECT.GET.{STREAM}.{LEDGER}", "$SRV.PING"),
+            *(f"$JS.API.CONSUMER.CREATE.{STREAM}", f"$JS.API.CONSUMER.CREATE.{STREAM}.c.{LEDGER}"),
+            *("identify.status", "identify.refresh", "identify.event.granted", "identify.queue", "identify.queue.x"),
+            *("_INBOX_shard.shards-1.x", "_INBOX_coordinator.x", "_INBOX_operator.x", "identify.request", "identify"),
+        ],
+        "subscribe": [
+            *(">", "identify.>", "identify.request.*", "identify.confirm.*.*", "identify.event.>", "identify.queue"),
+            *("$KV.>", "$JS.>", "$SRV.>", "_INBOX.>", "_INBOX_coordinator.>", "_INBOX_operator.>", "identify.info"),
+        ],
+    },
+    "operator": {
+        "publish": [
+            *(LEDGER, *DELETIONS, *OTHERS, f"$JS.API.STREAM.CREATE.{STREAM}", "identify.event.granted"),
+            *("identify.queue", "identify.queue.x", "_INBOX_shard.shards-1.x", "_INBOX_coordinator.x"),
+        ],
+        "subscribe": [
+            *(">", "identify.>", "identify.request.*", "identify.confirm.*.*", "identify.queue", "identify.status"),
+            *("$KV.>", "$SRV.>", "_INBOX.>", "_INBOX_shard.>", "_INBOX_coordinator.>"),
+        ],
+    },
+    "coordinator": {
+        "publish": [
+            *(*DELETIONS, *OTHERS, f"$JS.API.CONSUMER.DELETE.{STREAM}.c", f"$JS.API.DIRECT.GET.{STREAM}.{LEDGER}"),
+            *("identify.request.0", "identify.confirm.0.x", "identify.cancel.0", "identify.refresh", "identify.info"),
+        ],
+        "subscribe": [
+            *(">", "identify.>", "identify.event.>", "$KV.>", "$JS.>"),
+            *("_INBOX.>", "_INBOX_shard.>", "_INBOX_operator.>"),
+        ],
+    },
+}
+
+
+async def allowed(server, role, what, subjects):
+    """Return those of the subjects that the server lets this role use."""
+    complaints = []
+
+    async def complain(error):
+        complaints.append(str(error).lower())
+
+    client = await nats.connect(server.url, error_cb=complain, **server.way_in(role))
+    try:
+        for subject in subjects:
+            if what == "publish":
+                await client.publish(subject, b"{}")
+            else:
+                await client.subscribe(subject)
+        await client.publish(NOBODYS, b"")  # its refusal comes after all others
+
+        async def is_refused():
+            return any(NOBODYS in complaint for complaint in complaints)
+
+        await until(is_refused, f"{role} is refused {NOBODYS}")
+        said = " ".join(complaints)
+        word = "publish to" if what == "publish" else "subscription to"
+        return [subject for subject in subjects if f'violation for {word} "{subject.lower()}"' not in said]
+    finally:
+        await client.close()
+
+
+@pytest.mark.parametrize("role", REFUSED)
+async def test_everything_else_is_refused(server, role):
+    for what, subjects in REFUSED[role].items():
+        assert await allowed(server, role, what, subjects) == []
+
+
+async def test_what_may_be_done_is_not_taken_for_refused(server):
+    """The check above bites: it tells one from the other."""
+    mixed = ["identify.request.0", LEDGER, "identify.info"]
+    assert await allowed(server, "shard", "publish", mixed) == ["identify.request.0", "identify.info"]
+    assert await allowed(server, "operator", "subscribe", ["identify.event.>", ">"]) == ["identify.event.>"]
+
+
+async def test_a_planted_right_is_found(tree, tmp_path):
+    text = (tree.folder / "accounts/accounts.conf").read_text()
+    spoiled = [json.loads(json.dumps(doc)) for doc in docs_of(tree, "dev")]
+    for doc in spoiled:
+        if "accounts.conf" in doc.get("data", {}):
+            doc["data"]["accounts.conf"] = text.replace('allow: [ "_INBOX_shard.>" ]', 'allow: [ ">" ]')
+            assert doc["data"]["accounts.conf"] != text
+    async with running(spoiled, tmp_path / "spoiled") as server:
+        refused = REFUSED["shard"]["subscribe"]
+        assert await allowed(server, "shard", "subscribe", refused) == refused
+
+
+async def test_what_a_common_user_does_not_isolate(server):
+    """The README says so: one pod can listen to another's inbox, and answer another's grant if it hears of it."""
+    assert await allowed(server, "shard", "subscribe", ["_INBOX_shard.>"]) == ["_INBOX_shard.>"]
+    assert await allowed(server, "shard", "publish", ["identify.confirm.0.of-another"]) != []
+
+
+@pytest.mark.parametrize("way_in", [{}, {"user": "shard", "password": "wrong"}, {"user": "admin", "password": "admin"}])
+async def test_nobody_gets_in_without_a_password(server, way_in):
+    with pytest.raises(nats.errors.Error, match=r"(?i)authorization"):
+        await nats.connect(server.url, allow_reconnect=False, max_reconnect_attempts=1, **way_in)
+
+
+async def test_the_servers_own_account_hears_nothing_of_the_queue(docs, server, tmp_path):
+    async with coordinating(docs, server, tmp_path) as coordinator:
+        await until(coordinator.is_leader, "it leads")
+        admin = await nats.connect(server.url, **server.way_in("admin"))
+        with pytest.raises(nats.errors.NoRespondersError):
+            await admin.request("identify.status", b"", timeout=5)
+        await admin.close()
+
+
+async def test_with_tls_both_sides_trust_the_authority_alone(tree, tmp_path):
+    """components/tls on one server; the shards' and the coordinators' variables are those that tls-clients sets."""
+    docs = docs_of(tree, "prod with every option")
+    single = [doc for doc in docs if "nats-config" not in doc["metadata"]["name"]]
+    (config,) = [json.loads(json.dumps(doc)) for doc in docs if "nats-config" in doc["metadata"]["name"]]
+    config["data"]["cluster.conf"] = "# one server\n"
+    certificates = tree.folder / "options/overlays/prod/secrets"
+    async with running([*single, config], tmp_path / "nats", certificates=certificates) as server:
+        over_tls = {"NATS_URL": server.url.replace("nats://", "tls://"), "NATS_TLS_CA": f"{certificates}/ca.crt"}
+        seen = {**environment_in_pod(docs, "StatefulSet/shards", "shards-0", server), **over_tls}
+        async with (
+            coordinating(docs, server, tmp_path, **over_tls) as coordinator,
+            queue_from_environment(seen) as queue,
+        ):
+            await until(coordinator.is_leader, "it leads")
+            async with queue.turn(0):
+                pass
+        stranger = {**seen, "NATS_TLS_CA": ""}
+        with pytest.raises(Exception, match=r"(?i)certificate"):
+            await nats.connect(over_tls["NATS_URL"], allow_reconnect=False, **connection_options(stranger))
