@@ -8,7 +8,7 @@ MAX_CONCURRENCY ?= 2
 SECONDS ?= 60
 SEEDS ?= 0:160
 
-.PHONY: help test lint check simulate planted demo format bench chaos limits clients clean
+.PHONY: help test lint check simulate planted demo format bench chaos limits clients lab clean
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /'
@@ -64,9 +64,12 @@ limits: $(READY) ## the day's limit, crash loops, the margin, Discord's API away
 clients: $(READY) ## the real bot libraries, 18 shards each in one bucket: minutes
 	$(BIN)/python -m pytest -m slow -s tests/clients
 
+lab: $(READY) ## the manifests on a real Kubernetes, with every fault: LAB= its program; a quarter of an hour, as root
+	$(BIN)/python -m tests.lab
+
 format: $(READY) ## put everything into form
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
 clean: ## remove what make made
-	rm -rf $(VENV) .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venvs .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis

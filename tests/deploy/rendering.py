@@ -80,8 +80,8 @@ class Tree:
     def copied_to(cls, folder: Path, renderer: tuple[str, ...]) -> "Tree":
         """Copy what git knows, and make the Secrets with the command that a user would run."""
         shutil.copytree(DEPLOY, folder, ignore=shutil.ignore_patterns("secrets"))
-        for overlay in ("prod", "dev", "external-nats"):
-            command = [folder / "make-secrets", "--tls", folder / "overlays" / overlay, folder / "examples" / "shards"]
+        for overlay, bots in (("prod", ["examples/shards"]), ("dev", []), ("external-nats", [])):
+            command = [folder / "make-secrets", "--tls", folder / "overlays" / overlay, *(folder / bot for bot in bots)]
             subprocess.run(command, input=TOKEN, text=True, capture_output=True, check=True)
         return cls(folder, renderer)
 
