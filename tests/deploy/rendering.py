@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -103,3 +104,15 @@ class Tree:
         file = self.folder / name / "kustomization.yaml"
         text = re.sub(r"^( *)# (- \.\./|- name:|  files:|components:)", r"\1\2", file.read_text(), flags=re.MULTILINE)
         file.write_text(text)
+
+
+def main() -> int:
+    """Say what renders the manifests; make it where it can be made. Return 1 where it cannot."""
+    found = find_renderer()
+    text = "nothing renders the manifests: put kubectl, kustomize 5 or Go on PATH" if found is None else " ".join(found)
+    sys.stdout.write(f"{text}\n")
+    return 1 if found is None else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

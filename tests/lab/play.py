@@ -156,7 +156,14 @@ async def delete_the_leader(stage: Stage) -> str:
 
 
 async def kill_the_leader(stage: Stage) -> str:
-    await kill_from_outside(await stage.leader())
+    leader = await stage.leader()
+    before = (await restarts(COORDINATORS))[leader]
+    await kill_from_outside(leader)
+
+    async def is_started_again() -> bool:
+        return (await restarts(COORDINATORS))[leader] > before
+
+    await until(is_started_again, "the kubelet starts the container again", within_s=60)
     return "leader killed (SIGKILL)"
 
 
