@@ -21,12 +21,19 @@ QUICK_WINDOW = {"IDENTIFY_WINDOW": "0.6", "IDENTIFY_MARGIN": "0.1"}
 RUN = str(Path(__file__).with_name("run_example.py"))
 
 
-@pytest.mark.parametrize("has_nats", [True, False], ids=["NATS", "in one process"])
+IN_A_POD = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "SHARD_COUNT": "5", "SHARDS_PER_POD": "2", "POD_INDEX": "1"}
+
+
+@pytest.mark.parametrize(
+    ("said", "has_nats", "shards"),
+    [({}, True, [0]), ({}, False, [0]), (IN_A_POD, True, [2, 3])],
+    ids=["NATS", "in one process", "in a pod"],
+)
 async def test_the_example_comes_up_and_ends(
-    family, has_nats, start_coordinator, open_gateway, nats_server: EmbeddedNats
+    family, said, has_nats, shards, start_coordinator, open_gateway, nats_server: EmbeddedNats
 ):
-    gateway = await open_gateway(shards=1)
-    environment = {"DISCORD_TOKEN": TOKEN}
+    gateway = await open_gateway(shards=1, window_s=0.6)
+    environment = {"DISCORD_TOKEN": TOKEN, **said}
     if has_nats:
         await start_coordinator(**QUICK_WINDOW)
         environment["NATS_URL"] = nats_server.url
@@ -38,12 +45,13 @@ async def test_the_example_comes_up_and_ends(
         stderr=PIPE,
     )
     assert running.stdout is not None
-    said = await asyncio.wait_for(running.stdout.readline(), WITHIN_S)
+    line = await asyncio.wait_for(running.stdout.readline(), WITHIN_S)
     running.send_signal(signal.SIGINT)  # ctrl-C
     _, complaints = await asyncio.wait_for(running.communicate(), WITHIN_S)
-    assert said == b"simulated-bot is up with the shards [0]\n", complaints.decode()
+    assert line.decode() == f"simulated-bot is up with the shards {shards}\n", complaints.decode()
     assert gateway.record.report().violations == 0
-    assert gateway.record.report().ready == 1
+    assert dict(gateway.record.report().ready_by_shard) == dict.fromkeys(shards, 1)
+    assert dict(gateway.record.report().disconnects_by_code) == {4000: len(shards)}  # no session is ended
 
 
 async def test_the_plain_request(start_coordinator, nats_server: EmbeddedNats):

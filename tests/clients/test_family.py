@@ -2,6 +2,9 @@
 
 import asyncio
 import signal
+from collections import Counter
+
+import pytest
 
 from nats_identify.embedded import EmbeddedNats
 from nats_identify.testing import SimulatedGateway
@@ -150,6 +153,22 @@ async def test_close_gives_the_place_back_at_once(
     assert happened["cancelled"] == 3, "they were not found dead, they left"
     assert happened["expired"] == 0
     assert gateway.record.report().identifies == 1
+
+
+@pytest.mark.parametrize(("options", "code"), [({}, 1000), ({"close_code": 4000}, 4000)], ids=["ends it", "leaves it"])
+async def test_close_ends_the_session_or_leaves_it_resumable(
+    family, start_coordinator, open_gateway, start_bot, options, code
+):
+    await start_coordinator(**QUICK_WINDOW)
+    gateway = await open_gateway(window_s=0.6)
+    bot = await start_bot(gateway, shard_ids=[0, 1], shard_count=2, **options)
+    await bot.until("ready")
+    await gateway.drop(1)
+    await bot.until("resumed", shard_id=1)  # its connection is the library's own from here on
+    await bot.obey("close")
+    await bot.until("ended")
+    report = await gateway.until(lambda report: sum(report.disconnects_by_code.values()) == 3)
+    assert report.disconnects_by_code == Counter([CloseCode.UNKNOWN_ERROR, code, code])  # the first was ours
 
 
 async def test_a_fatal_close_code_ends_the_bot_and_asks_no_more(

@@ -6,6 +6,7 @@ thing that is not as it must be.
 
 import asyncio
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from nats.aio.msg import Msg
 from nats_identify import NatsQueue
 from nats_identify.testing import BareShard, ShardState, SimulatedGateway
 from nats_identify.testing.events import Identified
-from tests.chaos.judge import demand_served_once_and_in_order
+from tests.chaos.judge import demand_served_once_and_in_order, ignore
 from tests.deploy.objects import containers, get
 from tests.deploy.rendering import find_renderer
 from tests.deploy.rules import mib
@@ -48,6 +49,9 @@ TOKEN: Final = "MTAw.of-a-simulated.bot"  # noqa: S105  # opens nothing
 PODS_FIRST, PODS_THEN = 4, 16
 PODS_AT_ONCE: Final = 4
 """max_concurrency for the bot in pods."""
+
+TOTAL: Final = 1000
+"""The day's session starts."""
 
 SHARDS: Final = 40
 SHARDS_AT_ONCE: Final = 1
@@ -248,6 +252,16 @@ async def judge(stage: Stage, gateway: SimulatedGateway) -> None:
     say(f"violations 0, {report.ready} READY to {len(report.ready_by_shard)} shards, in the order in which they asked")
     say(f"smallest gap of two IDENTIFYs {gap_s:.3f} s, mean {max(report.mean_gap_s.values()):.3f} s")
 
+    async def left() -> int | None:
+        info = json.loads((await stage.operator.request("identify.info", b"", timeout=2)).data)
+        remaining: int | None = info["session_start_limit"]["remaining"]
+        return remaining if remaining == TOTAL - report.identifies else None
+
+    remaining = await until(left, "the ledger knows what is left of the day", within_s=60)
+    say(
+        f"session starts left: {remaining} in the ledger, {TOTAL - report.identifies} at Discord: nothing charged twice"
+    )
+
 
 # --- what it took
 
@@ -274,16 +288,22 @@ def demand_within_requests(meters: list[Meter], names: tuple[str, ...], manifest
 async def play(secrets: Path, lab: Path, manifests: Path) -> None:
     way_in = {"user": "operator", "password": (secrets / "operator-password").read_text()}
     operator = await nats.connect(
-        NATS_URL, inbox_prefix="_INBOX_operator", max_reconnect_attempts=-1, reconnect_time_wait=0.2, **way_in
+        NATS_URL,
+        inbox_prefix="_INBOX_operator",
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=0.2,
+        error_cb=ignore,
+        **way_in,
     )
-    async with SimulatedGateway(PODS_AT_ONCE, host=NODE, port=DISCORD_PORT, shards=PODS_THEN) as gateway:
+    logging.getLogger("nats_identify").setLevel(logging.ERROR)  # a server that goes is told below
+    async with SimulatedGateway(PODS_AT_ONCE, TOTAL, host=NODE, port=DISCORD_PORT, shards=PODS_THEN) as gateway:
         stage = Stage(gateway, operator, secrets)
         await operator.subscribe("identify.event.>", cb=stage.hear)
         await stage.let_discord_say(max_concurrency=PODS_AT_ONCE)
         say(f"leader: {await stage.leader()}")
         await scaling(stage, lab, manifests)
         await ending_a_shard(stage)
-    async with SimulatedGateway(SHARDS_AT_ONCE, host=NODE, port=DISCORD_PORT, shards=SHARDS) as gateway:
+    async with SimulatedGateway(SHARDS_AT_ONCE, TOTAL, host=NODE, port=DISCORD_PORT, shards=SHARDS) as gateway:
         stage.gateway = gateway
         await stage.let_discord_say(max_concurrency=SHARDS_AT_ONCE)
         async with measured(COORDINATORS, NATS_PODS) as meters:
