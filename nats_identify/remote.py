@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from typing import Any, Self
 
-import nats
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -191,7 +190,9 @@ class NatsQueue(AttemptQueue):
             "error_cb": self._on_error,
             "reconnected_cb": self._on_reconnected,
         }
-        return await nats.connect(list(servers), **{**defaults, **self._options})
+        client = _Client()
+        await client.connect(list(servers), **{**defaults, **self._options})
+        return client
 
     async def _publish_outbox(self, connection: Client) -> None:
         """Send what is due; answers and cancels wait for the connection."""
@@ -224,3 +225,15 @@ class NatsQueue(AttemptQueue):
 
     async def _on_error(self, error: Exception) -> None:
         logger.warning("NATS: %s: %s; the shards wait", type(error).__name__, error)
+
+
+class _Client(Client):
+    """nats-py's client, but where TLS is asked for, a server without it is told nothing, least of all a password."""
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        scheme = "" if self._current_server is None else self._current_server.uri.scheme
+        wants_tls = scheme == "tls" or (scheme == "nats" and self.options.get("tls") is not None)
+        if initial_connection and wants_tls and not info.get("tls_required"):
+            message = "the server offers no TLS, and the URL or the options ask for it"
+            raise nats.errors.Error(message)
+        await super()._process_info(info, initial_connection)

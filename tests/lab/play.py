@@ -74,13 +74,15 @@ class Stage:
         self.operator = operator
         self.secrets = secrets
         self.asked: list[tuple[int, str]] = []
+        self.told: list[str] = []
 
     async def hear(self, message: Msg) -> None:
         """Keep the order in which shards asked, as the leader tells it."""
-        if message.subject.rpartition(".")[2] in {"queued", "granted"}:
-            fact = json.loads(message.data)
-            if all(request_id != fact["request_id"] for _, request_id in self.asked):
-                self.asked.append((fact["shard_id"], fact["request_id"]))
+        fact = json.loads(message.data)
+        self.told.append(f"{message.subject} {message.data.decode()}")
+        is_of_an_asking = message.subject.rpartition(".")[2] in {"queued", "granted"}
+        if is_of_an_asking and all(request_id != fact["request_id"] for _, request_id in self.asked):
+            self.asked.append((fact["shard_id"], fact["request_id"]))
 
     async def leader(self) -> str:
         """Return the pod that leads, when one does."""
@@ -133,7 +135,7 @@ async def scaling(stage: Stage, lab: Path, manifests: Path) -> None:
     for bucket in range(PODS_AT_ONCE):
         asked = [shard_id for shard_id, _ in stage.asked[asked_before:] if shard_id % PODS_AT_ONCE == bucket]
         served = [shard_id for shard_id in stage.identified()[len(first) :] if shard_id % PODS_AT_ONCE == bucket]
-        assert served == asked, (bucket, asked, served)
+        assert served == asked, "\n".join([f"bucket {bucket}: asked {asked}, served {served}", *stage.told])
     smallest_s = min(report.smallest_gap_s.values())
     assert report.violations == 0
     say(f"the new shards identified in the order in which they asked; violations 0, smallest gap {smallest_s:.3f} s")
