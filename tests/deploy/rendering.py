@@ -102,7 +102,9 @@ class Tree:
     def take_every_option(self, name: str) -> None:
         """Uncomment what a kustomization offers."""
         file = self.folder / name / "kustomization.yaml"
-        text = re.sub(r"^( *)# (- \.\./|- name:|  files:|components:)", r"\1\2", file.read_text(), flags=re.MULTILINE)
+        text = re.sub(
+            r"^( *)# (- \.\./|- name:|  files:|  options:|components:)", r"\1\2", file.read_text(), flags=re.MULTILINE
+        )
         file.write_text(text)
 
 

@@ -103,6 +103,12 @@ class Stage:
 
         await until(is_known, "the coordinators know the new limits", within_s=150)
 
+    async def left_of_the_day(self, subject: str) -> int:
+        """Return what a coordinator believes is left."""
+        info = json.loads((await self.operator.request(subject, b"", timeout=10)).data)
+        remaining: int = info["session_start_limit"]["remaining"]
+        return remaining
+
     def identified(self) -> list[int]:
         return [event.shard_id for event in self.gateway.record.of(Identified)]
 
@@ -248,15 +254,14 @@ async def judge(stage: Stage, gateway: SimulatedGateway) -> None:
     say(f"violations 0, {report.ready} READY to {len(report.ready_by_shard)} shards, in the order in which they asked")
     say(f"smallest gap of two IDENTIFYs {gap_s:.3f} s, mean {max(report.mean_gap_s.values()):.3f} s")
 
-    async def left() -> int | None:
-        info = json.loads((await stage.operator.request("identify.info", b"", timeout=2)).data)
-        remaining: int | None = info["session_start_limit"]["remaining"]
-        return remaining if remaining == TOTAL - report.identifies else None
+    used, there = await stage.left_of_the_day("identify.info"), TOTAL - report.identifies
+    say(f"session starts left: {used} by the ledger, {there} at Discord")
+    assert used <= there, "more than there is could be spent"
 
-    remaining = await until(left, "the ledger knows what is left of the day", within_s=60)
-    say(
-        f"session starts left: {remaining} in the ledger, {TOTAL - report.identifies} at Discord: nothing charged twice"
-    )
+    async def agree() -> bool:
+        return await stage.left_of_the_day("identify.refresh") == there
+
+    await until(agree, "the ledger has Discord's own figure", within_s=60)
 
 
 # --- what it took
