@@ -40,6 +40,7 @@ def nudge(book: Book, line: Line, opens_at_ns: int, now_ns: int) -> list[Asking]
         line.nudge_width, line.widen_at_ns = min(2 * line.nudge_width, len(line)), None
     told: list[Asking] = []
     unheard = 0
+    is_awaited = False
     for asking in line:
         if unheard == line.nudge_width or book.budget.closed_for(asking.ask.priority) is not None:
             break
@@ -49,6 +50,7 @@ def nudge(book: Book, line: Line, opens_at_ns: int, now_ns: int) -> list[Asking]
             continue  # known to be away
         has_answered = asking.heard_at_ns >= max(near_at_ns, asking.nudged_at_ns)
         if not asking.ask.managed or (has_answered and asking.is_fresh(now_ns, book.timing)):
+            is_awaited = unheard > 0
             break  # this one will take the turn, a step after those before it were told
         unheard += 1
         if asking.nudged_at_ns < near_at_ns or has_answered:
@@ -56,7 +58,7 @@ def nudge(book: Book, line: Line, opens_at_ns: int, now_ns: int) -> list[Asking]
             told.append(asking)
     if told:  # whoever was told last has a whole step to answer
         line.widen_at_ns = now_ns + step_ns(book.timing)
-    elif unheard == line.nudge_width < len(line):
+    elif is_awaited or unheard == line.nudge_width < len(line):
         line.widen_at_ns = line.widen_at_ns or now_ns + step_ns(book.timing)
     return told
 

@@ -62,8 +62,11 @@ class Identifies:
 
     def _is_excused(self, judgement: Judgement, grant: wire.Granted) -> bool:
         """Whether a lost ledger held a longer promise than the one who granted next could know of (rule 2)."""
-        name = grant.grant_id.rpartition("-")[0]
-        known_ms = self._known_use_within_ns.get(name, 0) // MS
         since_ns = judgement.at_ns - (judgement.gap_ns or 0)
-        earlier = [other for at_ns, other in self._recent if at_ns >= since_ns]
-        return self.losses > 0 and any(other.use_within_ms > known_ms for other in earlier)
+        others = [other for at_ns, other in self._recent if at_ns >= since_ns]
+        return self.losses > 0 and any(self._knew_not(o, grant) or self._knew_not(grant, o) for o in others)
+
+    def _knew_not(self, grant: wire.Granted, other: wire.Granted) -> bool:
+        """Whether who made the one grant could not know that the other was promised for so long."""
+        known_ns = self._known_use_within_ns.get(grant.grant_id.rpartition("-")[0], 0)
+        return other.use_within_ms > known_ns // MS

@@ -103,8 +103,8 @@ QUEUEING: tuple[Planted, ...] = (
         (
             Edit(
                 f"{NUDGE}:nudge",
-                "            break  # this one will take the turn, a step after those before it were told\n",
-                "            return told\n",
+                "            is_awaited = unheard > 0\n            break",
+                "            return told",
             ),
         ),
     ),
