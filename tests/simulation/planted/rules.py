@@ -138,7 +138,7 @@ RULES: tuple[Planted, ...] = (
     ),
     Planted(
         "the budget of a ledger that is not believed is",
-        (Edit(f"{REPLICA}._take_over", "book.budget.close()", "pass"),),
+        (Edit(f"{REPLICA}._take_over", "book.budget.doubt(now_ns)", "pass"),),
         rule=4,
         shape=Shape.LOSSES,
     ),
