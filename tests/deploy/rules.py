@@ -31,6 +31,9 @@ CLUSTER_WIDE: Final = {"Namespace"}
 BROUGHT: Final = {("Service", "nats"), ("ServiceAccount", "default")}
 """What the NATS chart, or Kubernetes itself, brings along."""
 
+CHART_PODS: Final = {"app.kubernetes.io/name": "nats", "app.kubernetes.io/component": "nats"}
+"""The labels of the NATS chart's pods."""
+
 
 def names_are_unique_and_in_one_namespace(docs: list[Doc]) -> Iterator[str]:
     for (kind, name), count in Counter((doc["kind"], doc["metadata"]["name"]) for doc in docs).items():
@@ -92,7 +95,7 @@ def selectors_select(docs: list[Doc]) -> Iterator[str]:
             if not selects(spread["labelSelector"]["matchLabels"], labels_of(workload)):
                 yield f"{name_of(workload)} spreads over pods that are not its own"
     for who, selector in _selectors(docs):
-        if not selected(docs, selector):
+        if not selected(docs, selector) and (who, selector) != ("NetworkPolicy/nats", CHART_PODS):
             yield f"{who} selects no pods"
         if "app.kubernetes.io/version" in selector:
             yield f"{who} selects by a version: an upgrade would leave the old pods alone"
