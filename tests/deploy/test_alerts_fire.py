@@ -26,6 +26,8 @@ LEADS = series("identify_leader", LEADER)
 STANDS_BY = series("identify_leader", STANDBY)
 WAITING = series("identify_waiting", LEADER)
 LEFT = series("identify_session_starts_remaining", LEADER)
+HELD_BACK = series("identify_held_back", LEADER)
+SHORT = series("identify_projected_starts_short", LEADER)
 BUCKETS = series("identify_max_concurrency", LEADER)
 
 WELL = {
@@ -36,7 +38,10 @@ WELL = {
     LEFT: "900x60",
     series("identify_session_starts_total", LEADER): "1000x60",
     series("identify_session_starts_remaining", STANDBY): "-1x60",  # it has heard of nothing yet: no alert of its own
+    series("identify_session_starts_reserve", LEADER): "10x60",
     WAITING: "5x60",
+    HELD_BACK: "0x60",
+    SHORT: "0x60",
     GRANTED: "0+1x60",
     CONNECTED: "1x60",
     DROPPED: "0x60",
@@ -51,6 +56,12 @@ FIRES = {
     "limits are not known": ({BUCKETS: "0x60"}, ["IdentifyLimitsUnknown"]),
     "what is left is not known": ({LEFT: "-1x60"}, ["IdentifyLimitsUnknown"]),
     "nothing is granted": ({GRANTED: "7x60"}, ["IdentifyQueueStands"]),
+    "nothing but the reserve is left": (
+        {GRANTED: "7x60", LEFT: "10x60"},
+        ["IdentifyDayNearlySpent"],
+    ),
+    "only crash loops wait": ({GRANTED: "7x60", HELD_BACK: "5x60"}, ["IdentifyCrashLoop"]),
+    "the day is too short": ({SHORT: "3x60"}, ["IdentifyWaitingBeyondToday"]),
     "little is left": ({LEFT: "50x60"}, ["IdentifyDayNearlySpent"]),
     "nothing is left": ({LEFT: "0x60"}, ["IdentifyDayNearlySpent", "IdentifyDaySpent"]),
     "Discord refuses": ({REJECTED: "0+1x60"}, ["IdentifyRefusedByDiscord"]),
