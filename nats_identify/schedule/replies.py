@@ -22,10 +22,11 @@ def queued(book: Book, asking: Asking, now_ns: int) -> model.Queued:
     eta_ns, reason = _day_of(book, position, turn_in_ns, ask.priority, now_ns)
     held_back_ns = asking.held_back_until_ns - now_ns
     if held_back_ns > 0 and reason is not Reason.LIMITS_UNKNOWN:
-        reason = Reason.CRASH_LOOP
-        eta_ns = held_back_ns if eta_ns is None else max(eta_ns, held_back_ns)
-    half_ns = (turn_in_ns if eta_ns is None else eta_ns) // 2
-    pace_ns = min(max(half_ns, book.timing.nudge_lead_ns), RENEW_MOST_NS)
+        eta_ns, reason = max(eta_ns or 0, held_back_ns), Reason.CRASH_LOOP
+    # While anything is left of the day those ahead may not take it: near the head a shard keeps its pace.
+    is_open = held_back_ns <= 0 and book.budget.closed_for(ask.priority) is None
+    wait_ns = turn_in_ns if is_open or eta_ns is None else eta_ns
+    pace_ns = min(max(wait_ns // 2, book.timing.nudge_lead_ns), RENEW_MOST_NS)
     where = (ask.shard_id, asking.bucket, ask.request_id, position, eta_ns, pace_ns)
     return model.Queued(*where, reason=reason, max_concurrency=book.max_concurrency)
 
