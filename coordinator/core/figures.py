@@ -39,7 +39,7 @@ class FigureWatch:
         if self.due_at_ns is None:
             return False
         if is_little:
-            self.due_at_ns = min(self.due_at_ns, self._latest_ns + SOON_NS)
+            self.due_at_ns = min(self.due_at_ns, max(self._latest_ns + SOON_NS, self._believed_from_ns))
         if now_ns < self.due_at_ns:
             return False
         self._latest_ns, self.due_at_ns = now_ns, now_ns + FIGURE_EVERY_NS

@@ -84,8 +84,8 @@ class SessionBudget:
 
     @property
     def is_little(self) -> bool:
-        """Whether, the reserve aside, a twentieth of the day is left, or less."""
-        return self.remaining is not None and (self.remaining - self.reserve) * 20 <= (self.total or 0)
+        """Whether, the reserve aside, a twentieth of the day is left, or less, or nobody knows."""
+        return self.remaining is None or (self.remaining - self.reserve) * 20 <= (self.total or 0)
 
     def kept_from(self, priority: int) -> int:
         """How many of each day this priority never gets."""

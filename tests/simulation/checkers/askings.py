@@ -95,7 +95,7 @@ class Askings:
             self._withdrawn.setdefault(name, set()).add(event.request_id)
         elif kind is Answer:
             assert isinstance(event, Answer)
-            self._answered(name, askings, event)
+            self._answered(coordinator, askings, event)
         elif kind is Undeliverable:
             assert isinstance(event, Undeliverable)
             _is_away(askings, self._requests.get(event.grant_id, ("", 0))[0])
@@ -126,7 +126,8 @@ class Askings:
             elif known is not None and known.renewal <= record.renewal:
                 known.is_away = True  # its turn may have come to nothing
 
-    def _answered(self, name: str, askings: dict[str, Known], answer: Answer) -> None:
+    def _answered(self, coordinator: "Coordinator", askings: dict[str, Known], answer: Answer) -> None:
+        name = coordinator.name
         request_id, echoed = self._requests.get(answer.grant_id, ("", 0))
         if answer.outcome is Outcome.DECLINED:
             _is_away(askings, request_id)
@@ -136,7 +137,7 @@ class Askings:
                 known.has_declined = True
             self._standing.discard((name, answer.grant_id))
         else:  # nobody there knows whose answer it is, before the ledger tells
-            is_sure = (name, answer.grant_id) in self._met
+            is_sure = coordinator.replica.schedule.book.holds.get(answer.grant_id) is not None
             if not is_sure:
                 self._overtaken.add((name, answer.grant_id))
             self._over(name, request_id, is_sure=is_sure)
