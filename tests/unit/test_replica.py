@@ -548,6 +548,16 @@ def test_a_day_that_ends_in_an_outage_is_asked_about_right_after_it():
     assert any(isinstance(action, model.FetchFigure) for action in cluster.said["a"][before:])
 
 
+def test_a_leader_that_does_not_know_what_is_left_asks_again_within_half_a_minute():
+    """Discord failed while the lease had just run out: nobody else asks for the one who leads on."""
+    cluster = Cluster("a", static=None)
+    cluster.pass_ms(11_000)
+    before = len(cluster.said["a"])
+    cluster.tell("a", model.FigureAsked())  # and no figure comes of it
+    cluster.pass_ms(31_000)
+    assert any(isinstance(action, model.FetchFigure) for action in cluster.said["a"][before:])
+
+
 def test_when_the_traffic_is_back_nobody_is_granted_before_the_others_can_be_back_too():
     cluster = Cluster("a")
     cluster.pass_ms(1_000)
