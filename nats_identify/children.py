@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 LINES_KEPT: Final = 20
+ERRORS_KEPT: Final = 15  # of these, if there are so many: they say why
 """So many last lines of a child are shown when it dies."""
 
 LINE_BYTES_MOST: Final = 65_536
@@ -48,7 +49,8 @@ class Child:
         self.name = name
         self.ended = asyncio.ensure_future(process.wait())
         self._process = process
-        self._last_lines: deque[str] = deque(maxlen=LINES_KEPT)
+        self._output: deque[str] = deque(maxlen=LINES_KEPT)
+        self._errors: deque[str] = deque(maxlen=LINES_KEPT)
         self._first_line: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         pipes = [pipe for pipe in (process.stdout, process.stderr) if pipe is not None]
         self._readers = [asyncio.ensure_future(self._read(pipe, pipe is process.stdout)) for pipe in pipes]
@@ -61,7 +63,8 @@ class Child:
         """Wait until it has ended, and say how."""
         status = await asyncio.shield(self.ended)
         await self._read_out()
-        return ChildDiedError(self.name, status, self._last_lines)
+        errors = list(self._errors)[-ERRORS_KEPT:]  # apart: nobody knows which of both was written last
+        return ChildDiedError(self.name, status, [*list(self._output)[-(LINES_KEPT - len(errors)) :], *errors])
 
     async def stop(self) -> None:
         """End it and what it started: SIGTERM, then SIGKILL. Idempotent."""
@@ -79,7 +82,7 @@ class Child:
 
     async def _read(self, pipe: asyncio.StreamReader, is_output: bool) -> None:
         while line := await _line(pipe):
-            self._last_lines.append(line.rstrip())
+            (self._output if is_output else self._errors).append(line.rstrip())
             if is_output and not self._first_line.done():
                 self._first_line.set_result(line)
 

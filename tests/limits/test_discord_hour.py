@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 
+from coordinator.core.figures import SOON_NS
 from nats_identify.pace import BACK_OFF_MOST_NS, TOKEN_REFUSED_NS, Answer, Pace
 from nats_identify.schedule.model import SECOND, Limits, Reason
 from tests.simulation.dice import draw
@@ -21,7 +22,7 @@ TROUBLES = {
     "429, wait 10 minutes": (Told(Answer.RATE_LIMITED, None, 600 * SECOND), 600 * SECOND),
     "5xx, nonsense, a cut connection": (Told(Answer.UNAVAILABLE), BACK_OFF_MOST_NS),
     "401": (Told(Answer.TOKEN_REFUSED), TOKEN_REFUSED_NS),
-    "max_concurrency 0, believed by the edge": (Told(Answer.OK, Limits(0, 1_000, 1_000)), 300 * SECOND),
+    "max_concurrency 0, believed by the edge": (Told(Answer.OK, Limits(0, 1_000, 1_000)), SOON_NS),
 }
 
 
