@@ -13,8 +13,11 @@ def main(arguments: list[str]) -> int:
     if arguments:
         sys.stderr.write("python -m coordinator [healthcheck]: every setting is an environment variable\n")
         return 2
-    from coordinator.process import run  # noqa: PLC0415  # see above
-
+    try:
+        from coordinator.process import run  # noqa: PLC0415  # see above
+    except ModuleNotFoundError as missing:
+        sys.stderr.write(f"python -m coordinator needs {missing.name}: install the extra `coordinator`\n")
+        return 1
     return run()
 
 

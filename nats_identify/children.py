@@ -147,7 +147,7 @@ class Children:
         deaths = [asyncio.ensure_future(death()) for death in self._deaths]
         try:
             done, _ = await asyncio.wait({working, *deaths}, return_when=asyncio.FIRST_COMPLETED)
-            if working in done:
+            if working in done and not working.cancelled():  # cancelled: its child ended before it said anything
                 return working.result()
             raise next(death for death in deaths if death in done).result()
         finally:

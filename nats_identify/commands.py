@@ -72,6 +72,7 @@ def demo(
     Exits with 0 if every shard came up, once, without a violation, and the control without the queue violated.
     """
     # Imported late: the others must not need what the simulated Discord does.
+
     from nats_identify.demo.bots import fleet_of  # noqa: PLC0415  # see above
     from nats_identify.demo.command import demonstrate  # noqa: PLC0415  # as above
     from nats_identify.demo.plan import Plan  # noqa: PLC0415  # as above
@@ -107,7 +108,8 @@ def up(
 ) -> None:
     """Start NATS and a coordinator on this machine, ready for a bot, until ctrl-C.
 
-    Every IDENTIFY_ variable of the environment is heeded, and DISCORD_TOKEN.
+    Every IDENTIFY_ variable of the environment is heeded but IDENTIFY_FRESH_START, and DISCORD_TOKEN. Without
+    IDENTIFY_CRASH_LOOP_GRANTS there is no guard against crash loops.
     """
     options = UpOptions(port, store or _default_store(), token_file, max_concurrency, http_port, prefix)
 

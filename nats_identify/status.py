@@ -44,7 +44,7 @@ async def fetch_status(server: str, prefix: str, **options: Any) -> Status:  # n
             **options,
         )
     except (nats.errors.Error, OSError, TimeoutError) as error:
-        message = f"no NATS server answers at {_without_secrets(server)}: {type(error).__name__}"
+        message = f"cannot connect to NATS at {_without_secrets(server)}: {error or type(error).__name__}"
         raise NoAnswerError(message) from error
     try:
         reply = await connection.request(subject, b"", timeout=ANSWER_WITHIN_S)

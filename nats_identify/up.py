@@ -1,6 +1,7 @@
 """``nats-identify up``: NATS and a coordinator on this machine, ready for a bot; it knows no bot."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ def _settings(options: UpOptions) -> dict[str, str]:
         # store without a ledger means that nothing was granted; one that has a ledger is read, as everywhere.
         "IDENTIFY_FRESH_START": "1",
         # On a developer's machine a bot is restarted all day, which is no crash loop.
-        "IDENTIFY_CRASH_LOOP_GRANTS": "0",
+        "IDENTIFY_CRASH_LOOP_GRANTS": os.environ.get("IDENTIFY_CRASH_LOOP_GRANTS") or "0",
     }
     if options.max_concurrency is not None:
         settings["IDENTIFY_MAX_CONCURRENCY"] = f"{options.max_concurrency}"

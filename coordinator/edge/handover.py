@@ -73,6 +73,9 @@ class Handover:
                 answer = await self._traffic.request(subject, page, timeout=ANSWER_WITHIN_S)
                 copy = QueueCopy.model_validate_json(answer.data)
             except (errors.Error, TimeoutError, ValidationError):
+                if not taken:
+                    self._log.debug("there is no queue to take from another replica")
+                    return
                 break
             for asking in copy.askings:
                 ask = asking.ask(bucket=asking.bucket, reply_to=asking.reply_to, request_id="")

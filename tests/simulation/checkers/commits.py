@@ -96,6 +96,8 @@ class Commits:
     def applied(self, ledger: Ledger, before: Ledger | None, now_ns: int) -> None:
         """The stream has stored an entry."""
         self._committed.update(record.grant_id for record in ledger.grants)
+        if before is not None and ledger.age < before.age and now_ns <= self._lost_until_ns:
+            self._leaders.clear()  # a late write from before the loss: it undoes what was written since
         leads = self._leaders.setdefault(ledger.term, ledger.instance)
         if leads != ledger.instance:
             raise Violation("terms", 0, f"{ledger.instance} and {leads} write in term {ledger.term}")

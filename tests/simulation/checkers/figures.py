@@ -65,6 +65,8 @@ class Figures:
     def writes(self, coordinator: "Coordinator", write: Write, now_ns: int) -> None:
         """A coordinator writes: what it grants now, no figure that is under way shows."""
         desk = self._desks.setdefault(coordinator.name, Desk())
+        if desk.records is write.ledger.grants:
+            return  # the same once more: its holds count from the first
         before = {record.grant_id for record in desk.records}
         desk.records, desk.written_at_ns = write.ledger.grants, now_ns
         if desk.asked is not None:

@@ -13,7 +13,7 @@ class Planted:
     Attributes:
         name: what is wrong, for people.
         edits: how the product is changed.
-        rule: the rule of DESIGN.md that it takes away, or none.
+        rule: the rule of docs/simulation.md that it takes away, or none.
         shape: the one shape of history that it can be seen in, or none: then each seed's own.
     """
 
