@@ -119,7 +119,8 @@ async def test_it_ends_when_a_part_of_it_dies(tmp_path, victim, said):
 
 
 async def test_status_says_where_nobody_answers(tmp_path, nats_server):
-    for server, said in (("nats://127.0.0.1:1", "no NATS server"), (nats_server.url, "no coordinator")):
+    said_of = {"nats://127.0.0.1:1": "cannot connect to NATS", nats_server.url: "no coordinator answers"}
+    for server, said in said_of.items():
         async with command(tmp_path, "status", "--server", server) as status:
             assert await status.ended() == 1
-            assert status.output.startswith(f"{said} answers")
+            assert status.output.startswith(said)
