@@ -64,7 +64,7 @@ limits: $(READY) ## the day's limit, crash loops, the margin, Discord's API away
 clients: $(READY) ## the real bot libraries, 18 shards each in one bucket: minutes
 	$(BIN)/python -m pytest -m slow -s tests/clients
 
-lab: $(READY) ## the manifests on a real Kubernetes, with every fault: LAB= its program; ten minutes, as root
+lab: $(READY) ## the manifests on a real Kubernetes, with every fault: LAB= its program; seven minutes, as root
 	$(BIN)/python -m tests.lab
 
 format: $(READY) ## put everything into form

@@ -22,7 +22,8 @@ def main() -> int:
         extra = _EXTRAS.get(package)
         if extra is None:
             raise
-        sys.stderr.write(f"nats-identify needs {package}: pip install 'nats-identify[{extra}]'\n")
+        install = f"pip install 'nats-identify[{extra}]', or '.[{extra}]' in a clone"
+        sys.stderr.write(f"nats-identify needs {package}: {install}\n")
         return 1
     return 0
 

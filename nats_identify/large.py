@@ -58,7 +58,7 @@ class LargeBotQueue(LocalQueue):
         try:
             import aiohttp  # noqa: F401, PLC0415  # an extra, imported only where it is used
         except ImportError as error:
-            message = "LargeBotQueue asks Discord over HTTP: pip install 'nats-identify[http]'"
+            message = "LargeBotQueue asks Discord over HTTP: pip install 'nats-identify[http]' ('.[http]' in a clone)"
             raise ImportError(message) from error
         self._reserve = reserve
         super().__init__(window_s=window_s, margin_s=margin_s, use_within_s=use_within_s, clock=clock)

@@ -33,6 +33,11 @@ async def fetch_status(server: str, prefix: str, **options: Any) -> Status:  # n
         NoAnswerError: nobody answers; the message says who.
     """
     subject = Subjects(prefix).status
+    said: list[Exception] = []  # what the server refuses us, nats-py tells apart from the request that it ends
+
+    async def listen(error: Exception) -> None:
+        said[:] = [error]
+
     try:
         connection = await nats.connect(
             server.split(","),
@@ -40,17 +45,17 @@ async def fetch_status(server: str, prefix: str, **options: Any) -> Status:  # n
             max_reconnect_attempts=1,  # the first connect is tried so often, too, whatever the line above says
             reconnect_time_wait=0.1,
             connect_timeout=2,
-            error_cb=_ignore,
+            error_cb=listen,
             **options,
         )
     except (nats.errors.Error, OSError, TimeoutError) as error:
-        message = f"cannot connect to NATS at {_without_secrets(server)}: {error or type(error).__name__}"
+        message = f"cannot connect to NATS at {_without_secrets(server)}: {_why(error, said)}"
         raise NoAnswerError(message) from error
     try:
         reply = await connection.request(subject, b"", timeout=ANSWER_WITHIN_S)
         return Status.model_validate_json(reply.data)
     except (nats.errors.Error, ValidationError) as error:
-        message = f"no coordinator answers on {subject} at {_without_secrets(server)}: {type(error).__name__}"
+        message = f"no coordinator answers on {subject} at {_without_secrets(server)}: {_why(error, said)}"
         raise NoAnswerError(message) from error
     finally:
         await connection.close()
@@ -113,5 +118,7 @@ def _without_secrets(server: str) -> str:
     return re.sub(r"[^/,@]*@", "", server)
 
 
-async def _ignore(_error: Exception) -> None:
-    """An error that matters ends the request."""
+def _why(error: Exception, said: list[Exception]) -> str:
+    """The server's own word, where it gave one, tells more than what ended the request."""
+    why = said[-1] if said and not isinstance(error, ValidationError) else error
+    return _without_secrets(str(why)) or type(why).__name__

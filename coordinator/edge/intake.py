@@ -132,7 +132,11 @@ class Intake:
     async def _refuse(self, message: Msg, refused: Refused) -> None:
         if self._seat.is_leading:
             await self._replies.reply(Reply(message.reply, refused), term=0)
-            facts: dict[str, str | int | None] = {"code": refused.code, "message": refused.message}
+            facts: dict[str, str | int | None] = {
+                "request_id": refused.request_id,
+                "code": refused.code,
+                "message": refused.message,
+            }
             await self._replies.happened(Happened("refused", facts))
 
 

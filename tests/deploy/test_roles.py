@@ -95,7 +95,7 @@ async def test_the_operators_work(docs, server, tmp_path):
     async with coordinating(docs, server, tmp_path) as coordinator:
         await until(coordinator.is_leader, "it leads")
         shown = await asyncio.to_thread(status, server)
-        assert "coordinator-0 leads" in shown
+        assert "coordinator-0 leads" in shown.stdout
         operator = await nats.connect(server.url, **server.way_in("operator"))
         happened = await operator.subscribe("identify.event.>")
         reply = await operator.request("identify.request.0", b"", timeout=10)
@@ -111,12 +111,18 @@ async def test_the_operators_work(docs, server, tmp_path):
     assert "Violation" not in server.log
 
 
-def status(server):
-    """Return what `nats-identify status` prints for an operator."""
-    way_in = {"NATS_URL": server.url, "NATS_USER": "operator", "NATS_PASSWORD": server.passwords["operator"]}
-    environment = {"PATH": os.environ["PATH"], "NATS_INBOX_PREFIX": "_INBOX_operator", **way_in}
+async def test_who_may_not_look_is_told_why(server):
+    shown = await asyncio.to_thread(status, server, "shard")
+    assert shown.returncode == 1
+    assert "permissions violation" in shown.stderr.lower()
+
+
+def status(server, role="operator"):
+    """Run `nats-identify status` as somebody."""
+    way_in = {"NATS_URL": server.url, "NATS_USER": role, "NATS_PASSWORD": server.passwords[role]}
+    environment = {"PATH": os.environ["PATH"], "NATS_INBOX_PREFIX": f"_INBOX_{role}", **way_in}
     command = [sys.executable, "-m", "nats_identify", "status"]
-    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 DELETIONS = [f"$JS.API.STREAM.{verb}.{STREAM}" for verb in ("DELETE", "PURGE", "UPDATE", "MSG.DELETE", "SNAPSHOT")]

@@ -1,1 +1,1 @@
-"""What the design promises, one checker for each promise. They watch; they never take part."""
+"""What the queue promises, one checker for each promise. They watch; they never take part."""

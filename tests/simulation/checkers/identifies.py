@@ -10,7 +10,7 @@ from tests.simulation.violation import Violation
 
 
 class ExcusedError(Exception):
-    """The design says itself that it cannot help here: the history ends, and is counted apart."""
+    """The queue says itself that it cannot help here: the history ends, and is counted apart."""
 
 
 class Identifies:
@@ -47,7 +47,7 @@ class Identifies:
             raise Violation("window", judgement.at_ns, f"shard {judgement.shard_id} ({grant.grant_id}) {gap}")
         self._recent.append((judgement.at_ns, grant))
 
-    # --- what the design excuses
+    # --- what is excused
 
     def saw(self, name: str, ledger: Ledger | None, own_use_within_ns: int) -> None:
         """A coordinator saw this in the ledger: the longest promise that it knows of."""

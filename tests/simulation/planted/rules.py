@@ -1,4 +1,4 @@
-"""Each of the design's ten rules taken away, most in more than one way. It runs nothing."""
+"""Each of the ten rules in docs/simulation.md taken away, most in more than one way. It runs nothing."""
 
 from tests.simulation.plan import Shape
 from tests.simulation.planted.fault import Planted
