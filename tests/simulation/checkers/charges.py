@@ -28,6 +28,7 @@ class Charges:
         self._published: set[str] = set()
         self._is_lost = False
         self._losses = 0
+        self._last_sent: dict[str, Ledger] = {}  # by instance
         self._made: dict[tuple[str, int, int], tuple[int, int]] = {}  # by entry: when, and after how many figures
 
     def told(self, coordinator: "Coordinator", event: ReplicaEvent) -> None:
@@ -48,6 +49,9 @@ class Charges:
     def writes(self, write: Write, now_ns: int) -> None:
         """A replica sends a write."""
         ledger = write.ledger
+        if self._last_sent.get(ledger.instance) == ledger:
+            return  # sent once more to settle it: it was made before
+        self._last_sent[ledger.instance] = ledger
         key = (ledger.instance, ledger.term, ledger.sequence)
         self._made.setdefault(key, (now_ns, self._figures.get(ledger.instance, 0)))
 

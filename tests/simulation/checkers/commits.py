@@ -41,6 +41,8 @@ class Commits:
         self._lease_until_ns: dict[str, int] = {}
         self._leaders: dict[int, str] = {}
         self._lost_until_ns = -1
+        self._sent: list[Ledger] = []  # since the last loss
+        self._sent_before_a_loss: set[Ledger] = set()
 
     def told(self, coordinator: "Coordinator", event: ReplicaEvent, now_ns: int) -> None:
         """Keep count of what each replica may know of its writes."""
@@ -70,6 +72,7 @@ class Commits:
                 "settle", coordinator.engine.now_ns, f"{name} writes before it knows what became of the last"
             )
         self._under_way[name] = write.ledger, now_ns
+        self._sent.append(write.ledger)
         is_repeated = self._repeats.pop(name, None) == write.ledger
         deaf_ns = now_ns - self._heard_ns.get(name, 0)
         if (
@@ -96,8 +99,8 @@ class Commits:
     def applied(self, ledger: Ledger, before: Ledger | None, now_ns: int) -> None:
         """The stream has stored an entry."""
         self._committed.update(record.grant_id for record in ledger.grants)
-        if before is not None and ledger.age < before.age and now_ns <= self._lost_until_ns:
-            self._leaders.clear()  # a late write from before the loss: it undoes what was written since
+        if ledger in self._sent_before_a_loss:
+            self._leaders.clear()  # a late write, on a number that has come again: it undoes what was written since
         leads = self._leaders.setdefault(ledger.term, ledger.instance)
         if leads != ledger.instance:
             raise Violation("terms", 0, f"{ledger.instance} and {leads} write in term {ledger.term}")
@@ -122,3 +125,5 @@ class Commits:
         """
         self._leaders.clear()
         self._lost_until_ns = until_ns
+        self._sent_before_a_loss.update(self._sent)
+        self._sent.clear()
