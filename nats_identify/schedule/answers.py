@@ -43,11 +43,9 @@ def _tune(book: Book, outcome: Outcome, *, waited_ns: int = 0) -> None:
 
 def _answer_without_grant(book: Book, grant_id: str, outcome: Outcome, at_ns: int) -> list[ScheduleAction]:
     """It overtook the ledger, or it is a READY that came after the window."""
-    if outcome in {Outcome.IDENTIFIED, Outcome.DECLINED}:
-        book.stash(grant_id, outcome, at_ns)
-        return []
-    facts = book.used.pop(grant_id, None)
+    facts = book.used.pop(grant_id, None) if outcome in {Outcome.READY, Outcome.REJECTED} else None
     if facts is None:
+        book.stash(grant_id, outcome, at_ns)
         return []
     _tune(book, outcome)
     return [Happened(outcome, facts)]

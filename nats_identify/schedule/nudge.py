@@ -56,9 +56,8 @@ def nudge(book: Book, line: Line, opens_at_ns: int, now_ns: int) -> list[Asking]
         if asking.nudged_at_ns < near_at_ns or has_answered:
             asking.nudged_at_ns = now_ns
             told.append(asking)
-    if told:  # whoever was told last has a whole step to answer
-        line.widen_at_ns = now_ns + step_ns(book.timing)
-    elif is_awaited or unheard == line.nudge_width < len(line):
+    # Not put off by those told meanwhile: of a long row of dead each 503 has the next one told.
+    if told or is_awaited or unheard == line.nudge_width < len(line):
         line.widen_at_ns = line.widen_at_ns or now_ns + step_ns(book.timing)
     return told
 

@@ -164,6 +164,20 @@ def test_an_answer_that_overtakes_the_watch_counts_when_the_grant_is_seen():
     assert record.opens_at_ns == cluster.now_ns + 5_200 * MS
 
 
+def test_a_ready_that_overtakes_the_watch_counts_where_its_identified_was_lost():
+    cluster = Cluster("a", "b")
+    cluster.pass_ms(2_000)
+    cluster.frozen.add("b")
+    cluster.ask(0)
+    cluster.frozen.clear()
+    grant_id = cluster.grant_log[0][1].grant_id
+    cluster.answer(grant_id, Outcome.READY)
+    cluster.watch()
+    book = cluster.replicas["b"].schedule.book
+    assert book.holds.get(grant_id).outcome is Outcome.READY
+    assert len(book.room.askings) == 0
+
+
 def test_two_replicas_of_one_name_never_both_lead():
     cluster = Cluster("a")
     cluster.start("b", called="a")

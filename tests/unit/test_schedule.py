@@ -149,6 +149,28 @@ def test_dead_inboxes_are_passed_at_once():
     assert only(replies(said, model.Queued)).shard_id == 100
 
 
+def test_a_long_row_of_dead_is_passed_before_the_bucket_opens_however_slowly_their_503s_come():
+    desk = Desk()
+    desk.ask(0)
+    desk.answer("g1")
+    for shard in range(1, 201):
+        desk.ask(shard)
+    desk.ask(201)
+    coming: dict[int, list[str]] = {}  # by the millisecond: who is known to be dead then
+    renewal = 0
+    for ms in range(5_200):
+        if ms % 500 == 0:
+            renewal += 1
+            desk.ask(201, renewal=renewal)
+        said = desk.pass_ms(1)
+        for request_id in coming.pop(ms, ()):
+            said = said + desk.tell(model.NudgeUndeliverable(request_id))
+        for body in replies(said, model.Queued):
+            if body.nudge and body.shard_id != 201:
+                coming.setdefault(ms + 60, []).append(body.request_id)
+    assert granted(desk.said) == [0, 201]
+
+
 def test_a_stale_head_is_passed_over_and_keeps_its_place():
     desk = Desk()
     desk.ask(0)

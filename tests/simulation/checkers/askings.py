@@ -138,7 +138,7 @@ class Askings:
             self._standing.discard((name, answer.grant_id))
         else:  # nobody there knows whose answer it is, before the ledger tells
             is_sure = coordinator.replica.schedule.book.holds.get(answer.grant_id) is not None
-            if not is_sure:
+            if not is_sure and (name, answer.grant_id) not in self._met:  # of one whose hold is over it stays unknown
                 self._overtaken.add((name, answer.grant_id))
             self._over(name, request_id, is_sure=is_sure)
 
