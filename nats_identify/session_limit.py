@@ -15,7 +15,7 @@ ANSWER_WITHIN_S: Final = 10.0
 
 _BYTES_MOST: Final = 65_536
 _RETRY_AFTER_S: Final = 5.0  # where Discord does not say
-_RETRY_AFTER_MOST_S: Final = 86_400.0
+_RETRY_AFTER_MOST_S: Final = 86_400.0  # a day: whatever was meant, the day's limit is another one by then
 
 _Count = Annotated[int, Field(ge=0, le=2**53)]
 _Buckets = Annotated[int, Field(ge=1, le=MAX_BUCKETS)]
@@ -122,7 +122,7 @@ def _retry_after_s(header: str | None, body: bytes) -> float:
         asked.append(float(header or "none"))
     with suppress(ValidationError):
         asked.append(_TooMany.model_validate_json(body).retry_after)
-    sensible = [seconds for seconds in asked if 0 <= seconds <= _RETRY_AFTER_MOST_S]
+    sensible = [min(seconds, _RETRY_AFTER_MOST_S) for seconds in asked if seconds >= 0]
     return max(sensible, default=_RETRY_AFTER_S)
 
 

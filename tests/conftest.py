@@ -7,6 +7,7 @@ import pytest
 from nats.aio.client import Client
 
 from nats_identify.embedded import EmbeddedNats
+from tests.deploy.rendering import WHY_SKIPPED
 from tests.processes import QUICK, CoordinatorProcess, Mailbox, until
 
 
@@ -62,3 +63,12 @@ async def mailbox(client: Client):
     box = Mailbox(client)
     await box.open()
     return box
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter):
+    """Say in the last lines that the manifests were skipped; by the reports, which come from every worker."""
+    yield
+    if any(WHY_SKIPPED in str(report.longrepr) for report in terminalreporter.stats.get("skipped", ())):
+        terminalreporter.section("deploy/k8s", sep="!")
+        terminalreporter.line(WHY_SKIPPED)

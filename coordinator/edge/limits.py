@@ -81,6 +81,7 @@ class DiscordLimits:
         self._next: asyncio.Future[str | None] | None = None
         self._pace = Pace()
         self._has_warned = False
+        self._has_asked = False
         self._trouble: str | None = None
         self._ask_at_s = 0.0  # by the event loop's clock: not before this
 
@@ -107,6 +108,7 @@ class DiscordLimits:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
             while True:
                 await self._until_wished()
+                self._has_asked = True
                 waiting, self._next = self._next, None
                 self._trouble, wait_s = await self._fetch(session)
                 self._ask_at_s = asyncio.get_running_loop().time() + wait_s
@@ -118,7 +120,7 @@ class DiscordLimits:
 
     async def _until_wished(self) -> None:
         """Wait for a wish, or, as a standby that has never asked, for a while."""
-        if self.shards is None:
+        if not self._has_asked:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wished.wait(), STANDBY_ASKS_AFTER_S)
         else:

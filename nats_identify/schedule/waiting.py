@@ -42,12 +42,16 @@ class WaitingRoom:
         return self.askings.get(request_id)
 
     def admit(self, ask: Ask, now_ns: int) -> Asking:
-        """Begin an asking, and put it in line; what it says it has waited already counts."""
+        """Begin an asking, and put it in line; what it says it has waited already counts.
+
+        So does it for its ``timeout_ns``; a copy tells what was left of that.
+        """
         self._order += 1
         asking = Asking(ask, asked_at_ns=now_ns - ask.waited_ns, order=self._order, heard_at_ns=now_ns)
         asking.is_restored = ask.waited_ns > 0
         timeout_ns = ask.timeout_ns or (None if ask.managed else PLAIN_TIMEOUT_NS)
-        asking.timeout_at_ns = None if timeout_ns is None else now_ns + timeout_ns
+        began_ns = now_ns if ask.is_copy else asking.asked_at_ns
+        asking.timeout_at_ns = None if timeout_ns is None else began_ns + timeout_ns
         self.askings[ask.request_id] = asking
         self.put(asking)
         return asking

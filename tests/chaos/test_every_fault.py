@@ -5,6 +5,7 @@ import pytest
 from tests.chaos import faults
 from tests.chaos.discord import running_discord
 from tests.chaos.faults import Stage
+from tests.chaos.figures import REPETITIONS
 from tests.chaos.judge import (
     demand_exact_budget,
     demand_served_once_and_in_order,
@@ -43,12 +44,13 @@ EVERYTHING_FAILS = (
 )
 
 
+@pytest.mark.parametrize("_repetition", range(REPETITIONS))
 @pytest.mark.parametrize(
     ("troubles", "unanswered_most"),
     [(PROCESSES_FAIL, 0), (EVERYTHING_FAILS, MAX_CONCURRENCY)],
     ids=["processes fail", "everything fails"],
 )
-async def test_every_shard_is_served_once_and_in_order(tmp_path, troubles, unanswered_most):
+async def test_every_shard_is_served_once_and_in_order(tmp_path, troubles, unanswered_most, _repetition):
     async with (
         running_discord(max_concurrency=MAX_CONCURRENCY, total=TOTAL, shards=SHARDS, window_s=WINDOW_S) as gateway,
         running_cluster(tmp_path) as cluster,

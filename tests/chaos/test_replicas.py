@@ -59,7 +59,7 @@ async def test_sigterm_of_the_leader(replicas, line):
         ended.add((now_ns() - at_ns) / NS_PER_MS)
         await leader.start_again()
     show("SIGTERM of the leader, a request being due", without, late, ended)
-    assert late.worst < LEASE_S * 1000  # the lock was released; the docs have the figure of a quiet machine
+    assert late.worst < without.worst + 100  # the lock was released: nobody waits for a lease
 
 
 async def test_sigkill_of_the_leader(replicas, line):
@@ -125,7 +125,7 @@ async def test_a_successor_with_a_shorter_use_within_keeps_the_promise(nats_serv
     """The first shard never answers: its bucket stays shut for as long as its leader promised, not its successor."""
     hold_s = LONG_S + WINDOW_S + MARGIN_S
     waited = Figures(f"granted after the unanswered grant of a leader that promised {hold_s:g} s")
-    for repetition in range(min(REPETITIONS, 5)):
+    for repetition in range(REPETITIONS):
         prefix = f"run{repetition}"
         common = {"count": 1, "IDENTIFY_PREFIX": prefix}
         async with (

@@ -1,11 +1,9 @@
-"""What the tests of the manifests share: one copy of them, rendered once; and the word that they were skipped."""
+"""What the tests of the manifests share: one copy of them, rendered once."""
 
 import pytest
 
 from tests.deploy.objects import Doc
-from tests.deploy.rendering import Tree, find_renderer
-
-WHY_SKIPPED = "the manifests were not rendered: there is no kubectl from 1.27 on, no kustomize 5 and no Go to build one"
+from tests.deploy.rendering import WHY_SKIPPED, Tree, find_renderer
 
 VIEWS = {
     "prod": ("overlays/prod", "examples/shards"),
@@ -15,14 +13,11 @@ VIEWS = {
 }
 """What would be in a cluster together, by the folders that are applied to it."""
 
-SKIPPED = pytest.StashKey[bool]()
-
 
 @pytest.fixture(scope="session")
-def renderer(request) -> tuple[str, ...]:
+def renderer() -> tuple[str, ...]:
     found = find_renderer()
     if found is None:
-        request.config.stash[SKIPPED] = True
         pytest.skip(WHY_SKIPPED)
     return found
 
@@ -45,9 +40,3 @@ def view(request, tree) -> list[Doc]:
 
 def docs_of(tree: Tree, view: str) -> list[Doc]:
     return [doc for folder in VIEWS[view] for doc in tree.render(folder)]
-
-
-def pytest_terminal_summary(terminalreporter) -> None:
-    if terminalreporter.config.stash.get(SKIPPED, False):
-        terminalreporter.section("deploy/k8s", sep="!")
-        terminalreporter.line(WHY_SKIPPED)

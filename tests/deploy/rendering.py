@@ -22,6 +22,10 @@ NAMESPACE: Final = "nats-identify"
 OLDEST_KUBECTL: Final = (1, 27)
 """The first whose kustomize is a 5."""
 
+WHY_SKIPPED: Final = (
+    "the manifests were not rendered: there is no kubectl from 1.27 on, no kustomize 5 and no Go to build one"
+)
+
 Doc = dict[str, Any]
 
 

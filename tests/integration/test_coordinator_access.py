@@ -202,7 +202,7 @@ async def test_sigterm_without_nats_ends_within_seconds_and_with_0(coordinator, 
 
 async def checked(version, *, clustered):
     lost = asyncio.get_running_loop().create_future()
-    connection = Connection(Link("store", "nats://host", False, (), make_log("error", "text"), Metrics(), lost))
+    connection = Connection(Link("store", "nats://host", False, (), make_log("warning", "text"), Metrics(), lost))
     connection._server_info = {"cluster": "c"} if clustered else {}
     connection._current_server = Srv(None, server_version=version)
     await connection.check_server()
@@ -210,10 +210,12 @@ async def checked(version, *, clustered):
 
 
 @pytest.mark.parametrize("version", ["2.9.10", "2.10.29"])
-async def test_old_servers_are_refused_in_a_cluster_and_warned_about_alone(version):
+async def test_old_servers_are_refused_in_a_cluster_and_warned_about_alone(version, capsys):
     refused = await checked(version, clustered=True)
     assert isinstance(refused.exception(), CannotServeError)
+    capsys.readouterr()
     assert not (await checked(version, clustered=False)).done()
+    assert version in "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize("version", ["2.11.0", "2.15.1", "3.0.0", "2.12.0-RC.1"])

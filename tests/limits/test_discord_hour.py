@@ -16,6 +16,9 @@ from tests.simulation.traffic import CALM
 from tests.simulation.world import World
 
 HOUR = 3_600 * SECOND
+STEPS = 5
+"""After 2, 4, 8, 16 and 32 s the back-off is as long as it gets."""
+
 
 TROUBLES = {
     "429, wait 7 s": (Told(Answer.RATE_LIMITED, None, 7 * SECOND), 7 * SECOND),
@@ -62,8 +65,10 @@ def test_an_hour_without_discord_grants_nothing_and_ends_with_the_next_question(
     leader = next(coordinator for coordinator in world.coordinators.values() if coordinator.is_leading)
     assert leader.replica.schedule.book.budget.closed_for(10) is Reason.LIMITS_UNKNOWN
     gaps = [later - earlier for earlier, later in pairwise(asked)]
-    most = HOUR // (longest_ns // 2) + 8
-    assert len(asked) <= most
+    # Only a back-off of our own begins shorter, and is less up to half of it.
+    steps, share = (STEPS, 2) if trouble.answer is Answer.UNAVAILABLE else (0, 1)
+    assert sum(gap_ns < longest_ns // share for gap_ns in gaps) <= steps
+    assert len(asked) <= HOUR * share // longest_ns + steps + 1
     world.discord.trouble = None
     mended_ns = world.engine.now_ns
     while not world.witness.grants:

@@ -353,6 +353,16 @@ def test_a_managed_timeout_counts_from_the_first_message():
     assert only(replies(desk.pass_ms(1_001), model.Refused)).code is Code.TIMEOUT
 
 
+def test_what_was_waited_elsewhere_counts_for_the_timeout_too_but_a_copy_tells_what_is_left():
+    desk = Desk()
+    desk.ask(0)
+    waited = {"timeout_ns": 3 * SECOND, "waited_ns": 2 * SECOND}
+    desk.ask(1, **waited)
+    desk.ask(2, **waited, is_copy=True)
+    assert [body.request_id for body in replies(desk.pass_ms(1_001), model.Refused)] == ["r1"]
+    assert [body.request_id for body in replies(desk.pass_ms(2_000), model.Refused)] == ["r2"]
+
+
 def test_wrong_bucket_names_the_right_one():
     refused = only(replies(Desk(4).ask(6, bucket=3), model.Refused))
     assert refused.code is Code.WRONG_BUCKET

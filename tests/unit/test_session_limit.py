@@ -70,7 +70,8 @@ async def test_the_limits_are_read(discord, fetch):
         ({}, '{"retry_after": 0.25}', 0.25),
         ({}, "", 5),
         ({"Retry-After": "soon"}, '{"retry_after": -1}', 5),
-        ({"Retry-After": "1e99"}, '{"retry_after": "nan"}', 5),
+        ({"Retry-After": "1e99"}, '{"retry_after": "nan"}', 86_400),
+        ({"Retry-After": "nan"}, '{"retry_after": 90000}', 86_400),
     ],
 )
 async def test_too_many_requests_says_how_long_to_wait(discord, fetch, header, body, waits_s):
