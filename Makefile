@@ -32,7 +32,7 @@ check: lint ## format, lint, types, architecture rules, fast tests
 simulate: $(READY) ## whole replicas under every fault, fresh histories for SECONDS=; one again: SEED=
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--swarm $(SECONDS))
 
-planted: $(READY) ## faults planted into the product, each hunted by the simulation: a table, in half an hour
+planted: $(READY) ## faults planted into the product, each hunted by the simulation: a table, in a quarter of an hour
 	$(BIN)/python -m tests.simulation.planted --seeds $(SEEDS)
 
 ifdef BOTS # discord.py and py-cord share a package name: each library has an environment of its own

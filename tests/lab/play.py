@@ -271,9 +271,15 @@ def demand_within_requests(meters: list[Meter], names: tuple[str, ...], manifest
     """Compare what the containers used with what the manifests ask for, not with what the lab reserved."""
     renderer = find_renderer()
     assert renderer is not None
-    text = subprocess.run([*renderer, manifests / "queue"], capture_output=True, check=True).stdout
-    docs = list(yaml.safe_load_all(text))
-    asked = {"coordinator": get(docs, "Deployment", "coordinator"), "nats": get(docs, "StatefulSet", "nats")}
+    docs = []
+    for folder in ("queue", "shards"):
+        text = subprocess.run([*renderer, manifests / folder], capture_output=True, check=True).stdout
+        docs += yaml.safe_load_all(text)
+    asked = {
+        "coordinator": get(docs, "Deployment", "coordinator"),
+        "nats": get(docs, "StatefulSet", "nats"),
+        "shards": get(docs, "StatefulSet", "shards"),
+    }
     exceeded = []
     for meter, name in zip(meters, names, strict=True):
         requests = containers(asked[name])[0]["resources"]["requests"]
@@ -302,8 +308,10 @@ async def play(secrets: Path, lab: Path, manifests: Path) -> None:
         await operator.subscribe("identify.event.>", cb=stage.hear)
         await stage.let_discord_say(max_concurrency=PODS_AT_ONCE)
         say(f"leader: {await stage.leader()}")
-        await scaling(stage, lab, manifests)
-        await ending_a_shard(stage)
+        async with measured(SHARD_PODS) as meters:
+            await scaling(stage, lab, manifests)
+            await ending_a_shard(stage)
+        demand_within_requests(meters, ("shards",), manifests)
     async with SimulatedGateway(SHARDS_AT_ONCE, TOTAL, host=NODE, port=DISCORD_PORT, shards=SHARDS) as gateway:
         stage.gateway = gateway
         await stage.let_discord_say(max_concurrency=SHARDS_AT_ONCE)

@@ -1,5 +1,7 @@
 """The simulation bites: faults planted into the product are found, by the checker that is there for them."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.simulation.planted.hunt import CATALOGUE, hunt, short_first
@@ -57,6 +59,12 @@ def test_an_edit_that_does_not_fit_is_refused():
     for where in ("coordinator.core.replica:Replica._go_on", "coordinator.core.replica:Replica.no_such"):
         with pytest.raises(StaleEditError), planted(Edit(where, "no such text", "")):
             pass
+
+
+def test_the_table_in_the_docs_has_a_row_for_each():
+    page = (Path(__file__).parents[2] / "docs" / "simulation.md").read_text()
+    rows = [line.split("|")[2].strip() for line in page.splitlines() if line.count("|") == 6]
+    assert rows == ["fault", "---", *BY_NAME]
 
 
 def test_each_rule_is_taken_away():
