@@ -193,6 +193,8 @@ class Replica:
             book.budget.doubt(now_ns)
         if static is not None:
             book.budget.set_static(static, now_ns)
+            if self.seen.is_lost:
+                book.charge_unseen(self.seen.newest_at_ns, now_ns)
             book.renumber(static.max_concurrency)
         self._lineage = self._blanket.grant_id if self._blanket else self.seen.lineage or self.settings.instance
         self._figure_waits = book.budget.remaining is None and not is_first

@@ -9,6 +9,7 @@ class Sighting:
     Attributes:
         ledger, revision: as last seen; the revision is what a takeover compares against.
         newest_age: the highest (term, sequence) ever seen; anything below is an older copy.
+        newest_at_ns: when that was.
         moved_at_ns: when it last changed before our eyes.
         is_trusted: it was seen to move forward since we have been in contact. A copy that was restored while
             nobody looked does not; neither does one that we have only just met, or that is of another lineage.
@@ -19,6 +20,7 @@ class Sighting:
         self.ledger: Ledger | None = None
         self.revision = 0
         self.newest_age = (0, 0)
+        self.newest_at_ns = 0
         self.moved_at_ns = 0
         self.is_trusted = False
         self._contact_at_ns: int | None = None
@@ -33,6 +35,8 @@ class Sighting:
         is_newer = age > self.newest_age
         is_descended = ledger is not None and ledger.lineage == self.lineage
         self.ledger, self.revision, self.newest_age = ledger, revision, max(age, self.newest_age)
+        if is_newer:
+            self.newest_at_ns = now_ns
         if was_lost or (has_moved and not (is_newer and is_descended)):
             self.is_trusted = False
         elif has_moved:
@@ -44,13 +48,18 @@ class Sighting:
     def wrote(self, ledger: Ledger, revision: int, now_ns: int) -> None:
         """Our own write is the newest there is."""
         self.ledger, self.revision, self.newest_age = ledger, revision, ledger.age
-        self.moved_at_ns = self._contact_at_ns = now_ns
+        self.moved_at_ns = self.newest_at_ns = self._contact_at_ns = now_ns
         self.is_trusted = True
 
     @property
     def lineage(self) -> str:
         """The lineage of the last known ledger."""
         return self.ledger.lineage if self.ledger else ""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether newer ledgers were seen than what there is now, an older copy or none."""
+        return self.newest_age > (self.ledger.age if self.ledger else (0, 0))
 
     @property
     def is_known(self) -> bool:

@@ -133,6 +133,14 @@ class Book:
         if len(self._stash) > STASHED_MOST:
             self._stash.popitem(last=False)
 
+    def charge_unseen(self, since_ns: int, now_ns: int) -> None:
+        """Spend what was used since then with turns that were never seen: the ledger that had them is lost."""
+        for grant_id, (outcome, at_ns) in list(self._stash.items()):
+            if at_ns > since_ns and outcome is not Outcome.DECLINED:
+                del self._stash[grant_id]
+                if self.budget.remaining:
+                    self.budget.charge(now_ns)
+
     def remember_used(self, grant_id: str, facts: Facts) -> None:
         """Keep the ids of a turn whose hold is over: its READY may come later."""
         self.used[grant_id] = facts

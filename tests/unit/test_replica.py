@@ -178,6 +178,23 @@ def test_a_ready_that_overtakes_the_watch_counts_where_its_identified_was_lost()
     assert len(book.room.askings) == 0
 
 
+def test_a_turn_that_was_used_and_never_seen_is_spent_when_its_ledger_is_lost():
+    cluster = Cluster("a", "b", static=Limits(1, 1_000, 1_000))
+    cluster.pass_ms(2_000)
+    assert cluster.roles(Role.LEADER) == ["a"]
+    cluster.frozen.add("b")  # the commit with the grant never comes to it
+    cluster.ask(0)
+    cluster.frozen.clear()
+    cluster.now_ns += MS
+    cluster.answer(cluster.grant_log[0][1].grant_id)
+    assert cluster.ledger.remaining == 999
+    cluster.kill("a")
+    cluster.restore(None)
+    cluster.pass_ms(10_000)
+    assert cluster.roles(Role.LEADER) == ["b"]
+    assert cluster.ledger.remaining == 999
+
+
 def test_two_replicas_of_one_name_never_both_lead():
     cluster = Cluster("a")
     cluster.start("b", called="a")
