@@ -175,6 +175,8 @@ class Replica:
         if self._pending is not None:
             return self._settle(self._pending, event, now_ns)
         actions = self._sighted(event.ledger, event.revision, now_ns)
+        if event.written_on is None:  # put back by somebody: two older copies, one after the other, look like movement
+            self.seen.is_trusted = False
         if self._is_deaf or self._stopping or now_ns < self.seen.free_at_ns():
             return actions
         return actions + self._take_over(now_ns, is_first=event.never_written and self._may_be_first)

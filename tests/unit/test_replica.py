@@ -262,6 +262,26 @@ def test_a_ledger_that_went_back_is_not_believed(is_gone):
     assert cluster.replicas["b"].term > old.term
 
 
+def test_two_older_copies_put_back_one_after_the_other_are_no_movement():
+    cluster = Cluster("a")
+    cluster.pass_ms(2_000)
+    first = cluster.ledger
+    cluster.pass_ms(2_000)
+    second = cluster.ledger
+    assert second.age > first.age
+    cluster.ask(0)
+    cluster.kill("a")
+    cluster.start("b")
+    cluster.restore(first)
+    cluster.pass_ms(1_500)
+    cluster.restore(second)
+    restored_ns = cluster.now_ns
+    cluster.ask(1, managed=False)
+    while 1 not in shards(cluster):
+        cluster.pass_ms(10)
+    assert cluster.now_ns - restored_ns >= FULL_MS * MS
+
+
 def test_a_leader_whose_ledger_vanishes_holds_everything():
     cluster = Cluster("a")
     cluster.ask(0)
