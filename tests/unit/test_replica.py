@@ -271,8 +271,8 @@ def test_two_older_copies_put_back_one_after_the_other_are_no_movement():
     assert second.age > first.age
     cluster.ask(0)
     cluster.kill("a")
-    cluster.start("b")
     cluster.restore(first)
+    cluster.start("b")  # it has never seen anything newer
     cluster.pass_ms(1_500)
     cluster.restore(second)
     restored_ns = cluster.now_ns
