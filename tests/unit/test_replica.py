@@ -150,32 +150,22 @@ def test_a_successor_repeats_an_unanswered_grant_and_holds_it():
     assert cluster.ledger.remaining == 999
 
 
-def test_an_answer_that_overtakes_the_watch_counts_when_the_grant_is_seen():
+@pytest.mark.parametrize("outcome", [Outcome.IDENTIFIED, Outcome.READY, Outcome.REJECTED])
+def test_an_answer_that_overtakes_the_watch_counts_when_the_grant_is_seen(outcome):
+    """READY alone does, too: "identified" may have been lost."""
     cluster = Cluster("a", "b")
     cluster.pass_ms(2_000)
     cluster.frozen.add("b")
     cluster.ask(0)
     cluster.frozen.clear()
     grant_id = cluster.grant_log[0][1].grant_id
-    cluster.answer(grant_id)
-    cluster.watch()
-    record = cluster.replicas["b"].schedule.book.holds.get(grant_id)
-    assert record.outcome is Outcome.IDENTIFIED
-    assert record.opens_at_ns == cluster.now_ns + 5_200 * MS
-
-
-def test_a_ready_that_overtakes_the_watch_counts_where_its_identified_was_lost():
-    cluster = Cluster("a", "b")
-    cluster.pass_ms(2_000)
-    cluster.frozen.add("b")
-    cluster.ask(0)
-    cluster.frozen.clear()
-    grant_id = cluster.grant_log[0][1].grant_id
-    cluster.answer(grant_id, Outcome.READY)
+    cluster.answer(grant_id, outcome)
     cluster.watch()
     book = cluster.replicas["b"].schedule.book
-    assert book.holds.get(grant_id).outcome is Outcome.READY
-    assert len(book.room.askings) == 0
+    record = book.holds.get(grant_id)
+    assert record.outcome is outcome
+    assert record.opens_at_ns == cluster.now_ns + 5_200 * MS
+    assert not book.room.askings
 
 
 def test_a_turn_that_was_used_and_never_seen_is_spent_when_its_ledger_is_lost():
