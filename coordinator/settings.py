@@ -230,8 +230,8 @@ class Settings(BaseSettings):
         total = self.identify_session_total or STATIC_TOTAL
         return Limits(self.identify_max_concurrency or STATIC_MAX_CONCURRENCY, total, total)
 
-    def core(self, instance: str, *, has_token: bool) -> core_settings.Settings:
-        """Return what the replica is told; ``instance`` is random for each process."""
+    def core(self, instance: str, *, grant_key: bytes, has_token: bool) -> core_settings.Settings:
+        """Return the replica's settings; ``instance`` and ``grant_key`` are random for each process."""
         return core_settings.Settings(
             name=self.identify_replica_name,
             prefix=self.identify_prefix,
@@ -244,6 +244,7 @@ class Settings(BaseSettings):
             crash_loop_grants=self.identify_crash_loop_grants,
             crash_loop_period_ns=_ns(self.identify_crash_loop_period),
             max_waiting=self.identify_max_waiting,
+            grant_key=grant_key,
         )
 
 

@@ -7,6 +7,7 @@ concerns is returned. One write is under way at a time; all that falls due meanw
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
+from hashlib import blake2b
 from itertools import count
 
 from coordinator.core import ledger as words
@@ -51,7 +52,7 @@ class Replica:
         self.role = Role.STANDBY
         self.term = 0
         self.lease_until_ns = 0
-        self._name_grant = _names(settings.instance)
+        self._name_grant = _names(settings.instance, settings.grant_key)
         static = settings.static
         self.schedule = ReleaseSchedule(
             settings.timing,
@@ -310,6 +311,17 @@ class Replica:
         return (self._heard_at_ns or 0) + self.settings.lease_ns + 1
 
 
-def _names(instance: str) -> Callable[[], str]:
+GRANT_ID_SECRET_BYTES = 10
+"""80 random bits in each grant id: a requester cannot derive another's id from its own, and so cannot confirm it."""
+
+
+def _names(instance: str, key: bytes) -> Callable[[], str]:
+    """Return a function that makes grant ids: a number for people, and a part that needs the key to compute."""
     numbers = count(1)
-    return lambda: f"{instance}-{next(numbers)}"
+
+    def name() -> str:
+        number = next(numbers)
+        secret = blake2b(f"{instance}-{number}".encode(), key=key, digest_size=GRANT_ID_SECRET_BYTES)
+        return f"{number}-{secret.hexdigest()}"
+
+    return name

@@ -1,6 +1,6 @@
 """What one replica is told at its start. It is read from the environment elsewhere."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nats_identify.schedule.model import SECOND, Limits, Timing
 
@@ -12,6 +12,7 @@ class Settings:
     Attributes:
         name, prefix: who it is, and for which bot.
         instance: random for each process: two replicas may have one name.
+        grant_key: random and secret for each process, 64 bytes at most; grant ids are derived from it.
         lease_ns: a standby takes over when the ledger has not moved for so long.
         fresh_start: a ledger that never existed means that nothing was ever granted.
         static: the limits where there is no token to ask Discord with, else None.
@@ -29,3 +30,4 @@ class Settings:
     crash_loop_grants: int = 0
     crash_loop_period_ns: int = 3600 * SECOND
     max_waiting: int = 200_000
+    grant_key: bytes = field(default=b"", repr=False)

@@ -1,10 +1,8 @@
 """The house rules, as tests: what must never be in a room."""
 
 import ast
-import io
 import subprocess
 import sys
-import tokenize
 from pathlib import Path
 
 import pytest
@@ -12,11 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CORE = ("nats_identify/schedule", "coordinator/core")
 CORE_MAY_IMPORT = {
-    *("abc", "bisect", "collections", "dataclasses", "enum", "heapq", "itertools", "math", "typing"),
+    *("abc", "bisect", "collections", "dataclasses", "enum", "hashlib", "heapq", "itertools", "math", "typing"),
     *("nats_identify.schedule", "coordinator.core"),
 }
-CORE_CODE_LINES_MOST = 1_700
-MODULE_LINES_MOST = 330
 FUNCTION_LINES_MOST = 55
 
 
@@ -36,21 +32,6 @@ def imports(path):
             assert node.level == 0, f"{name_of(path)}: imports are absolute"
             yield node.module or ""
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def code_lines(path):
-    """The lines that hold code: no blank ones, comments or docstrings."""
-    source = path.read_text()
-    told = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            told.update(range(node.lineno, node.end_lineno + 1))
-    layout = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
-    lines = set()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type not in layout:
-            lines.update(range(token.start[0], token.end[0] + 1))
-    return len(lines - told)
 
 
 @pytest.mark.parametrize("path", modules(*CORE), ids=name_of)
@@ -78,10 +59,6 @@ def test_the_core_asks_nobody_for_the_time(path):
     assert not {"asyncio", "time", "random", "nats", "pydantic"} & set(imports(path))
 
 
-def test_the_core_reads_in_one_sitting():
-    assert sum(code_lines(path) for path in modules(*CORE)) <= CORE_CODE_LINES_MOST
-
-
 @pytest.mark.parametrize("path", modules("nats_identify"), ids=name_of)
 def test_the_library_never_imports_the_server(path):
     assert not any(name.split(".")[0] == "coordinator" for name in imports(path))
@@ -104,11 +81,10 @@ def test_a_bot_that_waits_loads_no_optional_extra():
 
 
 @pytest.mark.parametrize("path", modules("nats_identify", "coordinator", "benchmarks", "examples"), ids=name_of)
-def test_every_room_says_its_job_and_is_small(path):
+def test_every_file_says_its_job_and_its_functions_are_small(path):
     source = path.read_text()
     tree = ast.parse(source)
     assert ast.get_docstring(tree), "a file's first sentence says its one job"
-    assert len(source.splitlines()) <= MODULE_LINES_MOST
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno - node.lineno < FUNCTION_LINES_MOST, f"{node.name} does not fit on a screen"

@@ -38,6 +38,21 @@ def test_a_grant_is_committed_before_its_reply():
     assert shards(cluster) == [0]
 
 
+def test_a_grant_id_tells_nothing_of_the_next_one():
+    """A requester that could compute another's grant id could confirm or decline that grant."""
+    named = []
+    for key in (b"one", b"another"):
+        cluster = Cluster("a", static=Limits(8, 1000, 1000), grant_key=key)
+        for shard in range(8):
+            cluster.ask(shard)
+        named.append([body.grant_id for _, body in cluster.grant_log])
+    assert all(len(ids) == 8 for ids in named)
+    assert not set(named[0]) & set(named[1])  # same instance, same numbers: only the key differs
+    secrets = [grant_id.rpartition("-")[2] for grant_id in named[0]]
+    assert len(set(secrets)) == 8
+    assert all(len(secret) * 4 >= 64 for secret in secrets)  # hexadecimal digits, 4 bits each
+
+
 def test_all_that_falls_due_during_a_write_goes_into_the_next():
     cluster = Cluster("a", static=Limits(8, 1000, 1000))
     cluster.hold_writes = True

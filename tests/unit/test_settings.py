@@ -37,7 +37,7 @@ def test_an_empty_environment_is_enough(load):
     assert loaded.timing.window_ns == 5 * SECOND
     assert loaded.timing.margin_ns == 200 * MS
     assert loaded.identify_replica_name
-    core = loaded.core("instance", has_token=False)
+    core = loaded.core("instance", grant_key=b"key", has_token=False)
     assert (core.static.max_concurrency, core.static.total, core.static.remaining) == (1, 1000, 1000)
     assert (core.reserve, core.max_waiting, core.fresh_start) == (10, 200_000, False)
 
@@ -54,7 +54,7 @@ def test_seconds_become_whole_nanoseconds(load):
 
 def test_with_a_token_there_are_no_static_limits(load):
     loaded = load(DISCORD_TOKEN=SECRET, IDENTIFY_MAX_CONCURRENCY="16")
-    assert loaded.core("instance", has_token=loaded.token() is not None).static is None
+    assert loaded.core("instance", grant_key=b"key", has_token=loaded.token() is not None).static is None
 
 
 @pytest.mark.parametrize(
