@@ -14,6 +14,8 @@ from pydantic import Field, FilePath, SecretStr, ValidationError, field_validato
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from coordinator.core import settings as core_settings
+from nats_identify.attempt import USE_WITHIN_MAX_NS
+from nats_identify.clock import NS_PER_S
 from nats_identify.schedule.model import MAX_BUCKETS, SECOND, Limits, Timing
 from nats_identify.wire import Subjects
 
@@ -67,7 +69,13 @@ class Settings(BaseSettings):
     # Bots still see Invalid Session at exactly 5 s; the larger libraries add 0.1 to 1 s.
     identify_margin: Seconds = Field(0.2, description="seconds, 0 or more; added to the window")
     # As long as a window: time enough to connect, short enough not to stall a bucket.
-    identify_use_within: SomeSeconds = Field(5, description="seconds above 0; how long a grant may be used")
+    identify_use_within: float = Field(
+        5,
+        gt=0,
+        le=USE_WITHIN_MAX_NS / NS_PER_S,  # the client library uses a grant no longer, whatever a reply says
+        allow_inf_nan=False,
+        description="seconds above 0, 60 at most; how long a grant may be used",
+    )
     # A plain requester does not answer its grant; it is believed to identify within this.
     identify_grace: SomeSeconds = Field(1, description="seconds above 0; added to a plain grant's window")
     # Three heartbeats fit into a lease; below half a second a slow disk looks like a dead leader.

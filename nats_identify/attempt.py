@@ -21,6 +21,17 @@ GRANTS_REMEMBERED = 64
 PACE_NS = 2 * NS_PER_S
 """With no leader answering, renew so often, plus up to 20 % so that a fleet does not move in step."""
 
+RENEW_MAX_NS = 60 * NS_PER_S
+"""The slowest pace of the contract. A slower one is not obeyed: the request would expire."""
+
+USE_WITHIN_MAX_NS = 60 * NS_PER_S
+"""A grant is used within this, whatever it promises: `IDENTIFY_USE_WITHIN` is no longer."""
+
+SENDINGS_MAX = 20
+SENDINGS_PERIOD_NS = NS_PER_S
+"""A request is sent at most 20 times a second, whatever the replies demand. A coordinator needs 2 or 3 in a row:
+for another bucket, for a nudge."""
+
 NEAR_NS = 2 * NS_PER_S
 """At the head of the queue and so little to go: time for TCP, TLS, the websocket and HELLO."""
 
@@ -193,14 +204,16 @@ class Attempt:
 
     def next_deadline_ns(self) -> int | None:
         """When `handle` wants a `Tick`; None while nothing is waited for."""
-        deadlines = (self._renew_at_ns, self._near_at_ns)
+        deadlines = (self._next_sending_ns(), self._near_at_ns)
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     # --- replies
 
     def _granted(self, grant: wire.Granted, answer_to: str, now_ns: int) -> list[AttemptAction]:
         if grant.request_id != self.request_id or not self._was_sent(grant.renewal):
-            return []  # not ours: whoever it is for will answer
+            return []  # the grant of another request, which answers it
+        if grant.shard_id != self.shard_id or grant.bucket != grant.shard_id % grant.max_concurrency:
+            return []  # no coordinator sends this: IDENTIFY of this shard would take the place of another's
         decided = self._decided.get(grant.grant_id)
         if decided is not None:
             return [SendAnswer(answer_to, decided)]
@@ -208,7 +221,8 @@ class Attempt:
             return []  # a copy of the one in hand: answered when it is decided
         self.max_concurrency = grant.max_concurrency
         first_sent_ns = self._first_sent_ns.get(grant.renewal)
-        use_by_ns = 0 if first_sent_ns is None else first_sent_ns + grant.use_within_ms * NS_PER_MS
+        use_within_ns = min(grant.use_within_ms * NS_PER_MS, USE_WITHIN_MAX_NS)
+        use_by_ns = 0 if first_sent_ns is None else first_sent_ns + use_within_ns
         if self.state is not State.ASKING or now_ns > use_by_ns:
             self._remember(grant.grant_id, Outcome.DECLINED)
             answer: list[AttemptAction] = [SendAnswer(answer_to, Outcome.DECLINED)]
@@ -221,7 +235,7 @@ class Attempt:
         if queued.request_id != self.request_id or self.state is not State.ASKING:
             return []
         self.max_concurrency = queued.max_concurrency or self.max_concurrency
-        self._renew_at_ns = now_ns + queued.renew_in_ms * NS_PER_MS
+        self._renew_at_ns = now_ns + min(queued.renew_in_ms * NS_PER_MS, RENEW_MAX_NS)
         if queued.renew_in_ms:  # never told to go faster than the coordinator's own min(2 s, 0.4 use_within)
             self._pace_ns = min(self._pace_ns, queued.renew_in_ms * NS_PER_MS)
         eta_ns = None if queued.eta_ms is None else queued.eta_ms * NS_PER_MS
@@ -234,10 +248,10 @@ class Attempt:
         """A refusal is final for the coordinator, never for the shard: it asks again, differently or later."""
         if refused.request_id != self.request_id or self.state is not State.ASKING:
             return []
-        self.max_concurrency = refused.max_concurrency or self.max_concurrency
-        is_moved = refused.code is Code.WRONG_BUCKET and refused.max_concurrency is not None
-        wait_ms = refused.retry_after_ms or 5_000
-        wait_ns = 0 if is_moved else self._jittered(wait_ms * NS_PER_MS)
+        bucket, self.max_concurrency = self._bucket(), refused.max_concurrency or self.max_concurrency
+        is_moved = refused.code is Code.WRONG_BUCKET and self._bucket() != bucket
+        wait_ns = min((refused.retry_after_ms or 5_000) * NS_PER_MS, RENEW_MAX_NS)
+        wait_ns = 0 if is_moved else self._jittered(wait_ns)
         self._renew_at_ns, self._near_at_ns = now_ns + wait_ns, None
         return [] if is_moved else self._tell(Tell(None, None, refused.code, near=False, problem=refused.message))
 
@@ -250,9 +264,17 @@ class Attempt:
             told = self._told
             if told is not None and not told.near:
                 actions += self._tell(Tell(told.position, NEAR_NS // NS_PER_MS, told.reason, near=True))
-        if self._renew_at_ns is not None and now_ns >= self._renew_at_ns:
+        sending_ns = self._next_sending_ns()
+        if sending_ns is not None and now_ns >= sending_ns:
             actions.append(self._renew(now_ns))
         return actions
+
+    def _next_sending_ns(self) -> int | None:
+        """When the next renewal leaves: as told, and at most `SENDINGS_MAX` in a period."""
+        if self._renew_at_ns is None:
+            return None
+        earlier_ns = self._first_sent_ns.get(self._renewal - SENDINGS_MAX + 1)
+        return self._renew_at_ns if earlier_ns is None else max(self._renew_at_ns, earlier_ns + SENDINGS_PERIOD_NS)
 
     def _renew(self, now_ns: int) -> SendRequest:
         if self._begun_at_ns is None:

@@ -31,6 +31,9 @@ _PREFIX: Final = re.compile(r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")
 
 Natural = Annotated[int, Field(ge=0, le=_INT_MOST)]
 Token = Annotated[str, Field(pattern=TOKEN)]
+Buckets = Annotated[int, Field(ge=1, le=model.MAX_BUCKETS)]
+Text = Annotated[str, Field(max_length=1024)]
+"""Text for people from outside: bounded here, escaped by `nats_identify.printable` wherever it is shown."""
 
 
 class Subjects:
@@ -122,30 +125,30 @@ class Granted(Message):
     """The turn. ``use_within_ms`` counts from the first sending of the renewal that is echoed."""
 
     status: Literal["granted"] = "granted"
-    shard_id: int
-    bucket: int
-    request_id: str
-    grant_id: str
-    renewal: int
-    use_within_ms: int
-    waited_ms: int
-    remaining: int | None
-    max_concurrency: int
-    term: int = 0
+    shard_id: Natural
+    bucket: Natural
+    request_id: Token
+    grant_id: Token
+    renewal: Natural
+    use_within_ms: Natural
+    waited_ms: Natural
+    remaining: Natural | None
+    max_concurrency: Buckets
+    term: Natural = 0
 
 
 class Queued(Message):
     """Where a managed request stands, and when to renew it; 0 means now."""
 
     status: Literal["queued"] = "queued"
-    shard_id: int
-    bucket: int
-    request_id: str
-    position: int
-    eta_ms: int | None
-    renew_in_ms: int
+    shard_id: Natural
+    bucket: Natural
+    request_id: Token
+    position: Annotated[int, Field(ge=1, le=_INT_MOST)]
+    eta_ms: Natural | None
+    renew_in_ms: Natural
     reason: Annotated[Reason, Field(strict=False)]
-    max_concurrency: int | None = None
+    max_concurrency: Buckets | None = None
 
 
 class Refused(Message):
@@ -153,10 +156,10 @@ class Refused(Message):
 
     status: Literal["refused"] = "refused"
     code: Annotated[Code, Field(strict=False)]
-    message: str
-    request_id: str | None = None
-    max_concurrency: int | None = None
-    retry_after_ms: int | None = None
+    message: Text
+    request_id: Token | None = None
+    max_concurrency: Buckets | None = None
+    retry_after_ms: Natural | None = None
 
 
 class ReplyTo(Message):
@@ -189,15 +192,15 @@ class Projection(Message):
 class Info(Message):
     """The limits a client needs; ``projection`` of those that wait, ``restart`` of as many as Discord recommends."""
 
-    max_concurrency: int | None = None
-    window_ms: int
+    max_concurrency: Buckets | None = None
+    window_ms: Natural
     session_start_limit: SessionStartLimit
-    shards: int | None = None
+    shards: Natural | None = None
     projection: Projection | None = None
     restart: Projection | None = None
-    leader: str | None = None
-    term: int = 0
-    version: str = ""
+    leader: Text | None = None
+    term: Natural = 0
+    version: Text = ""
 
 
 class WaitingRequest(Message):

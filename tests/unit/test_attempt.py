@@ -323,7 +323,7 @@ def test_a_second_grant_while_one_is_held_is_declined():
     assert answers(shard.tell(Identified())) == [("confirm.g1", Outcome.IDENTIFIED)]
 
 
-@pytest.mark.parametrize("renewal", [1, 99, -1])
+@pytest.mark.parametrize("renewal", [1, 99])
 def test_a_grant_for_a_renewal_that_was_never_sent_is_not_answered(renewal):
     shard = Shard()
     shard.begin()
@@ -444,6 +444,6 @@ def test_a_grant_for_a_renewal_that_is_long_forgotten_is_declined_as_late():
     shard = Shard()
     shard.begin()
     for _ in range(RENEWALS_REMEMBERED):
-        shard.tell(Reconnected(), after_ms=1)
+        shard.tell(Reconnected(), after_ms=50)  # the most that are sent
     said = shard.granted(renewal=0)
     assert answers(said) == [("confirm.g1", Outcome.DECLINED)]
