@@ -23,6 +23,7 @@ from coordinator.edge.limits import RESERVE_IS_ALL, DiscordLimits, StaticLimits
 from coordinator.edge.log import Log, make_log
 from coordinator.edge.metrics import Metrics
 from coordinator.edge.probe import Probe
+from coordinator.edge.refusals import Refusals
 from coordinator.edge.replies import Replies
 from coordinator.edge.seat import Seat
 from coordinator.edge.service import VERSION, Service
@@ -138,8 +139,9 @@ class Process:
             metrics=metrics,
             log=log,
         )
-        replies = Replies(traffic, subjects, self._inbox, metrics=metrics, log=log)
-        intake = Intake(traffic, subjects, self._inbox, replies=replies, seat=self._seat, metrics=metrics)
+        replies = Replies(traffic, subjects, self._inbox, metrics=metrics, log=log, clock=now_ns)
+        refusals = Refusals(replies, metrics)
+        intake = Intake(traffic, subjects, self._inbox, refusals=refusals, seat=self._seat, metrics=metrics)
         service = Service(
             traffic,
             subjects,
@@ -167,7 +169,14 @@ class Process:
             await ear.open()
         self._vitals.attach(runtime, store, probe, (store_connection, traffic))
         log.info("serving", prefix=subjects.prefix, instance=self._instance)
-        async with _meanwhile(watch.run(), self._join(handover, probe), self._limits.run(), self._leave(stop, runtime)):
+        jobs = (
+            watch.run(),
+            refusals.run(),
+            self._join(handover, probe),
+            self._limits.run(),
+            self._leave(stop, runtime),
+        )
+        async with _meanwhile(*jobs):
             await runtime.run()
         await traffic.leave()
         await store_connection.leave()

@@ -65,7 +65,7 @@ class NatsQueue(AttemptQueue):
         client: str | None = None,
         clock: Clock = now_ns,
     ) -> None:
-        super().__init__(client=(client or socket.gethostname())[:128], clock=clock)
+        super().__init__(client=wire.client_name(client or socket.gethostname()), clock=clock)
         self._subjects = wire.Subjects(prefix)
         self._connection = connection
         self._servers: Sequence[str] | None = None

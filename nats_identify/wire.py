@@ -6,7 +6,7 @@ pydantic lives here and at the coordinator's settings; the cores never see it.
 import re
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from nats_identify.schedule import model
 from nats_identify.schedule.model import MS, Ask, Code, Outcome, Reason
@@ -79,6 +79,23 @@ class Message(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
 
+CLIENT_BYTES_MAX: Final = 128
+"""UTF-8 bytes of a client's name in a request."""
+
+
+def client_name(name: str) -> str:
+    """Cut a name for people to what a request may carry."""
+    return name.encode()[:CLIENT_BYTES_MAX].decode(errors="ignore")
+
+
+def _of_128_bytes(name: str) -> str:
+    """Bound bytes, not characters: a name is kept for each request that waits, by every replica."""
+    if len(name.encode()) > CLIENT_BYTES_MAX:
+        message = f"has {len(name.encode())} bytes; a client's name has {CLIENT_BYTES_MAX} at most"
+        raise ValueError(message)
+    return name
+
+
 class Request(Message):
     """Ask for a turn. Every field is optional; an empty payload is a valid plain request."""
 
@@ -90,7 +107,7 @@ class Request(Message):
     priority: Annotated[int, Field(ge=-10, le=10)] = 0
     managed: bool = False
     timeout_ms: Annotated[int, Field(gt=0, le=_INT_MOST)] | None = None
-    client: Annotated[str, Field(max_length=128)] | None = None
+    client: Annotated[str, Field(max_length=128), AfterValidator(_of_128_bytes)] | None = None
 
     def ask(self, *, bucket: int, reply_to: str, request_id: str) -> Ask:
         """Return the schedule's event; ``request_id`` stands in where the payload names none."""

@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 
 from nats import errors
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from coordinator.edge.log import Log
 from coordinator.edge.metrics import Metrics
-from coordinator.edge.protocol import Protocol
+from coordinator.edge.protocol import Handler, Protocol
 from coordinator.settings import Settings
 
 COMPLAIN_EVERY_S: Final = 10.0
@@ -65,14 +66,18 @@ class Connection(Client):
 
     nats-py ends its reading, silently and for seconds, at a subject that is not UTF-8 or a header block that
     is none; anybody who may publish could send one.
+
+    Attributes:
+        received: messages that were handled straight off the wire; it only grows.
     """
 
     def __init__(self, link: Link) -> None:
         super().__init__()
-        self._ps = Protocol(self)
+        self._ps: Protocol = Protocol(self)
         self._link = link
         self._complained_at: dict[str, float] = {}
         self._is_leaving = False
+        self.received = 0
 
     @property
     def is_clustered(self) -> bool:
@@ -83,6 +88,26 @@ class Connection(Client):
     def can_send(self) -> bool:
         """Whether what is published now leaves now."""
         return self.is_connected and self.pending_data_size < UNSENT_BYTES_MOST
+
+    async def receive(self, subject: str, handler: Handler) -> None:
+        """Subscribe, and have each message handled straight off the wire: no queue, no task, no limit to overrun.
+
+        Args:
+            subject: may have wildcards.
+            handler: gets subject, reply subject, header block and body; it must not wait.
+        """
+        private = self._link.private
+
+        def handle(subject: bytes, reply: bytes, header: bytes, body: bytes) -> None:
+            self.received += 1
+            try:
+                handler(subject, b"" if reply.startswith(private) else reply, header, body)
+            except Exception as error:  # whatever was sent: reading must go on
+                self._link.metrics.dropped.labels("unreadable").inc()
+                self.complain("unreadable", f"a message could not be handled: {error!r}")
+
+        subscription = await self.subscribe(subject, cb=_never)
+        self._ps.handlers[str(subscription._id).encode()] = handle  # noqa: SLF001  # nats-py's own parser needs it too
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         if reply.startswith(self._link.private):
@@ -153,6 +178,10 @@ class Connection(Client):
         elif not self._link.lost.done():
             message = f"{name} in a cluster can let two coordinators win; update it to {oldest} or newer"
             self._link.lost.set_exception(CannotServeError(message))
+
+
+async def _never(message: Msg) -> None:
+    raise AssertionError(message)  # the parser hands every message to the handler
 
 
 async def connect(

@@ -1,30 +1,40 @@
-"""The bounded inbox of the one loop: what was heard, until the replica is told. It reads nothing itself."""
+"""The bounded inbox of the one loop: events that wait until the replica takes them in. It reads nothing itself."""
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from typing import Final
 
 from coordinator.core.ledger import ReplicaEvent
 
-OFFERED_MOST: Final = 65_536
-"""So many events from outside wait at most, some 30 MB: ten seconds' work for one core."""
+OFFERED_MAX: Final = 65_536
+"""Events from outside that wait at most, some 30 MB: ten seconds' work for one core."""
+
+SENDER_MAX: Final = OFFERED_MAX // 8
+"""Of these, the requests of one sender: the others' are not refused for its sake."""
 
 
 class Inbox:
-    """Two lanes: our own events, few by their nature and always taken, and those that anyone may send.
+    """Three lanes, in this order: our own events; confirms; requests, sender by sender in turn.
+
+    A confirm gives a bucket back, and there is one for each grant: it never stands behind requests. The requests of
+    one sender stay in their order; among senders each has its turn, so that a flood delays its own sender alone.
 
     Args:
-        offered_most: how many events from outside wait at most.
+        offered_max: how many events of each of the two lanes from outside wait at most.
+        sender_max: how many requests of one sender wait at most.
     """
 
-    def __init__(self, offered_most: int = OFFERED_MOST) -> None:
-        self._offered_most = offered_most
+    def __init__(self, offered_max: int = OFFERED_MAX, sender_max: int = SENDER_MAX) -> None:
+        self._offered_max = offered_max
+        self._sender_max = sender_max
         self._own: deque[tuple[ReplicaEvent, asyncio.Future[None] | None]] = deque()
-        self._offered: deque[ReplicaEvent] = deque()
+        self._confirms: deque[ReplicaEvent] = deque()
+        self._senders: OrderedDict[str, deque[ReplicaEvent]] = OrderedDict()
+        self._requests = 0
         self._arrived = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._own) + len(self._offered)
+        return len(self._own) + len(self._confirms) + self._requests
 
     def tell(self, event: ReplicaEvent) -> None:
         """Put in an event of our own: a result, a probe, a signal."""
@@ -39,22 +49,43 @@ class Inbox:
         await handled
 
     def offer(self, event: ReplicaEvent) -> bool:
-        """Put in an event from outside; False where there is no room for it."""
-        if len(self._offered) >= self._offered_most:
+        """Put in an event from outside that is no request; False where there is no room for it."""
+        if len(self._confirms) >= self._offered_max:
             return False
-        self._offered.append(event)
+        self._confirms.append(event)
+        self._arrived.set()
+        return True
+
+    def offer_request(self, event: ReplicaEvent, sender: str) -> bool:
+        """Put in a request or a cancel of this sender; False where there is no room for it."""
+        waiting = self._senders.get(sender)
+        if self._requests >= self._offered_max or (waiting is not None and len(waiting) >= self._sender_max):
+            return False
+        if waiting is None:
+            waiting = self._senders[sender] = deque()
+        waiting.append(event)
+        self._requests += 1
         self._arrived.set()
         return True
 
     def take(self) -> tuple[ReplicaEvent, asyncio.Future[None] | None] | None:
-        """Return the next event and who waits for its being handled; our own come first."""
+        """Return the next event, and the future to set when it has been taken in, if there is one."""
         if self._own:
             return self._own.popleft()
-        return (self._offered.popleft(), None) if self._offered else None
+        if self._confirms:
+            return self._confirms.popleft(), None
+        if not self._senders:
+            return None
+        sender, waiting = self._senders.popitem(last=False)
+        event = waiting.popleft()
+        self._requests -= 1
+        if waiting:
+            self._senders[sender] = waiting  # behind the others
+        return event, None
 
     async def wait(self, seconds: float) -> None:
-        """Return when something has arrived, or after so many seconds."""
-        if self._own or self._offered:
+        """Return when something has arrived, or after so long."""
+        if len(self):
             return
         self._arrived.clear()
         timer = asyncio.get_running_loop().call_later(seconds, self._arrived.set)

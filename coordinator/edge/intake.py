@@ -1,40 +1,37 @@
 """Turns what arrives on NATS into events of the core, or a refusal that says what is wrong. It keeps no state.
 
-Whatever anybody sends ends here as an event, a refusal or a count; no exception leaves a callback.
+Each message ends here as an event, a refusal or a count, right off the wire: no exception leaves a handler, no client's
+header is read, and what is too large is not parsed.
 """
 
 import re
-from contextlib import suppress
-from hashlib import blake2b
 from typing import Final
 
-from nats.aio.msg import Msg
 from pydantic import ValidationError
-from pydantic_core import from_json
 
 from coordinator.edge.connections import Connection
 from coordinator.edge.inbox import Inbox
 from coordinator.edge.metrics import Metrics
-from coordinator.edge.replies import Replies
+from coordinator.edge.refusals import BUSY, Refusals, name_of
 from coordinator.edge.seat import Seat
-from nats_identify.schedule.model import (
-    SECOND,
-    Answer,
-    Cancel,
-    Code,
-    Happened,
-    Outcome,
-    Refused,
-    Reply,
-    Undeliverable,
-)
+from nats_identify.schedule.model import Answer, Cancel, Code, Outcome, Undeliverable
 from nats_identify.wire import REQUEST_BYTES_MOST, TOKEN, Answered, Cancelled, Request, Subjects
 
 BUCKET_MOST: Final = 2**31
-REPLY_TO_MOST: Final = 512
-RETRY_AFTER_NS: Final = 5 * SECOND
+
+REPLY_TO_BYTES_MAX: Final = 256
+"""A longer reply subject is not answered: it is kept for each request. The NATS clients' have about 60 bytes."""
+
+HEADER_BYTES_MAX: Final = 4096
+"""A message with more headers is dropped. None of the contract's has any; tracing adds some hundred bytes."""
+
+_NO_RESPONDERS: Final = re.compile(rb"NATS/1\.0 503\r\n(Nats-Subject: [^\r\n]*\r\n)?\r\n")
+# The header block, and all of the message, by which the server says that a grant reached no subscriber. Servers from
+# 2.12 on add the subject. A client that sets a header "Status" itself does not get this first line.
 
 _BUCKET: Final = re.compile(r"[0-9]{1,10}", re.ASCII)
+_GRANT_ID: Final = re.compile(TOKEN.encode())
+_REPLY_TO: Final = re.compile(rb"[!-~]{1,%d}" % REPLY_TO_BYTES_MAX)  # ASCII without blanks and control characters
 _PROBLEMS_NAMED: Final = 3
 
 
@@ -43,14 +40,14 @@ class BadRequestError(ValueError):
 
 
 class Intake:
-    """The ears of a coordinator.
+    """Receives requests, cancels and answers for one replica.
 
     Args:
-        traffic: carries requests, cancels and answers.
+        traffic: carries them.
         subjects: where they arrive.
-        inbox: told of the events.
-        replies: sends the refusals.
-        seat: whether this replica leads: only one of them refuses.
+        inbox: takes the events.
+        refusals: sends the refusals.
+        seat: whether this replica leads: the leader alone refuses.
         metrics: counts what is dropped.
     """
 
@@ -60,94 +57,101 @@ class Intake:
         subjects: Subjects,
         inbox: Inbox,
         *,
-        replies: Replies,
+        refusals: Refusals,
         seat: Seat,
         metrics: Metrics,
     ) -> None:
         self._traffic = traffic
         self._subjects = subjects
         self._inbox = inbox
-        self._replies = replies
+        self._refusals = refusals
         self._seat = seat
         self._metrics = metrics
 
     async def open(self) -> None:
-        """Listen; every replica hears everything."""
-        await self._traffic.subscribe(self._subjects.requests, cb=self._requested)
-        await self._traffic.subscribe(self._subjects.confirms, cb=self._answered)
-        await self._traffic.subscribe(self._subjects.cancels, cb=self._cancelled)
+        """Subscribe, without a queue group: every replica receives everything."""
+        await self._traffic.receive(self._subjects.requests, self._on_request)
+        await self._traffic.receive(self._subjects.confirms, self._on_answer)
+        await self._traffic.receive(self._subjects.cancels, self._on_cancel)
 
-    async def _requested(self, message: Msg) -> None:
-        if not 0 < len(message.reply) <= REPLY_TO_MOST:
+    def _on_request(self, subject: bytes, reply: bytes, header: bytes, body: bytes) -> None:
+        if not _REPLY_TO.fullmatch(reply):
             self._drop("no_reply_subject")
             return
-        try:
-            bucket = bucket_of(message.subject)
-            request = decode_request(message.data)
-        except BadRequestError as error:
-            await self._refuse(message, Refused(salvaged_id(message), Code.BAD_REQUEST, str(error)))
+        if len(header) > HEADER_BYTES_MAX:
+            self._drop("large_header")
             return
-        ask = request.ask(bucket=bucket, reply_to=message.reply, request_id=name_of(message.reply))
-        if not self._inbox.offer(ask):
+        is_worth_a_refusal = self._seat.is_leading and not self._refusals.is_full
+        if not (is_worth_a_refusal or _may_be_json(body)):
+            self._drop("bad_request")
+            return
+        reply_to = reply.decode("ascii")
+        try:
+            bucket = bucket_of(subject.decode(errors="replace"))
+            request = decode_request(body)
+        except BadRequestError as error:
+            self._refuse(reply_to, body, Code.BAD_REQUEST, str(error))
+            return
+        ask = request.ask(bucket=bucket, reply_to=reply_to, request_id=name_of(reply_to))
+        if not self._inbox.offer_request(ask, sender_of(reply_to)):
             self._drop("overflow")
-            busy = "this coordinator has more to do than it can; ask again later"
-            await self._refuse(message, Refused(ask.request_id, Code.OVERLOADED, busy, retry_after_ns=5 * 10**9))
+            self._refuse(reply_to, body, Code.OVERLOADED, BUSY)
 
-    async def _answered(self, message: Msg) -> None:
-        grant_id = message.subject.rpartition(".")[2]
-        if not re.fullmatch(TOKEN, grant_id):
+    def _on_answer(self, subject: bytes, _reply: bytes, header: bytes, body: bytes) -> None:
+        grant_id = subject.rpartition(b".")[2]
+        if not _GRANT_ID.fullmatch(grant_id):
             self._drop("bad_answer")
             return
-        # The header first: NATS's "nobody is there" is empty, and so is the shortest way to say "identified".
-        if message.headers and "Status" in message.headers:
-            if message.headers["Status"] == "503" and not message.data:
-                self._offer(Undeliverable(grant_id))
-            else:
-                self._drop("bad_answer")
+        # The header first: the server's 503 is empty, and so is the shortest way to say "identified".
+        if _NO_RESPONDERS.fullmatch(header) and not body:
+            self._offer(Undeliverable(grant_id.decode()))
+            return
+        if header and (not header.startswith(b"NATS/1.0\r\n") or b"\nstatus:" in header.lower()):
+            self._drop("bad_answer")  # a status that is not the server's
             return
         try:
-            outcome = decode_answer(message.data)
+            outcome = decode_answer(body)
         except ValueError:
             self._drop("bad_answer")
         else:
-            self._offer(Answer(grant_id, outcome))
+            self._offer(Answer(grant_id.decode(), outcome))
 
-    async def _cancelled(self, message: Msg) -> None:
+    def _on_cancel(self, _subject: bytes, _reply: bytes, _header: bytes, body: bytes) -> None:
         try:
-            if len(message.data) > REQUEST_BYTES_MOST:
+            if not body or not _may_be_json(body):
                 raise BadRequestError
-            cancelled = Cancelled.model_validate_json(message.data)
+            cancelled = Cancelled.model_validate_json(body)
         except ValueError:
             self._drop("bad_cancel")
-        else:
-            self._offer(Cancel(cancelled.request_id))
+            return
+        if not self._inbox.offer_request(Cancel(cancelled.request_id), "cancel"):
+            self._drop("overflow")
 
-    def _offer(self, event: Answer | Cancel | Undeliverable) -> None:
+    def _offer(self, event: Answer | Undeliverable) -> None:
         if not self._inbox.offer(event):
             self._drop("overflow")
 
     def _drop(self, why: str) -> None:
         self._metrics.dropped.labels(why).inc()
 
-    async def _refuse(self, message: Msg, refused: Refused) -> None:
+    def _refuse(self, reply_to: str, body: bytes, code: Code, message: str) -> None:
         if self._seat.is_leading:
-            await self._replies.reply(Reply(message.reply, refused), term=0)
-            facts: dict[str, str | int | None] = {
-                "request_id": refused.request_id,
-                "code": refused.code,
-                "message": refused.message,
-            }
-            await self._replies.happened(Happened("refused", facts))
+            self._refusals.put(reply_to, body, code, message)
 
 
-def salvaged_id(message: Msg) -> str:
-    """Return the id that a bad request names, if it is one: its sender knows the refusal by it."""
-    with suppress(ValueError):
-        said = from_json(message.data[:REQUEST_BYTES_MOST])
-        named = said.get("request_id") if isinstance(said, dict) else None
-        if isinstance(named, str) and re.fullmatch(TOKEN, named):
-            return named
-    return name_of(message.reply)
+def sender_of(reply_to: str) -> str:
+    """Return what the requests of one connection have in common: the inbox that a client's reply subjects begin with.
+
+    A reply subject of two tokens, ``_INBOX.<random>``, is an inbox of its own.
+    """
+    inbox = reply_to.rpartition(".")[0]
+    return inbox if "." in inbox else reply_to
+
+
+def _may_be_json(body: bytes) -> bool:
+    """Whether it is worth parsing: a fraction of a microsecond, where a parser and its error take twenty."""
+    text = body.strip() if len(body) <= REQUEST_BYTES_MOST else b"?"
+    return not text or (text.startswith(b"{") and text.endswith(b"}"))
 
 
 def bucket_of(subject: str) -> int:
@@ -189,16 +193,9 @@ def decode_answer(payload: bytes) -> Outcome:
     """
     if not payload:
         return Outcome.IDENTIFIED
-    if len(payload) > REQUEST_BYTES_MOST:
+    if not _may_be_json(payload):
         raise BadRequestError
     return Answered.model_validate_json(payload).outcome
-
-
-def name_of(reply_to: str) -> str:
-    """Return a request id made from the reply inbox: the same for the same inbox."""
-    if re.fullmatch(TOKEN, reply_to):
-        return reply_to
-    return blake2b(reply_to.encode(), digest_size=8).hexdigest()
 
 
 def _problem(where: tuple[int | str, ...], said: str) -> str:

@@ -4,7 +4,6 @@ import asyncio
 from contextlib import suppress
 
 from nats import errors
-from nats.aio.msg import Msg
 
 from coordinator.core.ledger import TrafficHeard
 from coordinator.edge.connections import Connection
@@ -13,10 +12,12 @@ from nats_identify.clock import Clock
 
 
 class Probe:
-    """A message to ourselves, a third of a lease apart.
+    """A message to ourselves, a third of a lease apart; any other message that arrived meanwhile proves the same.
+
+    Under a flood our own message stands behind what others sent: a leader that still receives must not resign for it.
 
     Attributes:
-        heard_at_ns: when the last one arrived.
+        heard_at_ns: when something was last known to have arrived.
     """
 
     def __init__(self, traffic: Connection, inbox: Inbox, every_s: float, clock: Clock) -> None:
@@ -29,13 +30,16 @@ class Probe:
     async def run(self) -> None:
         """Probe until cancelled."""
         subject = self._traffic.new_inbox()
-        await self._traffic.subscribe(subject, cb=self._hear)
+        await self._traffic.receive(subject, lambda *_: self._heard())
         while True:
             if self._traffic.can_send:
                 with suppress(errors.Error):
                     await self._traffic.publish(subject)
+            received = self._traffic.received
             await asyncio.sleep(self._every_s)
+            if self._traffic.received != received:
+                self._heard()
 
-    async def _hear(self, _message: Msg) -> None:
+    def _heard(self) -> None:
         self.heard_at_ns = self._clock()
         self._inbox.tell(TrafficHeard())

@@ -7,16 +7,25 @@ from typing import Final
 from nats import errors
 from nats.aio.msg import Msg
 
+from coordinator.edge.allowance import Allowance
 from coordinator.edge.connections import Connection
 from coordinator.edge.inbox import Inbox
 from coordinator.edge.log import Log
 from coordinator.edge.metrics import Metrics
+from nats_identify.clock import Clock
 from nats_identify.schedule import model
 from nats_identify.schedule.model import Happened, NudgeUndeliverable, Reply
 from nats_identify.wire import ERROR_NUMBERS, Subjects, encode_reply
 
 Facts = dict[str, str | int | None]
 
+REFUSALS_PER_SECOND: Final = 1_000
+"""Refusals that a sender can provoke at will: beyond it they are dropped, and the sender hears nothing."""
+
+REFUSED_EVENTS_PER_SECOND: Final = 50
+"""Events of refusals: people read them, and the metric counts them all."""
+
+_PROVOKED: Final = frozenset({model.Code.BAD_REQUEST, model.Code.WRONG_BUCKET, model.Code.OVERLOADED})
 _QUIET: Final = frozenset({"queued", "identified", "ready", "cancelled"})
 _LOUD: Final = frozenset({"undeliverable", "rejected", "exhausted", "crash_loop"})
 
@@ -30,15 +39,20 @@ class Replies:
         inbox: told of nudges that nobody received.
         metrics: counts what happens.
         log: told of it too.
+        clock: nanoseconds that only grow.
     """
 
-    def __init__(self, traffic: Connection, subjects: Subjects, inbox: Inbox, *, metrics: Metrics, log: Log) -> None:
+    def __init__(
+        self, traffic: Connection, subjects: Subjects, inbox: Inbox, *, metrics: Metrics, log: Log, clock: Clock
+    ) -> None:
         self._traffic = traffic
         self._subjects = subjects
         self._inbox = inbox
         self._metrics = metrics
         self._log = log
         self._nudges = f"{traffic.new_inbox()}."
+        self._refusals_left = Allowance(REFUSALS_PER_SECOND, REFUSALS_PER_SECOND, clock)
+        self._refused_events_left = Allowance(REFUSED_EVENTS_PER_SECOND, REFUSED_EVENTS_PER_SECOND, clock)
 
     async def open(self) -> None:
         """Hear of the nudges that nobody receives."""
@@ -52,6 +66,9 @@ class Replies:
                 answer_to = self._subjects.confirm(body.bucket, body.grant_id)
             case model.Queued(nudge=True):
                 answer_to = self._nudges + body.request_id
+            case model.Refused(code=code) if code in _PROVOKED and not self._refusals_left.take():
+                self._metrics.dropped.labels("refusal").inc()
+                return
             case model.Refused():
                 headers = {
                     "Nats-Service-Error-Code": str(ERROR_NUMBERS[body.code]),
@@ -63,6 +80,8 @@ class Replies:
         """Publish, count and log an event."""
         name, facts = happened.name, happened.facts
         self._metrics.happened(name, facts)
+        if name == "refused" and not self._refused_events_left.take():
+            return
         at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         await self.send(self._subjects.event(name), json.dumps({"at": at, **facts}).encode())
         if name in _LOUD:

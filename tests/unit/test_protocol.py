@@ -49,3 +49,19 @@ async def test_every_message_is_read_however_it_is_cut(size):
         await protocol.parse(STREAM[start : start + size])
     assert client.seen == SEEN
     assert not protocol.buf
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 20, len(STREAM)])
+async def test_a_handler_gets_its_subscriptions_messages_and_nobody_elses(size):
+    client, handled = Client(), []
+    protocol = Protocol(client)
+    for sid in (b"1", b"3", b"4"):
+        protocol.handlers[sid] = lambda *message: handled.append(message)
+    for start in range(0, len(STREAM), size):
+        await protocol.parse(STREAM[start : start + size])
+    assert handled == [
+        (b"a.b", b"", b"", b"hello"),
+        (b"c", b"_INBOX.y", b"NATS/1.0\r\n\r\n", b"hi"),
+        (b"d", b"", b"NATS/1.0 503\r\n\r\n", b""),
+    ]
+    assert client.seen == [seen for seen in SEEN if seen[0] not in {1, 3, 4}]

@@ -1,0 +1,64 @@
+"""The order in which a replica takes events in, and what a flood of one sender may fill."""
+
+from coordinator.core.ledger import TrafficHeard
+from coordinator.edge.allowance import Allowance
+from coordinator.edge.inbox import Inbox
+from coordinator.edge.intake import sender_of
+from nats_identify.clock import NS_PER_S
+from nats_identify.schedule.model import Answer, Cancel, Outcome
+
+
+def taken(inbox):
+    events = []
+    while (entry := inbox.take()) is not None:
+        events.append(entry[0])
+    return events
+
+
+async def test_our_own_events_come_first_then_confirms_then_requests():
+    inbox, answer, request = Inbox(), Answer("g", Outcome.DECLINED), Cancel("a")
+    inbox.offer_request(request, "one")
+    inbox.offer(answer)
+    inbox.tell(TrafficHeard())
+    assert taken(inbox) == [TrafficHeard(), answer, request]
+
+
+async def test_the_flood_of_one_sender_delays_the_others_by_one_event_each():
+    inbox = Inbox()
+    for number in range(1_000):
+        inbox.offer_request(Cancel(f"flood-{number}"), "flooder")
+    for number in range(3):
+        inbox.offer_request(Cancel(f"calm-{number}"), "calm")
+    order = [event.request_id for event in taken(inbox)]
+    assert order[:6] == ["flood-0", "calm-0", "flood-1", "calm-1", "flood-2", "calm-2"]
+    assert order[6:] == [f"flood-{number}" for number in range(3, 1_000)]
+
+
+async def test_one_sender_cannot_fill_it_and_none_can_overfill_it():
+    inbox = Inbox(offered_max=8, sender_max=4)
+    assert [inbox.offer_request(Cancel("a"), "one") for _ in range(5)] == [True] * 4 + [False]
+    assert [inbox.offer_request(Cancel("a"), "two") for _ in range(4)] == [True] * 4
+    assert not inbox.offer_request(Cancel("a"), "three")
+    assert len(inbox) == 8
+    inbox.take()
+    assert inbox.offer_request(Cancel("a"), "three")
+
+
+def test_the_requests_of_one_connection_have_one_sender():
+    assert sender_of("_INBOX.abc.r1") == sender_of("_INBOX.abc.r2") == "_INBOX.abc"
+    assert sender_of("_INBOX_shard.pod-0.abc.r1") == "_INBOX_shard.pod-0.abc"
+    assert sender_of("_INBOX.abc") != sender_of("_INBOX.def")
+    assert sender_of("box") == "box"
+
+
+def test_an_allowance_gives_no_more_than_its_rate():
+    now_ns = 0
+    allowance = Allowance(10, 3, lambda: now_ns)
+    assert [allowance.take() for _ in range(5)] == [True] * 3 + [False] * 2
+    now_ns = NS_PER_S // 10
+    assert [allowance.take() for _ in range(2)] == [True, False]
+    given = 0
+    for millisecond in range(10_000):
+        now_ns = NS_PER_S + millisecond * NS_PER_S // 1_000
+        given += allowance.take()
+    assert 99 <= given <= 103

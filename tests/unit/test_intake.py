@@ -1,0 +1,124 @@
+"""What arrives on NATS, message by message: an event, a refusal or a count."""
+
+import pytest
+
+from coordinator.edge.inbox import Inbox
+from coordinator.edge.intake import HEADER_BYTES_MAX, REPLY_TO_BYTES_MAX, Intake
+from coordinator.edge.metrics import Metrics
+from nats_identify.schedule.model import Answer, Ask, Cancel, Code, Outcome, Undeliverable
+from nats_identify.wire import Subjects
+
+REPLY = b"_INBOX.abc.r1"
+
+
+class Desk:
+    """An intake whose handlers are called by hand."""
+
+    is_leading = True
+    is_full = False
+
+    def __init__(self):
+        self.inbox, self.metrics = Inbox(), Metrics()
+        self.refused = []
+        self.handlers = {}
+        subjects = Subjects("identify")
+        self.intake = Intake(self, subjects, self.inbox, refusals=self, seat=self, metrics=self.metrics)
+
+    async def receive(self, subject, handler):
+        self.handlers[subject] = handler
+
+    def put(self, reply_to, payload, code, message):
+        self.refused.append(code)
+
+    def arrives(self, subject, body=b"", reply=REPLY, header=b""):
+        pattern = {"request": "identify.request.*", "confirm": "identify.confirm.*.*", "cancel": "identify.cancel.*"}
+        self.handlers[pattern[subject.split(".")[1]]](subject.encode(), reply, header, body)
+        events = []
+        while (entry := self.inbox.take()) is not None:
+            events.append(entry[0])
+        return events
+
+    def dropped(self, why):
+        return self.metrics.registry.get_sample_value("identify_dropped_total", {"why": why}) or 0
+
+
+@pytest.fixture
+async def desk():
+    desk = Desk()
+    await desk.intake.open()
+    return desk
+
+
+async def test_a_request_becomes_an_event_and_an_empty_one_does_too(desk):
+    for body in (b"", b"{}", b' {"shard_id": 3} '):
+        (ask,) = desk.arrives("identify.request.3", body)
+        assert isinstance(ask, Ask)
+        assert (ask.shard_id, ask.reply_to) == (3, REPLY.decode())
+
+
+@pytest.mark.parametrize(
+    "reply", [b"", b"_INBOX.\xf0\x9f\x98\x80", b"_INBOX.a\x0bb", b"_INBOX.a\x7f", b"x" * (REPLY_TO_BYTES_MAX + 1)]
+)
+async def test_a_reply_subject_that_is_long_or_not_plain_ascii_is_not_kept(desk, reply):
+    assert desk.arrives("identify.request.0", reply=reply) == []
+    assert desk.dropped("no_reply_subject") == 1
+
+
+async def test_a_name_of_wide_characters_is_bounded_in_bytes(desk):
+    wide = "\N{GRINNING FACE}" * 33  # 132 bytes
+    assert desk.arrives("identify.request.0", f'{{"client": "{wide}"}}'.encode()) == []
+    assert desk.refused == [Code.BAD_REQUEST]
+    assert len(desk.arrives("identify.request.0", f'{{"client": "{wide[:-1]}"}}'.encode())) == 1
+
+
+async def test_large_headers_and_bodies_are_not_parsed(desk):
+    header = b"NATS/1.0\r\nX: " + b"x" * HEADER_BYTES_MAX + b"\r\n\r\n"
+    assert desk.arrives("identify.request.0", b"{}", header=header) == []
+    assert desk.arrives("identify.request.0", b"{" + b" " * 5_000 + b"}") == []
+    assert (desk.dropped("large_header"), desk.refused) == (1, [Code.BAD_REQUEST])
+
+
+async def test_what_is_no_json_is_refused_until_too_many_refusals_wait_and_then_dropped(desk):
+    desk.arrives("identify.request.0", b"{")
+    assert desk.refused == [Code.BAD_REQUEST]
+    desk.is_full = True
+    desk.arrives("identify.request.0", b"{")
+    assert (desk.refused, desk.dropped("bad_request")) == ([Code.BAD_REQUEST], 1)
+
+
+@pytest.mark.parametrize("header", [b"NATS/1.0 503\r\n\r\n", b"NATS/1.0 503\r\nNats-Subject: _INBOX.x\r\n\r\n"])
+async def test_the_servers_503_is_an_undeliverable_grant(desk, header):
+    assert desk.arrives("identify.confirm.0.7-abc", header=header) == [Undeliverable("7-abc")]
+
+
+@pytest.mark.parametrize(
+    ("header", "body"),
+    [
+        (b"NATS/1.0\r\nStatus: 503\r\n\r\n", b""),
+        (b"NATS/1.0\r\nstatus: 503\r\n\r\n", b""),
+        (b"NATS/1.0\r\nX: y\r\nSTATUS: 503\r\n\r\n", b""),
+        (b"NATS/1.0 503\r\n\r\n", b"{}"),
+        (b"NATS/1.0 503\r\nX: y\r\n\r\n", b""),
+        (b"NATS/1.0 408\r\n\r\n", b""),
+    ],
+)
+async def test_a_status_that_is_not_the_servers_is_dropped(desk, header, body):
+    assert desk.arrives("identify.confirm.0.7-abc", body, header=header) == []
+    assert desk.dropped("bad_answer") == 1
+
+
+async def test_a_clients_other_headers_do_no_harm(desk):
+    header = b"NATS/1.0\r\ntraceparent: 00-1\r\n\r\n"
+    assert desk.arrives("identify.confirm.0.7-abc", header=header) == [Answer("7-abc", Outcome.IDENTIFIED)]
+
+
+@pytest.mark.parametrize("body", [b"{", b"null", b" ", b'{"outcome": "maybe"}', b"{" * 5_000])
+async def test_a_garbage_answer_is_dropped(desk, body):
+    assert desk.arrives("identify.confirm.0.7-abc", body) == []
+    assert desk.dropped("bad_answer") == 1
+
+
+async def test_a_cancel_names_its_request(desk):
+    assert desk.arrives("identify.cancel.0", b'{"request_id": "a"}') == [Cancel("a")]
+    for body in (b"", b"{", b"{}", b'{"request_id": "a b"}', b'{"request_id": "a"}' + b" " * 5_000):
+        assert desk.arrives("identify.cancel.0", body) == []
