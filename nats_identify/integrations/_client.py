@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from nats_identify.integrations._identify import Identifier
 from nats_identify.integrations._library import Library
+from nats_identify.integrations._outage import Outage
 from nats_identify.integrations._shard import QueuedShard
-from nats_identify.integrations._websocket import QueuedWebSocket
+from nats_identify.integrations._websocket import Attempt, QueuedWebSocket, ResumingWebSocket
 from nats_identify.local import LocalQueue
 from nats_identify.queue import Progress, Queue
 from nats_identify.remote import NatsQueue
@@ -28,20 +29,27 @@ else:
     LibraryClient = object  # a front adds the library's own class
 
 
-def adapt(package: Any) -> Library:  # noqa: ANN401  # a module; what it holds is known only where it is installed
-    """Return what the integration needs of a library of the family: all have the same modules."""
+def adapt(package: Any, *, resume_address: str | None = None) -> Library:  # noqa: ANN401  # a module; what it holds is known only where it is installed
+    """Return what the integration needs of a library of the family: all have the same modules.
+
+    Args:
+        package: the library.
+        resume_address: as `Library.resume_address`.
+    """
     gateway, shard = package.gateway, package.shard
     library = Library(
         client=package.Client,
         auto_sharded=package.AutoShardedClient,
         websocket=type("QueuedWebSocket", (QueuedWebSocket, gateway.DiscordWebSocket), {}),
+        resuming=type("ResumingWebSocket", (ResumingWebSocket, gateway.DiscordWebSocket), {}),
         shard=type("QueuedShard", (QueuedShard, shard.Shard), {}),
+        resume_address=resume_address,
         reconnect_error=gateway.ReconnectWebSocket,
         closed_error=package.ConnectionClosed,
         event_item=shard.EventItem,
         event_type=shard.EventType,
     )
-    library.websocket.library = library
+    library.websocket.library = library.resuming.library = library.shard.library = library
     return library
 
 
@@ -91,7 +99,9 @@ class QueuedClient(LibraryClient):
             queue = self._own_queue = queue()
         self.identify_queue = queue
         self.close_code = close_code
-        self._identifier = Identifier(self.library, self, queue)
+        self.main_gateway: object = None
+        self._outages: dict[int, Outage] = {}
+        self._identifier = Identifier(self.library, self, queue, self.outage_of)
         self._joining: set[asyncio.Task[None]] = set()
         self._is_leaving = False
         super().__init__(*arguments, **options)
@@ -109,11 +119,13 @@ class QueuedClient(LibraryClient):
 
     async def launch_shard(self, gateway: object, shard_id: int, *, initial: bool = False) -> None:
         """Begin to launch one shard, and return."""
+        self.main_gateway = gateway  # who comes back goes there too, whether or not the lookup of it works then
         self._keep(self._launch(gateway, shard_id))
 
     async def identify_shard(self, shard_id: int, *, gateway: object = None, priority: int = 0) -> QueuedWebSocket:
         """Connect a shard and send its IDENTIFY in its turn; return the connection."""
         on_progress = partial(self._progressed, shard_id)
+        gateway = gateway or self.main_gateway
         return await self._identifier.identify(shard_id, gateway, priority=priority, on_progress=on_progress)
 
     async def close(self) -> None:
@@ -128,6 +140,18 @@ class QueuedClient(LibraryClient):
         if self._own_queue is not None:
             await self._own_queue.close()  # before the library's: that lets `start` return, and the loop end
         await super().close()
+
+    def outage_of(self, shard_id: int) -> Outage:
+        """Return what is said of this shard's connection."""
+        return self._outages.setdefault(shard_id, Outage(shard_id))
+
+    def abandon(self, attempt: Attempt) -> None:
+        """End a connection that will not be used."""
+        self._identifier.abandon(attempt)
+
+    def say_final(self, shard_id: int, closed: Exception) -> None:
+        """Log that Discord wants no more of this shard, and what a person must change."""
+        self._identifier.say_final(shard_id, closed)
 
     # --- inside
 
