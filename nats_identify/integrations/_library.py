@@ -6,7 +6,7 @@ the libraries; they are the same in all versions that the fronts let in.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -86,6 +86,8 @@ class LibraryClient:
     """``AutoShardedClient``: the bot. ``connect`` launches the shards, then takes what they tell from a queue."""
 
     _connection: Any
+    shard_ids: Sequence[int] | None
+    shard_count: int | None
 
     def __init__(self, *arguments: Any, **options: Any) -> None: ...  # noqa: ANN401  # the library's own
 
