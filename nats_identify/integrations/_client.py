@@ -24,7 +24,7 @@ from nats_identify.integrations._websocket import Attempt, QueuedWebSocket, Resu
 from nats_identify.queue import Progress, Queue
 
 if TYPE_CHECKING:
-    from nats_identify.integrations._library import EventItem, LibraryClient
+    from nats_identify.integrations._library import EventItem, LibraryClient, LibraryWebSocket
 else:
     LibraryClient = object  # a front adds the library's own class
 
@@ -152,9 +152,9 @@ class QueuedClient(LibraryClient):
         """End a connection that will not be used."""
         self._identifier.abandon(attempt)
 
-    def say_final(self, shard_id: int, closed: Exception) -> None:
+    def say_final(self, shard_id: int, closed: Exception, websocket: "LibraryWebSocket | None") -> None:
         """Log that Discord wants no more of this shard, and what a person must change."""
-        self._identifier.say_final(shard_id, closed)
+        self._identifier.say_final(shard_id, closed, websocket)
 
     # --- inside
 

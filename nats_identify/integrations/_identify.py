@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Final
 
 from nats_identify.integrations._close_codes import NORMAL
-from nats_identify.integrations._library import Library
+from nats_identify.integrations._library import Library, LibraryWebSocket
 from nats_identify.integrations._outage import Outage
 from nats_identify.integrations._websocket import ATTEMPT, Attempt, QueuedWebSocket, close_code, what_ended
 from nats_identify.queue import OnProgress, Queue, QueueClosedError
@@ -103,9 +103,9 @@ class Identifier:
             self._goodbyes.add(goodbye)
             goodbye.add_done_callback(self._said)
 
-    def say_final(self, shard_id: int, closed: Exception) -> None:
+    def say_final(self, shard_id: int, closed: Exception, websocket: LibraryWebSocket | None) -> None:
         """Log that Discord wants no more of this shard, and what a person must change."""
-        logger.error("shard %d ends the bot: %s", shard_id, what_ended(self._library, closed, None))
+        logger.error("shard %d ends the bot: %s", shard_id, what_ended(self._library, closed, websocket))
 
     async def _use(self, attempt: Attempt, shard_id: int, gateway: object) -> QueuedWebSocket | None:
         """Return a connection that has sent IDENTIFY, or None if there is none and the turn should end."""
@@ -119,7 +119,7 @@ class Identifier:
                 raise
             except Exception as lost:  # whatever it was: who cannot connect must try again, as the libraries do
                 if self._is_final(lost):
-                    self.say_final(shard_id, lost)
+                    self.say_final(shard_id, lost, attempt.websocket)
                     raise
                 self._lost(attempt, shard_id, lost)
             failures = 1 if _was_kept_open(attempt) else failures + 1

@@ -4,6 +4,7 @@ The client runs `reidentify` and `reconnect` in tasks of their own, so both may 
 """
 
 import asyncio
+import logging
 import random
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +33,8 @@ SHORT_LIVED_MOST: Final = 3
 
 UNWELCOME_MOST_S: Final = 60.0
 """A shard whose IDENTIFY is answered by a closed connection waits 1 s before it asks again, doubled up to this."""
+
+logger = logging.getLogger("nats_identify")
 
 
 class QueuedShard(LibraryShard):
@@ -92,10 +95,11 @@ class QueuedShard(LibraryShard):
         """Have a lost connection replaced at once: the pauses are ours, and bounded. What is final is the library's."""
         is_final = isinstance(e, self.library.closed_error) and getattr(e, "code", None) != NORMAL
         if is_final:
-            self._client.say_final(self.id, e)
+            self._client.say_final(self.id, e, self.ws)
         if is_final or not self._reconnect or self._client.is_closed():
             await super()._handle_disconnect(e)
             return
+        logger.info("shard %d lost its connection: %s", self.id, what_ended(self.library, e, self.ws))
         lost = self.library.reconnect_error(self.id, resume=True)
         self._queue_put(self.library.event_item(self.library.event_type.resume, self, lost))
 
@@ -106,8 +110,7 @@ class QueuedShard(LibraryShard):
         self._short_lived = self._short_lived + 1 if is_short_lived else 0
         if self._short_lived >= SHORT_LIVED_MOST:
             self._outage.happened("short", f"resumes and is cut off at once: {what_ended(self.library, None, self.ws)}")
-            most_s = min(PAUSE_MOST_S, 2.0 ** (self._short_lived - SHORT_LIVED_MOST))
-            await asyncio.sleep(most_s * random.uniform(0.5, 1))  # noqa: S311  # jitter
+            await _pause(self._short_lived - SHORT_LIVED_MOST, PAUSE_MOST_S)
         lost = self.ws
         async with self._one_at_a_time:
             if self.ws is not lost:
@@ -123,10 +126,15 @@ class QueuedShard(LibraryShard):
 
     async def _pause_unwelcome(self, exc: "ReconnectError") -> None:
         """Wait after a connection that was closed between IDENTIFY and READY: each one costs the day a start."""
-        pause_s = min(UNWELCOME_MOST_S, 2.0 ** (self._unwelcome - 1)) if self._unwelcome else 0.0
-        self._unwelcome += 1
         code = close_code(self.library, exc, self.ws)
         why = what_ended(self.library, exc, self.ws)
         told = f"lost its connection before it was up: {why}; it asks for another turn"
         self._outage.happened(f"before up {code}", told)
-        await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311  # jitter
+        if self._unwelcome:
+            await _pause(self._unwelcome - 1, UNWELCOME_MOST_S)
+        self._unwelcome += 1
+
+
+async def _pause(doubled: int, most_s: float) -> None:
+    """Wait for 1 s, doubled so often, up to a most, less up to half at random."""
+    await asyncio.sleep(min(most_s, 2.0 ** min(doubled, 10)) * random.uniform(0.5, 1))  # noqa: S311  # jitter

@@ -6,6 +6,7 @@ bot's own hook cannot take its place.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -45,6 +46,11 @@ class Attempt:
     on_welcome: Callable[[], None] | None = None
 
 
+logger = logging.getLogger("nats_identify")
+
+REASON_MOST: Final = 123
+"""A close frame has room for so many bytes of reason. Source: RFC 6455, 5.5."""
+
 READY_MOST_S: Final = 60.0
 """An IDENTIFY that Discord has not answered by then is given up; READY of a large bot takes seconds."""
 
@@ -62,6 +68,8 @@ class OwnWebSocket(LibraryWebSocket):
         super().__init__(*arguments, **options)
         self.attempt = ATTEMPT.get()
         self.attempt.websocket = self
+        self.closed_with: tuple[int, str] | None = None
+        self._note_close()
 
     @property
     def is_welcome(self) -> bool:
@@ -73,6 +81,24 @@ class OwnWebSocket(LibraryWebSocket):
         if self._keep_alive is not None:
             self._keep_alive.stop()  # a thread: it would go on until nobody has answered it for a minute
         return asyncio.ensure_future(self.close())
+
+    def _note_close(self) -> None:
+        """Keep Discord's close code and reason until the shard is up: the libraries may lose both when they close."""
+        socket = getattr(self, "socket", None)
+        if socket is None:
+            return
+        receive = socket.receive
+
+        async def noting(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401  # aiohttp's own
+            message = await receive(*arguments, **options)
+            if message.type.name == "CLOSE" and isinstance(message.data, int):
+                self.closed_with = message.data, f"{message.extra or ''}"[:REASON_MOST]
+            return message
+
+        socket.receive = noting
+
+    def _is_up(self) -> None:
+        vars(getattr(self, "socket", self)).pop("receive", None)
 
 
 class ResumingWebSocket(OwnWebSocket):
@@ -92,6 +118,7 @@ class ResumingWebSocket(OwnWebSocket):
         """Take what the library tells of an event; each event of a session, RESUMED too, is told as this one first."""
         if event == "socket_event_type":
             self.is_resumed = True
+            self._is_up()
             self._dispatch = self._told
         self._told(event, *arguments)
 
@@ -117,7 +144,7 @@ class QueuedWebSocket(OwnWebSocket):
         attempt.is_sent = True
         await super().send_as_json(data)
         self._turn.identified()
-        self._unanswered = asyncio.get_running_loop().call_later(READY_MOST_S, self.abandon)
+        self._unanswered = asyncio.get_running_loop().call_later(READY_MOST_S, self._give_up)
 
     async def poll_event(self) -> None:
         """Read one frame, as the library does, and tell the queue what became of the turn."""
@@ -161,6 +188,11 @@ class QueuedWebSocket(OwnWebSocket):
         while True:
             await self.poll_event()
 
+    def _give_up(self) -> None:
+        """End a connection whose IDENTIFY Discord has left unanswered; whoever reads it sees it closed."""
+        logger.warning("shard %d got no answer to IDENTIFY within %.0f s", self._turn.shard_id, READY_MOST_S)
+        self.abandon().add_done_callback(asyncio.Task.exception)  # retrieved: it is gone either way
+
     def _answered(self, *, is_welcome: bool) -> None:
         attempt = self.attempt
         if self._is_answered or not attempt.is_sent:
@@ -169,6 +201,7 @@ class QueuedWebSocket(OwnWebSocket):
         if self._unanswered is not None:
             self._unanswered.cancel()
         if is_welcome:
+            self._is_up()
             self._turn.ready()
             if attempt.on_welcome is not None:
                 attempt.on_welcome()
@@ -192,7 +225,9 @@ def what_ended(library: "Library", error: Exception | None, websocket: LibraryWe
     """
     code = close_code(library, error, websocket)
     if code is not None:
-        return f"Discord closed it with {named(code)}" + (f": {cure(code)}" if cure(code) else "")
+        _, reason = getattr(websocket, "closed_with", None) or (code, "")
+        said = f", saying {reason!r}" if reason else ""
+        return f"Discord closed it with {named(code)}{said}" + (f": {cure(code)}" if cure(code) else "")
     if error is None or isinstance(error, library.reconnect_error):
         return "Discord asked for another connection, or sent nothing for too long"
     return repr(error)
@@ -200,6 +235,9 @@ def what_ended(library: "Library", error: Exception | None, websocket: LibraryWe
 
 def close_code(library: "Library", error: Exception | None, websocket: LibraryWebSocket | None) -> int | None:
     """Return the code that Discord closed a connection with; None where something else ended it. As `what_ended`."""
+    noted: tuple[int, str] | None = getattr(websocket, "closed_with", None)
+    if noted is not None:
+        return noted[0]
     if isinstance(error, library.closed_error):
         code = getattr(error, "code", None)
     elif getattr(websocket, "_close_code", None) is not None:

@@ -10,8 +10,9 @@ import pytest
 from nats_identify.clock import NS_PER_S, now_ns
 from nats_identify.testing import DoorState, Misbehaviour
 from nats_identify.testing.codes import CloseCode
-from nats_identify.testing.events import Identified, Resumed
+from nats_identify.testing.events import Connected, Identified, Resumed
 from tests.clients.test_family import ENDLESS_WINDOW, LONG_WINDOW, order_of_shards
+from tests.processes import until
 
 BACK_MOST_S = 120.0
 """Far beyond what a shard needs; a shard that never comes back is what these tests are about."""
@@ -125,3 +126,26 @@ async def test_a_code_that_no_retry_mends_is_told_with_what_to_do(family, start_
     log = bot.log_file.read_text()
     assert "4014 (disallowed intents)" in log
     assert "developer portal" in log
+
+
+async def test_a_gateway_that_hangs_up_at_once_is_told_of_once(
+    family, start_coordinator, open_gateway, start_bot, took
+):
+    await start_coordinator(**LONG_WINDOW)
+    gateway = await open_gateway(window_s=1.5)
+    gateway.set_gateway(DoorState.HANGS_UP)
+    bot = await start_bot(gateway, shard_ids=[0], shard_count=1)
+
+    async def has_tried_often() -> bool:
+        return len(gateway.record.of(Connected)) >= 9
+
+    await until(has_tried_often, "nine connections that Discord closed", BACK_MOST_S)
+    lines = [line for line in bot.log_file.read_text().splitlines() if "before it was up" in line]
+    print(f"\n{len(lines)} lines for {len(gateway.record.of(Connected))} connections: {lines[0]}")  # noqa: T201  # a measurement
+    assert "Discord closed it with 4000 (unknown error)" in lines[0]
+    assert len(lines) <= 2, "again after half a minute at the earliest"
+    begun_ns = now_ns()
+    gateway.set_gateway("open")
+    await gateway.until(lambda report: report.ready == 1, within_s=BACK_MOST_S)
+    took(begun_ns, "up")
+    await bot.until_logged("shard 0 is up again")
