@@ -151,7 +151,7 @@ def _place(address: object) -> str:
 def _pauses_s() -> Iterator[float]:
     """How long to wait before each try at the gateway."""
     yield from RETRIES_S
-    most_s = 2 * max(RETRIES_S[-1], 1.0)
+    most_s = min(2.0, PAUSE_MOST_S)
     while True:
         yield most_s * random.uniform(0.5, 1)  # noqa: S311  # jitter
         most_s = min(2 * most_s, PAUSE_MOST_S)
