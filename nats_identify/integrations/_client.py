@@ -123,7 +123,7 @@ class QueuedClient(LibraryClient):
 
     async def launch_shard(self, gateway: object, shard_id: int, *, initial: bool = False) -> None:
         """Begin to launch one shard, and return."""
-        self.main_gateway = gateway  # who comes back goes there too, whether or not the lookup of it works then
+        self.main_gateway = gateway  # a shard that comes back goes there too, even while the lookup fails
         self._keep(self._launch(gateway, shard_id))
 
     async def identify_shard(self, shard_id: int, *, gateway: object = None, priority: int = 0) -> QueuedWebSocket:

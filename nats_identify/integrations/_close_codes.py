@@ -1,4 +1,4 @@
-"""What Discord means by each close code, and who must change what after those that no retry mends; it acts on none.
+"""What Discord means by each close code, and what a person must change where no retry helps; it acts on none.
 
 Source: https://discord.com/developers/docs/topics/opcodes-and-status-codes#gateway-gateway-close-event-codes
 """

@@ -9,7 +9,7 @@ SAY_EVERY_S: Final = 30.0
 """What goes on for long is said again so often."""
 
 KINDS_MOST: Final = 16
-"""So many different troubles of one shard are told apart; more than that are one."""
+"""The kinds of trouble of one shard that are kept apart; any further kind counts as one more."""
 
 logger = logging.getLogger("nats_identify")
 

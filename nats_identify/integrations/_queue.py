@@ -94,7 +94,7 @@ class ChosenQueue:
         Raises:
             ValueError: no queue was named, and there are other shards, which this process knows nothing of.
         """
-        if self._is_named or shard_ids is None or shard_count is None or len(set(shard_ids)) >= shard_count:
+        if self._is_named or not shard_ids or shard_count is None or len(set(shard_ids)) >= shard_count:
             return
         message = (
             f"no queue is named, and this process runs only shards {ranges(shard_ids)} of {shard_count}: those of "

@@ -16,7 +16,7 @@ from nats_identify.integrations._outage import Outage
 from nats_identify.integrations._websocket import ATTEMPT, Attempt, OwnWebSocket, what_ended
 
 RETRIES_S: Final = (0.0, 0.25, 1.0)
-"""So many tries at the host that READY named, and as many that the gateway may leave unanswered, after such pauses."""
+"""The pause before each try at the host that READY named; the gateway may leave the same number of tries unanswered."""
 
 HOST_MOST_S: Final = 5.0
 """The host that READY named gets so long in all; one that hangs must not cost the shard more."""
@@ -101,9 +101,9 @@ class Resumer:
                 return resumed
             unanswered += is_open
             if unanswered >= len(RETRIES_S):
-                told = f"got no answer to RESUME at the gateway, {unanswered} times, at last: {why}"
+                what = f"got no answer to RESUME at the gateway, {unanswered} times, at last: {why}"
                 self._outage.happened(
-                    "unanswered", f"{told}; it gives its session up and asks for a new one in its turn"
+                    "unanswered", f"{what}; it gives its session up and asks for a new one in its turn"
                 )
                 return None
             if number + 1 >= len(RETRIES_S):

@@ -128,8 +128,8 @@ class QueuedShard(LibraryShard):
         """Wait after a connection that was closed between IDENTIFY and READY: each one costs the day a start."""
         code = close_code(self.library, exc, self.ws)
         why = what_ended(self.library, exc, self.ws)
-        told = f"lost its connection before it was up: {why}; it asks for another turn"
-        self._outage.happened(f"before up {code}", told)
+        what = f"lost its connection before it was up: {why}; it asks for another turn"
+        self._outage.happened(f"before up {code}", what)
         if self._unwelcome:
             await _pause(self._unwelcome - 1, UNWELCOME_MOST_S)
         self._unwelcome += 1

@@ -49,7 +49,7 @@ class Attempt:
 logger = logging.getLogger("nats_identify")
 
 REASON_MOST: Final = 123
-"""A close frame has room for so many bytes of reason. Source: RFC 6455, 5.5."""
+"""Bytes of reason that a close frame has room for. Source: RFC 6455, 5.5."""
 
 READY_MOST_S: Final = 60.0
 """An IDENTIFY that Discord has not answered by then is given up; READY of a large bot takes seconds."""
@@ -110,17 +110,17 @@ class ResumingWebSocket(OwnWebSocket):
         """Send at once; from RESUME on, look for the first event of the session."""
         if data["op"] == self.RESUME:
             self.attempt.is_open = True
-            self._told = self._dispatch
+            self._passes_on = self._dispatch
             self._dispatch = self._noticed
         await super().send_as_json(data)
 
     def _noticed(self, event: str, /, *arguments: object) -> None:
-        """Take what the library tells of an event; each event of a session, RESUMED too, is told as this one first."""
+        """Pass an event on; the libraries dispatch this one first for each event of a session, RESUMED too."""
         if event == "socket_event_type":
             self.is_resumed = True
             self._is_up()
-            self._dispatch = self._told
-        self._told(event, *arguments)
+            self._dispatch = self._passes_on
+        self._passes_on(event, *arguments)
 
 
 class QueuedWebSocket(OwnWebSocket):
@@ -189,7 +189,7 @@ class QueuedWebSocket(OwnWebSocket):
             await self.poll_event()
 
     def _give_up(self) -> None:
-        """End a connection whose IDENTIFY Discord has left unanswered; whoever reads it sees it closed."""
+        """End a connection whose IDENTIFY Discord has left unanswered; its reader sees it closed."""
         logger.warning("shard %d got no answer to IDENTIFY within %.0f s", self._turn.shard_id, READY_MOST_S)
         self.abandon().add_done_callback(asyncio.Task.exception)  # retrieved: it is gone either way
 

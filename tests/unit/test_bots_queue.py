@@ -109,7 +109,7 @@ def test_a_part_of_the_shards_needs_a_queue_by_name(wanted, monkeypatch):
     monkeypatch.delenv("NATS_URL", raising=False)
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     chosen = ChosenQueue(wanted)
-    for whole in ((None, None), (None, 6), ([0, 1, 2], 3), ([0], 1), ([0, 1], None)):
+    for whole in ((None, None), ([], 6), (None, 6), ([0, 1, 2], 3), ([0], 1), ([0, 1], None)):
         chosen.check(*whole)
     with pytest.raises(ValueError, match=r"runs only shards 0-2, 5 of 6: .* Give all of them the same queue="):
         chosen.check([5, 0, 1, 2, 2], 6)
