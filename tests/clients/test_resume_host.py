@@ -55,12 +55,12 @@ async def test_a_session_that_is_gone_is_replaced_by_a_turn_whatever_its_resume_
     family, start_coordinator, open_gateway, start_bot, client, took, fault
 ):
     await start_coordinator(**LONG_WINDOW)
-    granted: list[dict[str, int]] = []
+    priorities: list[int] = []
 
     async def keep(message) -> None:
-        granted.append(json.loads(message.data))
+        priorities.append(json.loads(message.data).get("priority", 0))
 
-    await client.subscribe("identify.event.granted", cb=keep)
+    await client.subscribe("identify.request.*", cb=keep)
     gateway = await open_gateway(window_s=1.5, resume_host=fault)
     await start_bot(gateway, shard_ids=[0], shard_count=1)
     await gateway.until(lambda report: report.ready == 1)
@@ -72,6 +72,7 @@ async def test_a_session_that_is_gone_is_replaced_by_a_turn_whatever_its_resume_
     assert report.violations == 0
     assert report.identifies == len(gateway.record.of(Identified)) == 2
     assert [event.accepted for event in gateway.record.of(Resumed)] == [False]
+    assert (priorities[0], priorities[-1]) == (0, 1), "a session that was live and was lost goes first"
 
 
 @pytest.mark.parametrize("fault", [DoorState.NO_ANSWER, DoorState.HANGS_UP])
