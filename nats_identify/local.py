@@ -68,6 +68,11 @@ class LocalQueue(AttemptQueue):
         )
         self._posted: deque[Message] = deque()
 
+    @property
+    def description(self) -> str:
+        """What it is, for people."""
+        return f"a {type(self).__name__}, which knows of no other process"
+
     def _make_budget(self) -> SessionBudget:
         return SessionBudget()
 

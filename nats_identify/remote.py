@@ -114,6 +114,15 @@ class NatsQueue(AttemptQueue):
             with contextlib.suppress(nats.errors.Error, OSError):  # nats-py raises where the server is dead
                 await connection.close()
 
+    @property
+    def description(self) -> str:
+        """What it is, for people: where it asks and with which prefix, without what opens the server."""
+        connection = self._connection
+        connected = connection.connected_url.netloc if connection is not None and connection.connected_url else ""
+        servers = [f"{server}".rpartition("@")[2].rpartition("://")[2] for server in self._servers or [connected]]
+        at = ", ".join(servers) or "a connection of the bot's own"
+        return f"a NatsQueue at {at} with the prefix {self._subjects.prefix}"
+
     async def info(self, *, timeout_s: float = INFO_TIMEOUT_S) -> wire.Info | None:
         """The limits as a coordinator knows them, or None where none answers."""
         connection = self._connection

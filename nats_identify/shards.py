@@ -17,6 +17,9 @@ from nats_identify.environment import WrongEnvironmentError, in_kubernetes
 SHARDS_MOST: Final = 1_000_000
 """More than any bot has; a larger number is a slip."""
 
+_CURE: Final = (
+    "set POD_INDEX from the label apps.kubernetes.io/pod-index (downward API), or POD_NAME from metadata.name"
+)
 _ORDINAL: Final = re.compile(r"-([0-9]{1,9})$")
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
 
@@ -40,8 +43,11 @@ def shards_of_pod(environment: Mapping[str, str] = os.environ, *, hostname: str 
     Args:
         environment: ``SHARD_COUNT``, of the whole bot; ``SHARDS_PER_POD``, 1 by default; and ``POD_INDEX``, from the
             label ``apps.kubernetes.io/pod-index`` through the downward API. That is an empty string before
-            Kubernetes 1.28, where no pod has the label: then the host's name counts, which ends in the same number.
-        hostname: of this pod; the host's by default.
+            Kubernetes 1.28, where no pod has the label: then ``POD_NAME``, from ``metadata.name``, counts: it ends in
+            the same number. ``POD_INDEX_START``, 0 by default, is the StatefulSet's ``spec.ordinals.start``.
+            ``STATEFULSET_NAME`` is what the pods' names begin with; with it the host's name may stand for ``POD_NAME``.
+        hostname: of this pod; the host's by default. With ``hostNetwork`` it is the node's, so that it counts only
+            where it begins with ``STATEFULSET_NAME``.
 
     Raises:
         WrongEnvironmentError: a variable is missing or makes no sense, or there are more pods than the shards need.
@@ -54,13 +60,15 @@ def shards_of_pod(environment: Mapping[str, str] = os.environ, *, hostname: str 
         raise WrongEnvironmentError(message)
     count = _number("SHARD_COUNT", environment["SHARD_COUNT"], least=1)
     each = _number("SHARDS_PER_POD", per_pod, least=1) if per_pod else 1
-    pod = _number("POD_INDEX", index, least=0) if index else _ordinal(hostname or socket.gethostname())
+    ordinal = _number("POD_INDEX", index, least=0) if index else _ordinal(environment, hostname)
+    pod = _place(environment, ordinal)
     ids = range(pod * each, min((pod + 1) * each, count))
     if not ids:
         needed = -(-count // each)
         message = (
             f"SHARD_COUNT: {count} shards, {each} in a pod, need {needed} pods, and this is number {pod + 1}; scale "
-            f"the StatefulSet to {needed}, or raise SHARD_COUNT, which reshards the whole bot"
+            f"the StatefulSet to {needed}, or raise SHARD_COUNT, which reshards the whole bot; if the first pod's "
+            "number is not 0 (spec.ordinals.start), set POD_INDEX_START to it"
         )
         raise WrongEnvironmentError(message)
     return Shards(tuple(ids), count)
@@ -76,15 +84,40 @@ def shard_options(environment: Mapping[str, str] = os.environ) -> dict[str, Any]
     return {} if shards is None else {"shard_ids": list(shards.ids), "shard_count": shards.count}
 
 
-def _ordinal(hostname: str) -> int:
-    found = _ORDINAL.search(hostname.partition(".")[0])
+def _ordinal(environment: Mapping[str, str], hostname: str | None) -> int:
+    """Return the number in which the pod's name ends; a name that may be the node's is not guessed at."""
+    pod_name, of_set = environment.get("POD_NAME"), environment.get("STATEFULSET_NAME")
+    name = pod_name or (hostname or socket.gethostname()).partition(".")[0]
+    found = _ORDINAL.search(name)
     if found is None:
         message = (
-            f"POD_INDEX: is not set, and {hostname!r} does not end in a number; run the bot as a StatefulSet, whose "
-            "pods are numbered, not as a Deployment"
+            f"POD_INDEX: is not set, and {name!r} does not end in a number; run the bot as a StatefulSet, whose pods "
+            "are numbered, not as a Deployment"
         )
         raise WrongEnvironmentError(message)
+    if of_set and name[: found.start()] != of_set:
+        message = (
+            f"STATEFULSET_NAME: is {of_set!r}, and {name!r} is none of its pods (with hostNetwork it is the node's "
+            f"name); {_CURE}"
+        )
+        raise WrongEnvironmentError(message)
+    if not pod_name and not of_set:
+        message = f"POD_INDEX: is not set, and {name!r} may be the name of a node (hostNetwork) or of anything; {_CURE}"
+        raise WrongEnvironmentError(message)
     return int(found[1])
+
+
+def _place(environment: Mapping[str, str], ordinal: int) -> int:
+    """Return which of the StatefulSet's pods this is, from 0."""
+    text = environment.get("POD_INDEX_START")
+    start = _number("POD_INDEX_START", text, least=0) if text else 0
+    if ordinal < start:
+        message = (
+            f"POD_INDEX_START: is {start}, and this is pod {ordinal}, before the first; give the StatefulSet's "
+            "spec.ordinals.start, or 0"
+        )
+        raise WrongEnvironmentError(message)
+    return ordinal - start
 
 
 def _number(name: str, text: str, *, least: int) -> int:

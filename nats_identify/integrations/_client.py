@@ -10,38 +10,49 @@ What is overridden, and why:
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nats_identify.integrations._identify import Identifier
 from nats_identify.integrations._library import Library
+from nats_identify.integrations._outage import Outage
+from nats_identify.integrations._queue import ChosenQueue, ranges
 from nats_identify.integrations._shard import QueuedShard
-from nats_identify.integrations._websocket import QueuedWebSocket
-from nats_identify.local import LocalQueue
+from nats_identify.integrations._websocket import Attempt, QueuedWebSocket, ResumingWebSocket
 from nats_identify.queue import Progress, Queue
-from nats_identify.remote import NatsQueue
 
 if TYPE_CHECKING:
-    from nats_identify.integrations._library import EventItem, LibraryClient
+    from nats_identify.integrations._library import EventItem, LibraryClient, LibraryWebSocket
 else:
     LibraryClient = object  # a front adds the library's own class
 
 
-def adapt(package: Any) -> Library:  # noqa: ANN401  # a module; what it holds is known only where it is installed
-    """Return what the integration needs of a library of the family: all have the same modules."""
+logger = logging.getLogger("nats_identify")
+
+
+def adapt(package: Any, *, resume_address: str | None = None) -> Library:  # noqa: ANN401  # a module; what it holds is known only where it is installed
+    """Return what the integration needs of a library of the family: all have the same modules.
+
+    Args:
+        package: the library.
+        resume_address: as `Library.resume_address`.
+    """
     gateway, shard = package.gateway, package.shard
     library = Library(
         client=package.Client,
         auto_sharded=package.AutoShardedClient,
         websocket=type("QueuedWebSocket", (QueuedWebSocket, gateway.DiscordWebSocket), {}),
+        resuming=type("ResumingWebSocket", (ResumingWebSocket, gateway.DiscordWebSocket), {}),
         shard=type("QueuedShard", (QueuedShard, shard.Shard), {}),
+        resume_address=resume_address,
         reconnect_error=gateway.ReconnectWebSocket,
         closed_error=package.ConnectionClosed,
         event_item=shard.EventItem,
         event_type=shard.EventType,
     )
-    library.websocket.library = library
+    library.websocket.library = library.resuming.library = library.shard.library = library
     return library
 
 
@@ -49,15 +60,18 @@ class QueuedClient(LibraryClient):
     """Mixed in before a library's ``AutoShardedClient``, or a bot class that is one.
 
     Args:
-        queue: where each IDENTIFY asks. The URL of a NATS server stands for a `NatsQueue` there; None for a
-            `LocalQueue`, for a bot in one process; a function for what it returns, such as `queue_from_environment`.
-            All these are closed with the bot; a queue object stays its owner's.
+        queue: where each IDENTIFY asks. The URL of a NATS server, or several with commas between them, stands for a
+            `NatsQueue` there; None for a `LocalQueue`, for a bot in one process; a function for what it returns, such
+            as `queue_from_environment`. All these are closed with the bot; a queue object, which is anything with
+            ``acquire``, ``identified`` and ``decline``, stays its owner's.
         close_code: what `close` ends the sessions with. Discord ends one that is closed with 1000 for good; any other
             code, such as 4000, leaves it resumable for minutes, and the bot seen as online while its pod is replaced.
         arguments, options: the library's own.
 
     Raises:
-        TypeError: a class that derives from this one would identify without asking.
+        TypeError: a class that derives from this one would identify without asking; or ``queue`` is no queue.
+        ValueError: no queue is named, and the bot runs a part of its shards: those of other processes would identify
+            at the same time.
     """
 
     library: Library
@@ -78,20 +92,17 @@ class QueuedClient(LibraryClient):
     def __init__(
         self,
         *arguments: Any,  # noqa: ANN401  # the library's own
-        queue: Queue | str | Callable[[], LocalQueue | NatsQueue] | None = None,
+        queue: Queue | str | Callable[[], Queue | str] | None = None,
         close_code: int = 1000,
         **options: Any,  # noqa: ANN401  # the library's own
     ) -> None:
-        self._own_queue: LocalQueue | NatsQueue | None = None
-        if queue is None:
-            queue = self._own_queue = LocalQueue()
-        elif isinstance(queue, str):
-            queue = self._own_queue = NatsQueue.connect(queue)
-        elif callable(queue):
-            queue = self._own_queue = queue()
-        self.identify_queue = queue
+        self._chosen_queue = ChosenQueue(queue)
+        self._chosen_queue.check(options.get("shard_ids"), options.get("shard_count"))
+        self.identify_queue = self._chosen_queue.queue
         self.close_code = close_code
-        self._identifier = Identifier(self.library, self, queue)
+        self.main_gateway: object = None
+        self._outages: dict[int, Outage] = {}
+        self._identifier = Identifier(self.library, self, self.identify_queue, self.outage_of)
         self._joining: set[asyncio.Task[None]] = set()
         self._is_leaving = False
         super().__init__(*arguments, **options)
@@ -101,7 +112,10 @@ class QueuedClient(LibraryClient):
 
     async def launch_shards(self, **options: Any) -> None:  # noqa: ANN401  # the library's own
         """Begin to launch all shards, and return; ``on_ready`` comes when all are up, as ever."""
+        self._chosen_queue.check(self.shard_ids, self.shard_count)  # a bot may have set them since
         await super().launch_shards(**options)  # it calls `launch_shard` for each, which waits for nothing
+        running = f"shards {ranges(self.shard_ids or range(self.shard_count or 1))} of {self.shard_count}"
+        logger.info("%s ask %s", running, self._chosen_queue.describe())
         all_launched = getattr(self._connection, "shards_launched", None)  # discord.py has none
         if all_launched is not None:
             all_launched.clear()  # the library has just set it; nobody has looked yet
@@ -109,11 +123,13 @@ class QueuedClient(LibraryClient):
 
     async def launch_shard(self, gateway: object, shard_id: int, *, initial: bool = False) -> None:
         """Begin to launch one shard, and return."""
+        self.main_gateway = gateway  # a shard that comes back goes there too, even while the lookup fails
         self._keep(self._launch(gateway, shard_id))
 
     async def identify_shard(self, shard_id: int, *, gateway: object = None, priority: int = 0) -> QueuedWebSocket:
         """Connect a shard and send its IDENTIFY in its turn; return the connection."""
         on_progress = partial(self._progressed, shard_id)
+        gateway = gateway or self.main_gateway
         return await self._identifier.identify(shard_id, gateway, priority=priority, on_progress=on_progress)
 
     async def close(self) -> None:
@@ -125,9 +141,20 @@ class QueuedClient(LibraryClient):
         if joining:
             await asyncio.wait(joining)
         await self._identifier.close()
-        if self._own_queue is not None:
-            await self._own_queue.close()  # before the library's: that lets `start` return, and the loop end
+        await self._chosen_queue.close()  # before the library's: that lets `start` return, and the loop end
         await super().close()
+
+    def outage_of(self, shard_id: int) -> Outage:
+        """Return what is said of this shard's connection."""
+        return self._outages.setdefault(shard_id, Outage(shard_id))
+
+    def abandon(self, attempt: Attempt) -> None:
+        """End a connection that will not be used."""
+        self._identifier.abandon(attempt)
+
+    def say_final(self, shard_id: int, closed: Exception, websocket: "LibraryWebSocket | None") -> None:
+        """Log that Discord wants no more of this shard, and what a person must change."""
+        self._identifier.say_final(shard_id, closed, websocket)
 
     # --- inside
 

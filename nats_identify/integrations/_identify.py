@@ -7,12 +7,14 @@ queue nor a grant: the next one takes them over. Only a shard that cannot connec
 import asyncio
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final
 
-from nats_identify.integrations._library import Library
-from nats_identify.integrations._websocket import ATTEMPT, Attempt, QueuedWebSocket
+from nats_identify.integrations._close_codes import NORMAL
+from nats_identify.integrations._library import Library, LibraryWebSocket
+from nats_identify.integrations._outage import Outage
+from nats_identify.integrations._websocket import ATTEMPT, Attempt, QueuedWebSocket, close_code, what_ended
 from nats_identify.queue import OnProgress, Queue, QueueClosedError
 
 CONNECT_MOST_S: Final = 10.0
@@ -21,12 +23,15 @@ CONNECT_MOST_S: Final = 10.0
 RETRIES_S: Final = (0.0, 0.25, 1.0)
 """A place in the queue is kept for so many connections in a row that fail, each after such a pause.
 
-One that was open and was lost while it waited counts as the first of a row.
+One that was open for a while and was lost while it waited counts as the first of a row.
 """
 
 AWAY_FIRST_S: Final = 1.0
-AWAY_MOST_S: Final = 60.0
+AWAY_MOST_S: Final = 15.0
 """A shard that cannot connect leaves the queue for 1 s, doubled each time up to this, less up to half at random."""
+
+KEPT_OPEN_S: Final = 1.0
+"""A connection that is lost sooner after HELLO has failed like one that never opened: each try pauses longer."""
 
 GOODBYES_MOST_S: Final = 0.5
 """Unused connections get so long to be closed properly when the bot closes."""
@@ -41,10 +46,12 @@ class Identifier:
         library: how to connect.
         client: the library's, which connects.
         queue: where to ask.
+        outage_of: where to say what goes wrong with a shard.
     """
 
-    def __init__(self, library: Library, client: object, queue: Queue) -> None:
+    def __init__(self, library: Library, client: object, queue: Queue, outage_of: Callable[[int], Outage]) -> None:
         self._library = library
+        self._outage_of = outage_of
         self._client = client
         self._queue = queue
         self._goodbyes: set[asyncio.Task[None]] = set()
@@ -56,7 +63,8 @@ class Identifier:
 
         Args:
             shard_id: the shard.
-            gateway: where to, as the library puts it; None for where it goes by itself.
+            gateway: where to, as the library puts it; None for where it goes by itself. The last try of a row looks
+                it up anew, in case that it has moved.
             priority: as in `Queue.acquire`.
             on_progress: as in `Queue.acquire`.
 
@@ -64,9 +72,10 @@ class Identifier:
             ConnectionClosed: the library's, for a close code that no retry can mend.
             QueueClosedError: the queue was closed by its owner.
         """
+        outage = self._outage_of(shard_id)
         for away_s in _absences_s():
             async with self._queue.turn(shard_id, near=True, priority=priority, on_progress=on_progress) as turn:
-                attempt = Attempt(turn)
+                attempt = Attempt(turn, on_welcome=outage.over)
                 try:
                     websocket = await self._use(attempt, shard_id, gateway)
                 finally:
@@ -75,6 +84,10 @@ class Identifier:
                             turn.decline()
             if websocket is not None:
                 return websocket
+            if not attempt.is_sent:
+                outage.happened(
+                    "away", f"cannot connect: it leaves the queue, for {AWAY_MOST_S:.0f} s at most each time"
+                )
             await asyncio.sleep(away_s)
         raise AssertionError("absences have no end")
 
@@ -83,19 +96,42 @@ class Identifier:
         if self._goodbyes:
             await asyncio.wait(self._goodbyes, timeout=GOODBYES_MOST_S)
 
+    def abandon(self, attempt: Attempt) -> None:
+        """End the connection of this attempt, which will not be used."""
+        if attempt.websocket is not None:
+            goodbye = attempt.websocket.abandon()
+            self._goodbyes.add(goodbye)
+            goodbye.add_done_callback(self._said)
+
+    def say_final(self, shard_id: int, closed: Exception, websocket: LibraryWebSocket | None) -> None:
+        """Log that Discord wants no more of this shard, and what a person must change."""
+        logger.error("shard %d ends the bot: %s", shard_id, what_ended(self._library, closed, websocket))
+
     async def _use(self, attempt: Attempt, shard_id: int, gateway: object) -> QueuedWebSocket | None:
         """Return a connection that has sent IDENTIFY, or None if there is none and the turn should end."""
         failures = 0
         while failures < len(RETRIES_S) and not attempt.is_sent:
             await asyncio.sleep(RETRIES_S[failures])
+            is_last = failures == len(RETRIES_S) - 1
             try:
-                return await self._connect(attempt, shard_id, gateway)
-            except (self._library.closed_error, QueueClosedError):
+                return await self._connect(attempt, shard_id, None if is_last else gateway)
+            except QueueClosedError:
                 raise
             except Exception as lost:  # whatever it was: who cannot connect must try again, as the libraries do
-                logger.warning("shard %d lost its connection before it was up: %r", shard_id, lost)
-            failures = 1 if attempt.is_open else failures + 1
+                if self._is_final(lost):
+                    self.say_final(shard_id, lost, attempt.websocket)
+                    raise
+                self._lost(attempt, shard_id, lost)
+            failures = 1 if _was_kept_open(attempt) else failures + 1
         return None
+
+    def _is_final(self, lost: Exception) -> bool:
+        return isinstance(lost, self._library.closed_error) and getattr(lost, "code", None) != NORMAL
+
+    def _lost(self, attempt: Attempt, shard_id: int, lost: Exception) -> None:
+        kind = f"before up {close_code(self._library, lost, attempt.websocket) or type(lost).__name__}"
+        why = what_ended(self._library, lost, attempt.websocket)
+        self._outage_of(shard_id).happened(kind, f"lost its connection before it was up: {why}; it tries again")
 
     async def _connect(self, attempt: Attempt, shard_id: int, gateway: object) -> QueuedWebSocket:
         ATTEMPT.set(attempt)
@@ -105,10 +141,7 @@ class Identifier:
                 connecting = self._library.websocket.from_client(self._client, gateway=gateway, shard_id=shard_id)
                 websocket: QueuedWebSocket = await connecting
         except BaseException:
-            if attempt.websocket is not None:
-                goodbye = attempt.websocket.abandon()
-                self._goodbyes.add(goodbye)
-                goodbye.add_done_callback(self._said)
+            self.abandon(attempt)
             raise
         return websocket
 
@@ -116,6 +149,10 @@ class Identifier:
         self._goodbyes.discard(goodbye)
         if not goodbye.cancelled() and (error := goodbye.exception()) is not None:
             logger.debug("a connection that was not used could not be closed: %r", error)
+
+
+def _was_kept_open(attempt: Attempt) -> bool:
+    return attempt.is_open and asyncio.get_running_loop().time() - attempt.opened_at_s >= KEPT_OPEN_S
 
 
 def _absences_s() -> Iterator[float]:

@@ -6,7 +6,7 @@ the libraries; they are the same in all versions that the fronts let in.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -34,7 +34,10 @@ class LibraryWebSocket:
     """
 
     IDENTIFY: int
+    RESUME: int
     session_id: str | None
+    sequence: int | None
+    _dispatch: Callable[..., None]
     _keep_alive: KeepAlive | None
 
     def __init__(self, socket: object, *, loop: asyncio.AbstractEventLoop) -> None: ...
@@ -57,8 +60,9 @@ class LibraryShard:
     """
 
     ws: LibraryWebSocket
-    _backoff: Any
     _client: Any
+    _reconnect: bool
+    _queue_put: "Callable[[EventItem], None]"
     _dispatch: Callable[..., None]
 
     def __init__(self, ws: LibraryWebSocket, client: object, queue_put: "Callable[[EventItem], None]") -> None: ...
@@ -75,11 +79,15 @@ class LibraryShard:
 
     async def reconnect(self) -> None: ...
 
+    async def _handle_disconnect(self, e: Exception) -> None: ...
+
 
 class LibraryClient:
     """``AutoShardedClient``: the bot. ``connect`` launches the shards, then takes what they tell from a queue."""
 
     _connection: Any
+    shard_ids: Sequence[int] | None
+    shard_count: int | None
 
     def __init__(self, *arguments: Any, **options: Any) -> None: ...  # noqa: ANN401  # the library's own
 
@@ -109,7 +117,9 @@ class Library:
 
     Attributes:
         client: its ``Client``, the base of all its bots; ``auto_sharded`` the one with many shards.
-        websocket, shard: its classes, made to wait for turns.
+        websocket, shard: its classes, made to wait for turns; ``resuming`` its websocket, made for RESUME.
+        resume_address: where its websocket keeps the host that READY named for RESUME; None where its shards do not go
+            there, but to the gateway.
         reconnect_error: its ``ReconnectWebSocket``.
         closed_error: its ``ConnectionClosed``, of a code after which it does not come back.
         event_item, event_type: its ``EventItem`` and the numbers of ``EventType``.
@@ -118,7 +128,9 @@ class Library:
     client: type
     auto_sharded: type
     websocket: Any
+    resuming: Any
     shard: Any
+    resume_address: str | None
     reconnect_error: type[ReconnectError]
     closed_error: type[Exception]
     event_item: Any

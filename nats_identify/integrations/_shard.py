@@ -4,11 +4,16 @@ The client runs `reidentify` and `reconnect` in tasks of their own, so both may 
 """
 
 import asyncio
+import logging
 import random
 from typing import TYPE_CHECKING, Any, Final
 
+from nats_identify.integrations._close_codes import NORMAL
+from nats_identify.integrations._resume import PAUSE_MOST_S, Resumer
+from nats_identify.integrations._websocket import close_code, what_ended
+
 if TYPE_CHECKING:
-    from nats_identify.integrations._library import LibraryShard, ReconnectError
+    from nats_identify.integrations._library import Library, LibraryShard, ReconnectError
 else:
     LibraryShard = object  # a front adds the library's own class
 
@@ -26,9 +31,16 @@ SHORT_LIVED_S: Final = 1.0
 SHORT_LIVED_MOST: Final = 3
 """After so many connections in a row that were lost within so long after their RESUME, the next one has to wait."""
 
+UNWELCOME_MOST_S: Final = 60.0
+"""A shard whose IDENTIFY is answered by a closed connection waits 1 s before it asks again, doubled up to this."""
+
+logger = logging.getLogger("nats_identify")
+
 
 class QueuedShard(LibraryShard):
     """Mixed in before a library's ``Shard``."""
+
+    library: "Library"
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401  # the library's own
         super().__init__(*arguments, **options)
@@ -36,14 +48,29 @@ class QueuedShard(LibraryShard):
         self._priority = 0
         self._resumed_at_s = -SHORT_LIVED_S
         self._short_lived = 0
+        self._unwelcome = 0
+        self._outage = self._client.outage_of(self.id)
+        self._settled: asyncio.TimerHandle | None = None
+        self._resumer = Resumer(self.library, self._client, self.id, self._outage, self._client.abandon)
 
     async def reidentify(self, exc: "ReconnectError") -> None:
         """Resume at once; or, where there is no session to resume, take a turn for a new one."""
-        if exc.resume and self.ws.session_id is not None:
-            await self._resume(exc)
-            return
+        self._cancel_task()
+        if self._settled is not None:
+            self._settled.cancel()
         self._dispatch("disconnect")
         self._dispatch("shard_disconnect", self.id)
+        if exc.resume and self.ws.session_id is not None:
+            try:
+                if await self._resume():
+                    return
+            except self.library.reconnect_error as refused:
+                exc = refused
+            except self.library.closed_error as closed:
+                await self._handle_disconnect(closed)
+                return
+        elif exc.resume:
+            await self._pause_unwelcome(exc)
         if not exc.resume:
             await asyncio.sleep(random.uniform(*INVALID_SESSION_DELAY_S))  # noqa: S311  # not a secret
         await self.reconnect()
@@ -52,8 +79,8 @@ class QueuedShard(LibraryShard):
         """Take a turn for a new session."""
         lost = self.ws
         self._cancel_task()
-        if getattr(lost, "is_welcome", True):  # a websocket of the library's own is one that has resumed
-            self._priority = LOST_PRIORITY
+        if getattr(lost, "is_welcome", True):
+            self._priority, self._unwelcome = LOST_PRIORITY, 0
         async with self._one_at_a_time:
             if self.ws is lost:  # else somebody was faster: a bot may call ShardInfo.connect whenever it likes
                 self.ws = await self._client.identify_shard(self.id, priority=self._priority)
@@ -64,12 +91,50 @@ class QueuedShard(LibraryShard):
         self._cancel_task()
         await self.ws.close(code=self._client.close_code)
 
-    async def _resume(self, exc: "ReconnectError") -> None:
-        """Resume as the library does; at once, unless the gateway drops every connection as soon as it is open."""
+    async def _handle_disconnect(self, e: Exception) -> None:
+        """Have a lost connection replaced at once: the pauses are ours, and bounded. What is final is the library's."""
+        is_final = isinstance(e, self.library.closed_error) and getattr(e, "code", None) != NORMAL
+        if is_final:
+            self._client.say_final(self.id, e, self.ws)
+        if is_final or not self._reconnect or self._client.is_closed():
+            await super()._handle_disconnect(e)
+            return
+        logger.info("shard %d lost its connection: %s", self.id, what_ended(self.library, e, self.ws))
+        lost = self.library.reconnect_error(self.id, resume=True)
+        self._queue_put(self.library.event_item(self.library.event_type.resume, self, lost))
+
+    async def _resume(self) -> bool:
+        """Resume the session; return whether that needs no turn."""
         clock = asyncio.get_running_loop().time
         is_short_lived = clock() - self._resumed_at_s < SHORT_LIVED_S
         self._short_lived = self._short_lived + 1 if is_short_lived else 0
         if self._short_lived >= SHORT_LIVED_MOST:
-            await asyncio.sleep(self._backoff.delay())
-        await super().reidentify(exc)
+            self._outage.happened("short", f"resumes and is cut off at once: {what_ended(self.library, None, self.ws)}")
+            await _pause(self._short_lived - SHORT_LIVED_MOST, PAUSE_MOST_S)
+        lost = self.ws
+        async with self._one_at_a_time:
+            if self.ws is not lost:
+                return True  # somebody was faster
+            resumed = await self._resumer.resume(lost)
+            if resumed is None:
+                return False
+            self.ws = resumed
+            self.launch()
         self._resumed_at_s = clock()
+        self._settled = asyncio.get_running_loop().call_later(SHORT_LIVED_S, self._outage.over)
+        return True
+
+    async def _pause_unwelcome(self, exc: "ReconnectError") -> None:
+        """Wait after a connection that was closed between IDENTIFY and READY: each one costs the day a start."""
+        code = close_code(self.library, exc, self.ws)
+        why = what_ended(self.library, exc, self.ws)
+        what = f"lost its connection before it was up: {why}; it asks for another turn"
+        self._outage.happened(f"before up {code}", what)
+        if self._unwelcome:
+            await _pause(self._unwelcome - 1, UNWELCOME_MOST_S)
+        self._unwelcome += 1
+
+
+async def _pause(doubled: int, most_s: float) -> None:
+    """Wait for 1 s, doubled so often, up to a most, less up to half at random."""
+    await asyncio.sleep(min(most_s, 2.0 ** min(doubled, 10)) * random.uniform(0.5, 1))  # noqa: S311  # jitter

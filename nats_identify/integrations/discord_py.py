@@ -21,7 +21,7 @@ __all__ = ["AutoShardedBot", "AutoShardedClient", "Bot", "Client", "Queued"]
 class Queued(QueuedClient):
     """Mix it in before any other sharded class of discord.py: ``class MyBot(Queued, TheirAutoShardedBot)``."""
 
-    library = adapt(discord)
+    library = adapt(discord, resume_address="gateway")
 
 
 class AutoShardedClient(Queued, discord.AutoShardedClient):  # type: ignore[misc, unused-ignore]  # Any where not installed

@@ -23,7 +23,7 @@ __all__ = ["AutoShardedBot", "AutoShardedClient", "Bot", "Client", "Queued"]
 class Queued(QueuedClient):
     """Mix it in before any other sharded class of disnake: ``class MyBot(Queued, TheirAutoShardedBot)``."""
 
-    library = adapt(disnake)
+    library = adapt(disnake, resume_address="resume_gateway")
 
     async def launch_shards(self, **options: Any) -> None:  # noqa: ANN401  # the library's own
         """Begin to launch all shards, whatever is left of the day: disnake would not start, the queue waits."""

@@ -88,18 +88,16 @@ class Book:
         self.due.add(asking.bucket)
         return asking
 
-    def hold_back(self, asking: Asking, until_ns: int, now_ns: int) -> bool:
-        """Let a shard that loops stand behind everybody until then; return whether it does so from now on."""
+    def hold_back(self, asking: Asking, until_ns: int, now_ns: int) -> None:
+        """Let a shard that loops stand behind everybody until then."""
         until_ns = until_ns if until_ns > now_ns else 0
-        was_held_back, is_changed = asking.held_back_until_ns > 0, asking.held_back_until_ns != until_ns
-        if is_changed and asking.grant_id is None:
+        if asking.held_back_until_ns != until_ns and asking.grant_id is None:
             self.room.take(asking)
             asking.held_back_until_ns = until_ns
             self.room.put(asking)
             self.due.add(asking.bucket)
         if until_ns:
             self.alarms.at(until_ns, Look.ASKING, asking.ask.request_id)
-        return is_changed and not was_held_back
 
     def tune(self, margin_ns: int) -> None:
         """Let every hold that begins from now on have this margin."""

@@ -44,6 +44,7 @@ class CrashLoopGuard:
         self._period_ns = period_ns
         self._shards: dict[int, ShardHistory] = {}
         self._told: set[int] = set()
+        self._announced: dict[int, int] = {}
 
     def opens_at_ns(self, shard_id: int, asked_at_ns: int, now_ns: int) -> int:
         """When a shard that asked then may be granted; in the past where nothing keeps it."""
@@ -53,6 +54,18 @@ class CrashLoopGuard:
         strikes, granted_ns = self._strikes(history, now_ns), history.granted_ns
         opens_at_ns = granted_ns[-1] + (FIRST_WAIT_NS << strikes)
         return min(opens_at_ns, granted_ns[-self._grants - 1] + DAY) if strikes else opens_at_ns
+
+    def is_news(self, shard_id: int, asked_at_ns: int, now_ns: int) -> bool:
+        """Whether a shard that asks now must wait, and this wait was not announced before, however often it asks."""
+        if self.opens_at_ns(shard_id, asked_at_ns, now_ns) <= now_ns:
+            self._announced.pop(shard_id, None)
+            return False
+        strikes = self._strikes(self._shards[shard_id], now_ns)
+        is_news = self._announced.pop(shard_id, None) != strikes
+        self._announced[shard_id] = strikes
+        if len(self._announced) > SHARDS_MOST:
+            del self._announced[next(iter(self._announced))]
+        return is_news
 
     def count(self, shard_id: int, asked_at_ns: int, now_ns: int) -> None:
         """A turn is granted."""

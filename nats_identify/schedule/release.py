@@ -186,7 +186,8 @@ class ReleaseSchedule:
             return actions + self._same_grant_again(asking, now_ns)
         self.book.due.add(asking.bucket)
         opens_at_ns = self.book.guard.opens_at_ns(ask.shard_id, asking.asked_at_ns, now_ns)
-        if self.book.hold_back(asking, opens_at_ns, now_ns):
+        self.book.hold_back(asking, opens_at_ns, now_ns)
+        if self.book.guard.is_news(ask.shard_id, asking.asked_at_ns, now_ns):
             actions.append(Happened("crash_loop", facts_of(asking, wait_ms=replies.ms(opens_at_ns - now_ns))))
         if asking is not self._candidate(asking.bucket, now_ns):
             actions += self._queue(asking, now_ns, is_new=is_new)

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from nats_identify.testing.doors import DoorState
     from nats_identify.testing.gateway import SimulatedGateway
     from nats_identify.testing.instant import InstantQueue
     from nats_identify.testing.judge import Day, Judge, Judgement, Verdict
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BareShard",
     "Day",
+    "DoorState",
     "InstantQueue",
     "Judge",
     "Judgement",
@@ -34,6 +36,7 @@ __all__ = [
 _MODULES: Final = {
     "BareShard": "shard",
     "Day": "judge",
+    "DoorState": "doors",
     "InstantQueue": "instant",
     "Judge": "judge",
     "Judgement": "judge",

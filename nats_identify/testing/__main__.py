@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from nats_identify.testing.doors import DoorState
 from nats_identify.testing.gateway import HEARTBEAT_INTERVAL_S, SimulatedGateway
 from nats_identify.testing.weather import Range
 
@@ -39,6 +40,8 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         parser.add_argument(f"--{delay}-ms", type=_range_s, default="0", metavar="LOW[:HIGH]", help=what)
     parser.add_argument("--heartbeat-interval-s", type=float, default=HEARTBEAT_INTERVAL_S, help="for HELLO")
     parser.add_argument("--guilds-per-shard", type=int, default=0, help="guilds announced by READY")
+    host_states = [state.value for state in DoorState]
+    parser.add_argument("--resume-host", choices=host_states, help="READY names a host of its own for RESUME")
     parser.add_argument("--seed", type=int, default=0, help="of the delays")
     parser.add_argument("--token-env", help="the environment variable with the only token to let in")
     return parser.parse_args(arguments)
@@ -64,6 +67,7 @@ def make_gateway(options: argparse.Namespace) -> SimulatedGateway:
         ready_delay_s=options.ready_delay_ms,
         heartbeat_interval_s=options.heartbeat_interval_s,
         guilds_per_shard=options.guilds_per_shard,
+        resume_host=options.resume_host,
         seed=options.seed,
         token=None if options.token_env is None else os.environ[options.token_env],
         host=options.host,

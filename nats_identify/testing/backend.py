@@ -17,7 +17,7 @@ class Backend:
     """Discord behind its doors.
 
     Attributes:
-        ws_url: where the websocket side listens; empty until it does.
+        ws_url: where the websocket side listens; empty until it does. ``resume_url``: what READY names for RESUME.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Backend:
         self.sessions = Sessions(weather.session_id)
         self.max_concurrency = _at_least_one("max_concurrency", max_concurrency)
         self.shards = _at_least_one("shards", shards)
-        self.ws_url = ""
+        self.ws_url = self.resume_url = ""
         self.clock = clock
         self._token = token
 

@@ -17,6 +17,7 @@ from nats_identify.testing.backend import Backend
 from nats_identify.testing.client_frames import Fields, RefusedError
 from nats_identify.testing.codes import AFTER_IDENTIFY, ENDS_SESSION, CloseCode, Op
 from nats_identify.testing.delay_line import DelayLine
+from nats_identify.testing.doors import Door, DoorState
 from nats_identify.testing.encoding import Encoder
 from nats_identify.testing.sessions import Session
 
@@ -58,6 +59,7 @@ class Connection:
         encoder: Encoder,
         backend: Backend,
         options: ConnectionOptions,
+        door: Door,
     ) -> None:
         self.number = number
         self.session: Session | None = None
@@ -66,6 +68,7 @@ class Connection:
         self._encoder = encoder
         self._backend = backend
         self._options = options
+        self._door_name, self._fault = door.name, door.state  # a door that changes concerns later clients
         self._incoming: DelayLine[str | bytes | _Close] = DelayLine(backend.weather.frame_latency_s)
         self._outgoing: DelayLine[payloads.Payload | _Close] = DelayLine(backend.weather.frame_latency_s)
         self._patience = asyncio.timeout(None)
@@ -76,7 +79,7 @@ class Connection:
 
     async def serve(self) -> None:
         """Talk until either side hangs up."""
-        self._backend.record.add(events.Connected(self._backend.clock(), self.number))
+        self._backend.record.add(events.Connected(self._backend.clock(), self.number, self._door_name))
         writing = self._in_background(self._write())
         self._in_background(self._read())
         self._in_background(self._greet())
@@ -157,18 +160,26 @@ class Connection:
         return frame.code
 
     async def _greet(self) -> None:
+        if self._fault is DoorState.NO_HELLO:
+            return
         await asyncio.sleep(self._backend.weather.hello_delay_s())
         if self._our_code is None:
             interval_ms = round(self._options.heartbeat_interval_s * 1000)
             await self._outgoing.put(payloads.control(Op.HELLO, {"heartbeat_interval": interval_ms}))
             self._be_patient()
+            if self._fault is DoorState.HANGS_UP:
+                await self.hang_up(CloseCode.UNKNOWN_ERROR)
 
     async def _handle(self, frame: str | bytes) -> None:
         op, data = client_frames.parse(frame)
+        if self._fault is DoorState.NO_HELLO:
+            return
         match op:
             case Op.HEARTBEAT:
                 self._be_patient()
                 await self._outgoing.put(payloads.control(Op.HEARTBEAT_ACK))
+            case Op.IDENTIFY | Op.RESUME if self._fault is not DoorState.OPEN:
+                return  # no answer
             case Op.IDENTIFY:
                 await self._identify(client_frames.mapping(data))
             case Op.RESUME:
@@ -204,7 +215,7 @@ class Connection:
             return  # it was invalidated meanwhile
         shard = session.shard_id, session.shard_count
         guild_ids = list(payloads.guild_ids(*shard, self._options.guilds_per_shard))
-        ready = payloads.ready(session.session_id, self._backend.ws_url, *shard, guild_ids)
+        ready = payloads.ready(session.session_id, self._backend.resume_url, *shard, guild_ids)
         self._backend.record.add(events.BecameReady(self._backend.clock(), self.number, session.shard_id))
         await self.dispatch("READY", ready)
         for guild_id in guild_ids:

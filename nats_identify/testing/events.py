@@ -24,10 +24,11 @@ class GatewayEvent:
 
 @dataclass(frozen=True, slots=True)
 class Connected(GatewayEvent):
-    """A websocket was accepted; ``connection`` numbers it from 1."""
+    """A websocket was accepted; ``connection`` numbers it from 1, ``door`` is ``gateway`` or ``resume host``."""
 
     kind: ClassVar[str] = "connect"
     connection: int
+    door: str = "gateway"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from nats_identify.clock import NS_PER_S, now_ns
 from nats_identify.testing.backend import Backend
 from nats_identify.testing.codes import CloseCode
 from nats_identify.testing.connection import Connection, ConnectionOptions
+from nats_identify.testing.doors import Doors, DoorState
 from nats_identify.testing.encoding import ENCODERS
 from nats_identify.testing.judge import Day, Judge
 from nats_identify.testing.orders import Order, order_route
@@ -53,6 +54,7 @@ class SimulatedGateway:
         ready_delay_s: between IDENTIFY and READY.
         heartbeat_interval_s: what HELLO asks for. A client silent for two of them is closed.
         guilds_per_shard: guilds that READY announces and GUILD_CREATE then brings.
+        resume_host: READY names a host of its own for RESUME, which begins like this; the gateway itself if None.
         seed: the same seed draws the same delays.
         token: the only one that is let in, on both sides; any is if None. It is never shown again.
         host: where to listen.
@@ -77,6 +79,7 @@ class SimulatedGateway:
         ready_delay_s: Range = (0.0, 0.0),
         heartbeat_interval_s: float = HEARTBEAT_INTERVAL_S,
         guilds_per_shard: int = 0,
+        resume_host: DoorState | None = None,
         seed: int = 0,
         token: str | None = None,
         host: str = "127.0.0.1",
@@ -96,6 +99,7 @@ class SimulatedGateway:
         self._watch = Watch(self._backend.record)
         self._options = ConnectionOptions(heartbeat_interval_s, guilds_per_shard)
         self._host, self._port = host, port
+        self._doors = Doors(resume_host, host)
         self._connections: dict[int, Connection] = {}
         self._connections_so_far = 0
         self._runner: web.AppRunner | None = None
@@ -110,7 +114,10 @@ class SimulatedGateway:
         await self._runner.setup()
         await web.TCPSite(self._runner, self._host, self._port).start()
         self._port = self._runner.addresses[0][1]
-        self._backend.ws_url = f"ws://{self._host}:{self._port}"
+        self._backend.ws_url = self._backend.resume_url = f"ws://{self._host}:{self._port}"
+        await self._doors.start(self._runner)
+        if self._doors.resume_host is not None:
+            self._backend.resume_url = self._doors.resume_host.ws_url
         return self
 
     async def __aexit__(
@@ -118,6 +125,7 @@ class SimulatedGateway:
     ) -> None:
         self._rest.close()
         self._watch.close()
+        self._doors.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_MAX_S):
                 for connection in tuple(self._connections.values()):
@@ -131,6 +139,11 @@ class SimulatedGateway:
         if not self._backend.ws_url:
             raise RuntimeError("the gateway has no url before `async with` has started it")
         return self._backend.ws_url
+
+    @property
+    def resume_url(self) -> str:
+        """What READY names for RESUME: the gateway itself, or its resume host."""
+        return self._backend.resume_url
 
     @property
     def http_url(self) -> str:
@@ -167,9 +180,29 @@ class SimulatedGateway:
         finally:
             stop_listening()
 
-    def misbehave(self, *script: Misbehaviour) -> None:
-        """Answer the next requests for ``/gateway/bot`` like this, one each, and then properly again."""
-        self._rest.misbehave(*script)
+    def misbehave(self, *script: Misbehaviour, lookup: bool = False) -> None:
+        """Answer the next requests for ``/gateway/bot`` like this, one each, and then properly again.
+
+        With ``lookup`` those for ``/gateway``, where bots look up the gateway's address.
+        """
+        self._rest.misbehave(*script, lookup=lookup)
+
+    def set_gateway(self, state: str) -> None:
+        """Treat clients that connect to the gateway from now on like this; a `DoorState`. REST stays as it is.
+
+        Raises:
+            ValueError: there is no such state.
+        """
+        self._doors.gateway.state = DoorState(state)
+
+    async def set_resume_host(self, state: str) -> None:
+        """Treat clients that connect to the resume host from now on like this; a `DoorState`.
+
+        Raises:
+            ValueError: there is no such state.
+            LookupError: READY names no resume host of its own.
+        """
+        await self._doors.set_resume_host(state)
 
     def set_limits(
         self,
@@ -259,6 +292,8 @@ class SimulatedGateway:
             "drop": self.drop,
             "invalidate": self.invalidate,
             "reconnect": self.reconnect,
+            "set_gateway": self.set_gateway,
+            "set_resume_host": self.set_resume_host,
             "misbehave": lambda **how: self.misbehave(Misbehaviour(**how)),
         }
 
@@ -268,13 +303,14 @@ class SimulatedGateway:
             known = ", ".join(name for name in ENCODERS if name is not None)
             raise web.HTTPBadRequest(text=f"simulated are encoding=json and compress={known} or none")
         await asyncio.sleep(self._backend.weather.connect_delay_s())
-        if request.transport is None:
-            return web.Response(status=400)  # the client has left meanwhile: nobody reads this
+        door = self._doors.of(request)
+        if not await door.admit(request) or request.transport is None:
+            return web.Response(status=400)  # the client has left meanwhile, or was cut off: nobody reads this
         socket = web.WebSocketResponse(compress=False)
         await socket.prepare(request)
         self._connections_so_far += 1
         number = self._connections_so_far
-        connection = Connection(number, socket, request.transport, make_encoder(), self._backend, self._options)
+        connection = Connection(number, socket, request.transport, make_encoder(), self._backend, self._options, door)
         self._connections[number] = connection
         try:
             await connection.serve()

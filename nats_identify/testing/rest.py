@@ -75,6 +75,7 @@ class Rest:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._script: deque[Misbehaviour] = deque()
+        self._lookup_script: deque[Misbehaviour] = deque()
         self._closing = asyncio.Event()
 
     def routes(self) -> list[web.RouteDef]:
@@ -88,22 +89,27 @@ class Rest:
             web.get(r"/api/v{version:\d+}/applications/{id}/commands", self._commands),
         ]
 
-    def misbehave(self, *script: Misbehaviour) -> None:
+    def misbehave(self, *script: Misbehaviour, lookup: bool = False) -> None:
         """Answer the next requests for ``/gateway/bot`` like this, one each, and then properly again.
+
+        With ``lookup`` those for ``/gateway``.
 
         Raises:
             ValueError: too many would wait.
         """
-        if len(self._script) + len(script) > MISBEHAVIOURS_MAX:
+        wanted = self._lookup_script if lookup else self._script
+        if len(wanted) + len(script) > MISBEHAVIOURS_MAX:
             message = f"more than {MISBEHAVIOURS_MAX} wrong answers would wait; order fewer at a time"
             raise ValueError(message)
-        self._script.extend(script)
+        wanted.extend(script)
 
     def close(self) -> None:
         """Give up the requests that were left hanging."""
         self._closing.set()
 
     async def _gateway(self, request: web.Request) -> web.StreamResponse:
+        if self._lookup_script:
+            return await self._misbehave(request, self._lookup_script.popleft())
         return self._answer(request, {"url": self._backend.ws_url})
 
     async def _gateway_bot(self, request: web.Request) -> web.StreamResponse:

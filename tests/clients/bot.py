@@ -5,13 +5,14 @@
 
 import asyncio
 import json
+import logging
 import os
 import sys
 from importlib import import_module
 from typing import Any
 
 from nats_identify import NatsQueue
-from nats_identify.integrations import _shard
+from nats_identify.integrations import _resume, _shard, _websocket
 from nats_identify.integrations._client import QueuedClient
 from nats_identify.testing.redirect import redirect
 
@@ -27,6 +28,7 @@ def make_bot(order: dict[str, Any]) -> QueuedClient:
         sys.modules["zstandard"] = None  # type: ignore[assignment]  # it cannot be imported then
     if order["hurried"]:
         _shard.INVALID_SESSION_DELAY_S = (0.0, 0.1)  # type: ignore[misc]  # a test has no 5 s to wait
+        _resume.ANSWER_MOST_S, _websocket.READY_MOST_S = 2.0, 5.0  # type: ignore[misc]  # nor 10 s and 60 s
     redirect(order["package"], rest_url=order["rest_url"], gateway_url=order["gateway_url"])
     library = import_module(order["package"])
     kind: type[QueuedClient] = getattr(import_module(f"nats_identify.integrations.{order['front']}"), order["kind"])
@@ -82,4 +84,5 @@ async def run(order: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     asyncio.run(run(json.loads(sys.argv[1])))

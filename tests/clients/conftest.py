@@ -53,6 +53,14 @@ class BotProcess:
         await until(heard, f"{event} {facts} from the bot, which said {self.told}", within_s)
         return self.says(event, **facts)[-1]
 
+    async def until_logged(self, text: str, *, within_s: float = WITHIN_S) -> None:
+        """Wait until its log says this."""
+
+        async def is_there() -> bool:
+            return text in self.log_file.read_text()
+
+        await until(is_there, f"{text!r} in the bot's log", within_s)
+
     async def obey(self, line: str) -> None:
         """Give an order."""
         assert self.process.stdin is not None

@@ -200,3 +200,30 @@ async def test_clients_and_bots_of_every_kind(family, start_coordinator, open_ga
         await bot.until("ready")
     assert report.violations == 0
     assert report.ready_by_shard == {0: 2, 1: 1, 2: 1}  # the last client is a whole bot of one shard
+
+
+async def test_a_part_of_the_shards_without_a_queue_is_refused(family, open_gateway, start_bot):
+    gateway = await open_gateway()
+    for kind, part in (
+        ("AutoShardedClient", {"shard_ids": [0, 1, 2], "shard_count": 6}),
+        ("Client", {"shard_id": 0, "shard_count": 2}),
+    ):
+        bot = await start_bot(gateway, kind, queue=None, **part)
+        await bot.until_logged("no queue is named")
+        assert await bot.ended() != 0
+        said = bot.log_file.read_text().strip().splitlines()[-1]
+        assert said.startswith("ValueError: no queue is named, and this process runs only shards")
+    assert gateway.record.report().identifies == 0
+
+
+async def test_the_log_says_which_shards_ask_which_queue_and_no_password(
+    family, nats_server, start_coordinator, open_gateway, start_bot
+):
+    await start_coordinator(**QUICK_WINDOW)
+    gateway = await open_gateway(window_s=0.6)
+    address = nats_server.url.removeprefix("nats://")
+    bot = await start_bot(gateway, shard_ids=[0, 1, 3], shard_count=6, queue=f"nats://shard:secret@{address}")
+    await bot.until_logged(f"shards 0-1, 3 of 6 ask a NatsQueue at {address} with the prefix identify")
+    await gateway.until(lambda report: report.ready == 3)
+    assert "secret" not in bot.log_file.read_text()
+    assert bot.log_file.read_text().count(" ask a NatsQueue") == 1

@@ -11,6 +11,7 @@ from nats_identify.integrations import _identify
 from nats_identify.integrations._client import QueuedClient
 from nats_identify.integrations._identify import RETRIES_S, Identifier
 from nats_identify.integrations._library import Library
+from nats_identify.integrations._outage import Outage
 from nats_identify.integrations._versions import WrongLibraryError, require
 from nats_identify.integrations._websocket import QueuedWebSocket
 from nats_identify.local import LocalQueue
@@ -77,13 +78,16 @@ def make(*orders: Failing, queue: Queue) -> Identifier:
         client=object,
         auto_sharded=object,
         websocket=websocket,
+        resuming=None,
         shard=None,
+        resume_address=None,
         reconnect_error=ReconnectError,  # type: ignore[arg-type]  # as much of it as is looked at
         closed_error=ClosedError,
         event_item=None,
         event_type=None,
     )
-    return Identifier(websocket.library, None, queue)
+    outages: dict[int, Outage] = {}
+    return Identifier(websocket.library, None, queue, lambda shard_id: outages.setdefault(shard_id, Outage(shard_id)))
 
 
 @pytest.fixture(autouse=True)
@@ -107,9 +111,16 @@ async def test_a_lost_connection_costs_no_turn():
     assert await outcomes(CANNOT_CONNECT, CANNOT_CONNECT, WELL) == ["identified"]
 
 
-async def test_who_is_cut_off_while_it_waits_keeps_its_turn_however_often():
+async def test_who_is_cut_off_while_it_waits_keeps_its_turn_however_often(monkeypatch):
+    monkeypatch.setattr(_identify, "KEPT_OPEN_S", 0.0)
     cut_off = [Failing(waiting=ConnectionResetError())] * 3 * len(RETRIES_S)
     assert await outcomes(*cut_off, WELL) == ["identified"]
+
+
+async def test_who_is_cut_off_as_soon_as_it_is_open_gives_the_turn_back(caplog):
+    cut_off = [Failing(waiting=ReconnectError())] * 3 * len(RETRIES_S)
+    assert await outcomes(*cut_off, WELL) == ["declined"] * 3 + ["identified"]
+    assert len([record for record in caplog.records if "before it was up" in record.message]) == 1
 
 
 async def test_who_cannot_connect_gives_the_turn_back():

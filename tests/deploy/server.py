@@ -117,4 +117,6 @@ def environment_in_pod(docs: list[Doc], workload: str, pod: str, server: Server)
     seen = environment_of(container, docs)
     seen["NATS_PASSWORD"] = server.passwords[seen["NATS_USER"]]
     seen["NATS_URL"] = server.url
+    if "POD_NAME" in seen:
+        seen["POD_NAME"] = pod
     return {name: value.replace("$(POD_NAME)", pod) for name, value in seen.items()}

@@ -71,7 +71,7 @@ async def test_the_shards_work(docs, server, tmp_path, monkeypatch):
     """What a pod of the example sees is all that a shard needs: it asks, is granted, answers, and withdraws."""
     seen = environment_in_pod(docs, "StatefulSet/shards", "shards-3", server)
     seen["POD_INDEX"] = ""  # Kubernetes before 1.28
-    assert shards_of_pod(seen, hostname="shards-3") == Shards((3,), 16)
+    assert shards_of_pod(seen, hostname="node-7") == Shards((3,), 16)
     async with coordinating(docs, server, tmp_path) as coordinator, queue_from_environment(seen) as queue:
         await until(coordinator.is_leader, "it leads")
         async with queue.turn(3):

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 import zstandard
 
-from nats_identify.testing import Misbehaviour, Record, Report, SimulatedGateway, Verdict
+from nats_identify.testing import DoorState, Misbehaviour, Record, Report, SimulatedGateway, Verdict
 from nats_identify.testing.events import Connected, Identified, Resumed
 from nats_identify.testing.payloads import SNOWFLAKE_SHIFT
 
@@ -174,6 +174,93 @@ async def test_a_session_survives_any_code_but_1000_and_1001() -> None:
                 assert (answer["op"] == 9) is not survives
         assert [event.accepted for event in gateway.record.of(Resumed)] == [True, False, False]
         assert gateway.record.report().identifies == 3  # RESUME is free
+
+
+async def resume(url: str, session_id: str) -> dict[str, Any]:
+    """Resume at this address, and return the answer."""
+    async with asyncio.timeout(DEADLINE_S), aiohttp.ClientSession() as http, http.ws_connect(url) as socket:
+        client = Client(socket)
+        assert (await client.receive())["op"] == 10
+        await client.send(6, {"token": TOKEN, "session_id": session_id, "seq": 1})
+        answer = await client.receive()
+        await socket.close(code=4000)  # the session lives on
+        return answer
+
+
+@asynccontextmanager
+async def lost_session(**options: Any) -> AsyncIterator[tuple[SimulatedGateway, str]]:
+    """A gateway with a session whose connection is lost, and the id of that session."""
+    async with SimulatedGateway(**options) as gateway:
+        async with connected(gateway) as client:
+            await client.identify()
+            ready = (await client.receive())["d"]
+            assert ready["resume_gateway_url"] == gateway.resume_url
+            await client.socket.close(code=4000)
+        yield gateway, ready["session_id"]
+
+
+async def test_a_session_is_resumed_at_a_host_of_its_own_or_at_the_gateway() -> None:
+    async with lost_session(resume_host=DoorState.OPEN) as (gateway, session_id):
+        assert gateway.resume_url != gateway.ws_url
+        assert (await resume(gateway.resume_url, session_id))["t"] == "RESUMED"
+        assert (await resume(gateway.ws_url, session_id))["t"] == "RESUMED"
+        doors = [event.door for event in gateway.record.of(Connected)]
+        assert doors == ["gateway", "resume host", "gateway"]
+
+
+async def test_ready_names_the_gateway_itself_where_no_resume_host_is_wanted() -> None:
+    async with lost_session() as (gateway, session_id):
+        assert gateway.resume_url == gateway.ws_url
+        assert (await resume(gateway.resume_url, session_id))["t"] == "RESUMED"
+        with pytest.raises(LookupError, match="resume_host="):
+            await gateway.set_resume_host("open")
+
+
+async def test_a_dead_resume_host_refuses_connections_until_it_is_opened() -> None:
+    async with lost_session(resume_host=DoorState.REFUSES) as (gateway, session_id):
+        for _ in range(2):
+            with pytest.raises(aiohttp.ClientConnectorError):
+                await resume(gateway.resume_url, session_id)
+            await gateway.set_resume_host("open")
+            assert (await resume(gateway.resume_url, session_id))["t"] == "RESUMED"
+            await gateway.set_resume_host("refuses")
+
+
+async def test_a_gateway_that_refuses_cuts_each_connection_and_answers_rest() -> None:
+    async with lost_session(resume_host=DoorState.OPEN) as (gateway, session_id):
+        gateway.set_gateway("refuses")
+        with pytest.raises(aiohttp.ClientError):
+            await resume(gateway.ws_url, session_id)
+        assert (await get(f"{gateway.rest_url}/gateway"))[0] == 200
+        assert (await resume(gateway.resume_url, session_id))["t"] == "RESUMED"
+        gateway.set_gateway("open")
+        assert (await resume(gateway.ws_url, session_id))["t"] == "RESUMED"
+
+
+@pytest.mark.parametrize(("state", "frames"), [("silent", []), ("no_hello", []), ("no_answer", [10, 11])])
+async def test_a_host_hangs_where_it_is_told_to(state: str, frames: list[int]) -> None:
+    """What a client gets before nothing more comes; that nothing comes is known when the gateway hangs up."""
+    seen: list[int] = []
+
+    async def talk(url: str, session_id: str) -> None:
+        async with aiohttp.ClientSession() as http, http.ws_connect(url) as socket:
+            await socket.send_json({"op": 6, "d": {"token": TOKEN, "session_id": session_id, "seq": 1}})
+            await socket.send_json({"op": 1, "d": None})
+            async for message in socket:
+                seen.append(message.json()["op"])  # noqa: PERF401  # what came before it ended counts, however it ended
+
+    async with lost_session(resume_host=DoorState(state)) as (gateway, session_id):
+        talking = asyncio.ensure_future(talk(gateway.resume_url, session_id))
+        async with asyncio.timeout(DEADLINE_S):
+            assert (await resume(gateway.ws_url, session_id))["t"] == "RESUMED"  # the gateway itself is well
+            while len(seen) < len(frames):  # noqa: ASYNC110  # a socket is looked at
+                await asyncio.sleep(0.01)  # between two looks
+        assert not talking.done()
+        assert gateway.record.report().resumes == 1
+    await asyncio.wait({talking}, timeout=DEADLINE_S)
+    assert talking.done()
+    talking.exception()
+    assert sorted(seen) == frames
 
 
 async def test_a_sequence_from_the_future_is_closed_with_4007() -> None:
@@ -344,6 +431,14 @@ async def test_rest_misbehaves_to_order_and_then_no_more() -> None:
         assert (await get(url))[::2] == (200, "<html>")
         assert (await get(url))[2]["session_start_limit"]["max_concurrency"] == 0
         assert (await get(url))[2]["session_start_limit"]["max_concurrency"] == 1
+
+
+async def test_the_lookup_of_the_gateway_fails_to_order() -> None:
+    async with SimulatedGateway() as gateway:
+        gateway.misbehave(Misbehaviour.server_error(502), lookup=True)
+        assert (await get(f"{gateway.rest_url}/gateway/bot"))[0] == 200
+        assert (await get(f"{gateway.rest_url}/gateway"))[0] == 502
+        assert (await get(f"{gateway.rest_url}/gateway"))[0] == 200
 
 
 async def test_a_hanging_answer_does_not_keep_the_gateway_from_stopping() -> None:

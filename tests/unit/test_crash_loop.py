@@ -196,11 +196,11 @@ def test_what_is_kept_is_enough_to_know_all_that_is_asked(grants, period_s, step
 # --- in the schedule
 
 
-def burn(desk, shard_id, turns, *, priority=0, gap_ms=6_000):
+def burn(desk, shard_id, turns, *, priority=0, gap_ms=6_000, name="t"):
     """A shard that identifies and is back at once, so many times."""
     for turn in range(turns):
-        name = f"s{shard_id}t{turn}"
-        said = desk.ask(shard_id, request_id=name, priority=priority, after_ms=gap_ms)
+        request_id = f"s{shard_id}{name}{turn}"
+        said = desk.ask(shard_id, request_id=request_id, priority=priority, after_ms=gap_ms)
         (body,) = replies(said)
         desk.answer(body.grant_id)
 
@@ -220,7 +220,35 @@ def test_a_looping_shard_is_told_why_and_until_when_whatever_priority_it_claims(
         said = desk.ask(0, request_id="fourth", priority=10, renewal=renewal, after_ms=queued.renew_in_ns // model.MS)
         assert renewal < 100
     assert desk.now_ns == pytest.approx(1_018 * SECOND + 5 * MINUTE, abs=2.1 * SECOND)  # it renews each two seconds
-    assert events(desk.said).count("crash_loop") == 1  # told once for each asking
+    assert events(desk.said).count("crash_loop") == 1
+
+
+def test_a_wait_is_announced_once_however_often_its_shard_asks():
+    """A client that asks anew ten times a second for two minutes, as plain scripts do."""
+    desk = Desk(guard=CrashLoopGuard(3))
+    burn(desk, 0, 3)
+    for number in range(1_200):
+        said = desk.ask(0, request_id=f"again{number}", after_ms=100)
+        assert replies(said, model.Queued)[0].reason is Reason.CRASH_LOOP
+        desk.tell(model.Cancel(f"again{number}"))
+    assert events(desk.said).count("crash_loop") == 1
+    said = desk.ask(0, request_id="patient", after_ms=200_000)
+    desk.answer(replies(said)[0].grant_id)
+    for number in range(10):
+        desk.ask(0, request_id=f"and again{number}", after_ms=100)
+    assert events(desk.said).count("crash_loop") == 2, "its next wait, twice as long, is another one"
+
+
+def test_a_shard_that_loops_again_after_it_was_well_is_announced_again():
+    desk = Desk(guard=CrashLoopGuard(3))
+    burn(desk, 0, 3)
+    desk.ask(0, request_id="held back", after_ms=6_000)
+    desk.tell(model.Cancel("held back"))
+    desk.pass_ms(25 * 3_600_000)
+    burn(desk, 0, 3, name="later")
+    assert events(desk.said).count("crash_loop") == 1
+    desk.ask(0, request_id="held back again", after_ms=6_000)
+    assert events(desk.said).count("crash_loop") == 2
 
 
 def test_who_loops_stands_behind_everybody_and_shows_it():

@@ -1,0 +1,52 @@
+"""Says what is wrong with a shard's connection, not again and again, and says when it is over; it mends nothing."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+SAY_EVERY_S: Final = 30.0
+"""What goes on for long is said again so often."""
+
+KINDS_MOST: Final = 16
+"""The kinds of trouble of one shard that are kept apart; any further kind counts as one more."""
+
+logger = logging.getLogger("nats_identify")
+
+
+class Outage:
+    """The time of one shard from its first trouble until it is up again.
+
+    Args:
+        shard_id: the shard.
+        clock: seconds that only grow; tests bring their own.
+    """
+
+    def __init__(self, shard_id: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._shard_id = shard_id
+        self._clock = clock
+        self._began_s = 0.0
+        self._said_s: dict[str, float] = {}
+
+    def happened(self, kind: str, text: str) -> None:
+        """Log this, unless the same kind of trouble was logged less than half a minute ago.
+
+        Args:
+            kind: what makes it the same trouble.
+            text: what follows "shard 3 ": what happened, and what comes next.
+        """
+        now_s = self._clock()
+        if not self._said_s:
+            self._began_s = now_s
+        if kind not in self._said_s and len(self._said_s) >= KINDS_MOST:
+            kind = ""
+        said_s = self._said_s.get(kind)
+        if said_s is None or now_s - said_s >= SAY_EVERY_S:
+            self._said_s[kind] = now_s
+            logger.warning("shard %d %s", self._shard_id, text)
+
+    def over(self) -> None:
+        """Log that the shard is up again, if anything was said."""
+        if self._said_s:
+            self._said_s.clear()
+            logger.warning("shard %d is up again after %.1f s", self._shard_id, self._clock() - self._began_s)
