@@ -250,17 +250,15 @@ class AttemptQueue(Queue):
                 entry.answer_to = event.answer_to
             self._drive(entry, event)
 
-    def _tell_silence(self, unanswered_since_ns: int | None = None) -> bool:
-        """Tell the shards whose requests have had no reply since then, or all; return whether there are any."""
-        silent = [
-            entry
-            for entry in self._entries.values()
-            if unanswered_since_ns is None
-            or (entry.unanswered_since_ns is not None and entry.unanswered_since_ns <= unanswered_since_ns)
-        ]
-        for entry in silent:
-            self._no_answer(entry)
-        return bool(silent)
+    def _tell_silence(self, most_ns: int) -> int:
+        """Tell the shards whose requests have had no answer for longer; return the longest, in nanoseconds."""
+        now_ns, longest_ns = self._clock(), 0
+        for entry in list(self._entries.values()):
+            unanswered_ns = 0 if entry.unanswered_since_ns is None else now_ns - entry.unanswered_since_ns
+            longest_ns = max(longest_ns, unanswered_ns)
+            if unanswered_ns >= most_ns:
+                self._no_answer(entry)
+        return longest_ns
 
     def _no_answer(self, entry: Entry) -> None:
         if not entry.is_silent and entry.attempt.state is words.State.ASKING:

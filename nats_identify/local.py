@@ -85,7 +85,7 @@ class LocalQueue(AttemptQueue):
         if move is Move.FORKED:
             logger.warning(
                 "this process was forked from one that uses the same %s: the two know nothing of each other from here "
-                "on; where both start shards of one bot, use NatsQueue",
+                "on; where both start shards of one bot, take NatsQueue",
                 type(self).__name__,
             )
         super()._begin_anew(move)  # the schedule stays: the windows that run are Discord's

@@ -14,6 +14,9 @@ from nats.aio.client import Client
 from nats_identify.clock import NS_PER_S
 from nats_identify.trouble import Trouble
 
+BLIP_NS: Final = NS_PER_S
+"""A connection that is back within so long, at another server of a cluster, was no trouble."""
+
 KINDS_MOST: Final = 16
 """So many kinds of errors over a live connection are kept apart; nats-py has about so many."""
 
@@ -33,6 +36,7 @@ class OutageLog:
         self._requests = requests
         self._why = ""
         self._is_there = False
+        self._is_absent = False
         self._since_ns: int | None = None
         self._away = Trouble()
         self._unanswered = Trouble()
@@ -57,9 +61,9 @@ class OutageLog:
         """
         if is_there is not self._is_there or self._since_ns is None:
             self._is_there, self._since_ns = is_there, now_ns
-        if not is_there:
+        if not is_there and now_ns - self._since_ns >= BLIP_NS:
             self._nats_is_away(where, now_ns)
-        elif (lasted_ns := self._away.over(now_ns)) is not None:
+        if is_there and (lasted_ns := self._away.over(now_ns)) is not None:
             logger.warning("NATS is back: connected to %s after %.0f s", where, lasted_ns / NS_PER_S)
         return now_ns - self._since_ns
 
@@ -71,14 +75,15 @@ class OutageLog:
         why = f" ({self._why})" if self._why else ""
         logger.warning("NATS at %s %s%s; the shards wait", where, away, why)
 
-    def no_coordinator(self, seen: str, where: str, now_ns: int) -> None:
+    def no_coordinator(self, where: str, now_ns: int, *, is_absent: bool = False) -> None:
         """Take in that no coordinator answers, although NATS is there.
 
         Args:
-            seen: how that is known.
             where: the NATS server.
             now_ns: the time.
+            is_absent: NATS itself says that none is connected.
         """
+        self._is_absent = is_absent or self._is_absent
         lasted_ns = self._unanswered.note(now_ns)
         if lasted_ns is None:
             return
@@ -86,11 +91,12 @@ class OutageLog:
         logger.warning(
             "no coordinator answers on %s at %s%s: %s. Is one running, with this prefix (IDENTIFY_PREFIX) and in this "
             "NATS account? The shards wait",
-            *(self._requests, where, lasted, seen),
+            *(self._requests, where, lasted, "none is connected" if self._is_absent else "requests have no answer"),
         )
 
     def coordinator_answers(self, now_ns: int) -> None:
         """Take in that a coordinator has answered."""
+        self._is_absent = False
         if (lasted_ns := self._unanswered.over(now_ns)) is not None:
             logger.warning("a coordinator answers again, after %.0f s", lasted_ns / NS_PER_S)
 

@@ -30,9 +30,11 @@ OUTBOX_MOST = 10_000
 LOOK_S = 1.0
 """How often to look whether there is a connection, and an answer to each request."""
 
-ANSWER_WITHIN_NS = 4 * NS_PER_S
-"""A shard whose request has had no answer for so long is told so: with the look each second, within 5 s. A standby
-takes over from a dead leader in less."""
+ANSWER_WITHIN_NS = 3 * NS_PER_S
+"""A shard is told when NATS has been away for so long, or its request unanswered: with the look, within 5 s."""
+
+SILENCE_NS = 5 * NS_PER_S
+"""The log says so of requests after this: a standby takes over from a dead leader in less."""
 
 INFO_TIMEOUT_S = 1.0
 """How long to wait for the limits before asking without them."""
@@ -268,11 +270,12 @@ class NatsQueue(AttemptQueue):
         """Say what is wrong, or over: in the log, and to the shards that wait."""
         now_ns, where = self._clock(), self._where()
         lasts_ns = self._log.connection(is_connected, where, now_ns)
-        is_due = lasts_ns >= ANSWER_WITHIN_NS
-        if not is_connected and is_due:
-            self._tell_silence()
-        elif is_connected and self._tell_silence(now_ns - ANSWER_WITHIN_NS) and is_due:
-            self._log.no_coordinator("requests stay without an answer", where, now_ns)
+        if not is_connected:
+            self._tell_silence(0 if lasts_ns >= ANSWER_WITHIN_NS else ANSWER_WITHIN_NS)
+            return
+        unanswered_ns = min(self._tell_silence(ANSWER_WITHIN_NS), lasts_ns)
+        if unanswered_ns >= SILENCE_NS:
+            self._log.no_coordinator(where, now_ns)
 
     def _where(self) -> str:
         """The address of NATS, without any secret."""
@@ -304,7 +307,7 @@ class NatsQueue(AttemptQueue):
 
     async def _on_reply(self, message: Msg) -> None:
         if message.headers and message.headers.get("Status"):
-            self._log.no_coordinator("none is connected", self._where(), self._clock())
+            self._log.no_coordinator(self._where(), self._clock(), is_absent=True)
             entry = self._entries.get(message.subject.rpartition(".")[2])
             if entry is not None:
                 self._no_answer(entry)
@@ -326,7 +329,8 @@ class NatsQueue(AttemptQueue):
         if self._connection is not None and self._connection.is_connected and not is_lost:
             self._log.error_while_connected(error, self._where(), self._clock())
             return
-        self._log.error(error)  # the next look says it: a connection that is back by then was no trouble
+        self._log.error(error)
+        self._wake.set()
 
 
 class _Client(Client):

@@ -20,6 +20,8 @@ LOOPS = ["asyncio", "uvloop"]
 async def wander(nats_server, start_coordinator):
     """Run one scenario of the wanderer, and return its steps by name."""
 
+    logs: list[str] = []
+
     async def run(kind: str, scenario: str, loop: str = "asyncio") -> dict[str, dict[str, Any]]:
         if kind == "NatsQueue":
             await start_coordinator(IDENTIFY_MAX_CONCURRENCY="4")
@@ -39,8 +41,10 @@ async def wander(nats_server, start_coordinator):
                     process.kill()
         assert process.returncode == 0, complained.decode()
         assert b"Traceback" not in complained, complained.decode()
+        logs.append(complained.decode())
         return {step["step"]: step for step in map(json.loads, said.splitlines())}
 
+    run.logs = logs
     return run
 
 
@@ -58,6 +62,8 @@ async def test_a_forked_child_and_its_parent_both_go_on(wander, kind, loop):
     steps = await wander(kind, "a_fork_after_use", loop)
     assert [steps[name].get("error") for name in ("parent", "child", "parent again")] == [None] * 3
     assert steps["child"]["process"] != steps["parent"]["process"]
+    is_alone = kind in {"LocalQueue", "LargeBotQueue"}  # it knows nothing of what its parent goes on to do
+    assert ("take NatsQueue" in wander.logs[-1]) is is_alone
     if kind in {"NatsQueue", "InstantQueue"}:  # the ids of the others matter to their own process alone
         assert len({step["request_id"] for step in steps.values()}) == 3
 

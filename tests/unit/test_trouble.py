@@ -56,7 +56,7 @@ def log(caplog) -> OutageLog:
 
 
 def test_nats_away_is_said_with_where_and_why_and_that_it_is_back(log, caplog):
-    for tick in range(240):  # a minute, with four failed attempts in each second
+    for tick in range(-4, 240):  # a minute, with four failed attempts in each second
         log.error(ConnectionRefusedError(111, "refused"))
         log.connection(is_there=False, where="nats-0:4222", now_ns=tick * NS_PER_S // 4)
     log.connection(is_there=True, where="nats-1:4222", now_ns=60 * NS_PER_S)
@@ -69,13 +69,19 @@ def test_nats_away_is_said_with_where_and_why_and_that_it_is_back(log, caplog):
     ]
 
 
+def test_a_connection_that_is_back_within_a_second_is_not_said(log, caplog):
+    for tick in range(100):
+        log.connection(is_there=tick % 3 == 2, where="nats-0:4222", now_ns=tick * NS_PER_S // 4)
+    assert caplog.messages == []
+
+
 def test_coordinators_away_are_said_once_with_what_to_do_and_that_one_answers_again(log, caplog):
     for tick in range(31):
-        log.no_coordinator("none is connected", "nats-0:4222", tick * NS_PER_S)
+        log.no_coordinator("nats-0:4222", tick * NS_PER_S, is_absent=tick == 0)
     log.coordinator_answers(42 * NS_PER_S)
     log.coordinator_answers(43 * NS_PER_S)
     assert len(caplog.messages) == 3
-    assert "IDENTIFY_PREFIX" in caplog.messages[0]
+    assert all("none is connected" in message and "IDENTIFY_PREFIX" in message for message in caplog.messages[:2])
     assert caplog.messages[-1] == "a coordinator answers again, after 42 s"
 
 
@@ -92,6 +98,7 @@ def test_errors_over_a_live_connection_are_kept_apart_and_bounded(log, caplog):
 def test_no_secret_is_told(log, caplog):
     where = addresses_in(["nats://bot:hunter2@nats-0:4222", "hunter2@nats-1"])
     log.error(OSError("cannot reach nats://bot:hunter2@nats-0:4222"))
-    log.connection(is_there=False, where=where, now_ns=0)
+    for second in (0, 1):
+        log.connection(is_there=False, where=where, now_ns=second * NS_PER_S)
     assert where == "nats-0:4222, nats-1"
     assert "hunter2" not in caplog.text
