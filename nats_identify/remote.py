@@ -160,12 +160,8 @@ class NatsQueue(AttemptQueue):
         return self._servers is not None
 
     def _enter(self) -> None:
-        if (
-            not self._is_closed
-            and not self._is_ours
-            and self._connection is not None
-            and not belongs_here(self._connection)
-        ):
+        borrowed = None if self._is_ours or self._is_closed else self._connection
+        if borrowed is not None and not belongs_here(borrowed):
             message = (
                 "the NATS connection of this queue belongs to another event loop, or to a parent process: make one "
                 "here and a NatsQueue with it, or use NatsQueue.connect, which opens its own where it is used"
@@ -175,7 +171,8 @@ class NatsQueue(AttemptQueue):
 
     def _begin_anew(self, move: Move) -> None:
         cancel(self._opening, move)
-        connection, self._opening, self._subscribed_to = self._connection, None, None
+        self._end_opening(may_cancel=False)
+        connection, self._subscribed_to = self._connection, None
         if connection is not None and (self._is_ours or not belongs_here(connection)):
             self._connection = None
             if self._is_ours:
@@ -183,9 +180,8 @@ class NatsQueue(AttemptQueue):
         super()._begin_anew(move)
         if move is Move.FORKED:
             self._outbox.clear()  # the parent sends it itself
-        self._outbox = deque(
-            (sent for sent in self._outbox if not sent[2]), OUTBOX_MOST
-        )  # no request of a former inbox
+        lasting = [sent for sent in self._outbox if not sent[2]]  # all but requests, which name the former inbox
+        self._outbox = deque(lasting, OUTBOX_MOST)
 
     # --- the one loop
 
@@ -208,8 +204,8 @@ class NatsQueue(AttemptQueue):
             while True:
                 await self._go_on()
         finally:
-            if self._opening is not None:
-                self._opening.cancel()
+            if self._runner is asyncio.current_task():  # else the queue works in another event loop by now
+                self._end_opening()
 
     async def _go_on(self) -> None:
         """Take one look at everything, and wait for the next."""
@@ -265,6 +261,17 @@ class NatsQueue(AttemptQueue):
         opening, self._opening = self._opening, None
         self._connection = opening.result()
         return self._connection
+
+    def _end_opening(self, *, may_cancel: bool = True) -> None:
+        """Give up an opening; a connection that it has made is kept, to be closed."""
+        opening, self._opening = self._opening, None
+        if opening is None:
+            return
+        if not opening.done():
+            if may_cancel:
+                opening.cancel()
+        elif not opening.cancelled() and opening.exception() is None:
+            self._connection = opening.result()
 
     def _look(self, *, is_connected: bool) -> None:
         """Say what is wrong, or over: in the log, and to the shards that wait."""

@@ -20,7 +20,7 @@ MODULE_LINES_MOST = 330
 LONGER_MODULES = {  # what belongs together
     "nats_identify/driver.py": 345,
     "nats_identify/queue.py": 375,
-    "nats_identify/remote.py": 345,
+    "nats_identify/remote.py": 365,
 }
 FUNCTION_LINES_MOST = 55
 
