@@ -10,16 +10,16 @@ import secrets
 from abc import abstractmethod
 from collections import OrderedDict
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 from nats_identify import attempt as words
 from nats_identify import wire
 from nats_identify.attempt import Attempt, AttemptEvent, SendAnswer, SendCancel, SendRequest
 from nats_identify.clock import NS_PER_S, Clock, now_ns
-from nats_identify.queue import Grant, OnProgress, Progress, Queue, QueueClosedError
+from nats_identify.loops import Home, Move, cancel
+from nats_identify.queue import Grant, OnProgress, Progress, Queue, QueueClosedError, check_request
 from nats_identify.schedule.alarms import Alarms, Look
 from nats_identify.schedule.model import Outcome
+from nats_identify.trouble import Trouble
 
 ENDED_MOST = 1024
 """So many ended attempts are kept, to answer copies of their grants."""
@@ -34,13 +34,19 @@ Message = SendRequest | SendCancel | SendAnswer
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One attempt and whoever waits for it; ``grant_id`` is the grant in the shard's hands."""
+    """One attempt and whoever waits for it; ``grant_id`` is the grant in the shard's hands.
+
+    ``unanswered_since_ns`` is when the oldest request was sent that has no reply; ``is_silent``: the shard was told
+    that there is no answer.
+    """
 
     attempt: Attempt
     granted: asyncio.Future[Grant]
     on_progress: OnProgress | None
     grant_id: str = ""
     answer_to: str = ""
+    unanswered_since_ns: int | None = None
+    is_silent: bool = False
 
 
 class AttemptQueue(Queue):
@@ -56,6 +62,9 @@ class AttemptQueue(Queue):
         self._wake = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
         self._is_closed = False
+        self._home = Home()
+        self._defect = Trouble()
+        self._refusals: dict[str, Trouble] = {}  # by reason: as many as there are codes
 
     # --- the interface
 
@@ -68,8 +77,8 @@ class AttemptQueue(Queue):
         instead_of: Grant | None = None,
     ) -> Grant:
         """Wait until this shard may send one IDENTIFY. See `Queue.acquire`."""
-        if self._is_closed:
-            raise QueueClosedError
+        check_request(shard_id, priority)
+        self._enter()
         entry = self._entries.get(instead_of.request_id) if instead_of else None
         if entry is None:
             entry = self._begin(shard_id, priority, on_progress)
@@ -80,7 +89,8 @@ class AttemptQueue(Queue):
         try:
             return await entry.granted
         except asyncio.CancelledError:
-            self._drive(entry, words.Withdraw())
+            if self._entries.get(entry.attempt.request_id) is entry:  # else the queue went on without it
+                self._drive(entry, words.Withdraw())
             raise
 
     def identified(self, grant: Grant) -> None:
@@ -106,19 +116,20 @@ class AttemptQueue(Queue):
         """Discord answered Invalid Session."""
         self._report(grant, Outcome.REJECTED)
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
     async def close(self) -> None:
-        """Withdraw every asking, and end every wait with `QueueClosedError`. Idempotent."""
+        """Withdraw every asking, and end every wait with `QueueClosedError`. Idempotent.
+
+        A grant that was handed to a shard stays as it is: whether IDENTIFY was sent with it is for the shard to say.
+
+        Raises:
+            RuntimeError: the queue is in use in another event loop, which runs.
+        """
+        if (move := self._home.enter()) is not Move.STAYED:
+            self._begin_anew(move)
         self._is_closed = True
         for entry in list(self._entries.values()):
-            self._drive(entry, words.Withdraw())
+            if entry.attempt.state is not words.State.HOLDING:
+                self._drive(entry, words.Withdraw())
             if not entry.granted.done():
                 entry.granted.set_exception(QueueClosedError())
                 entry.granted.exception()  # retrieved here: nobody may be waiting any more
@@ -136,11 +147,41 @@ class AttemptQueue(Queue):
     async def _run(self) -> None:
         """Do all the waiting of this queue; started when somebody waits."""
 
+    def _enter(self) -> None:
+        """Work in the running event loop from here on.
+
+        Raises:
+            QueueClosedError: the queue was closed.
+            RuntimeError: another event loop uses the queue and runs, or this queue cannot work in this one.
+        """
+        if self._is_closed:
+            raise QueueClosedError
+        if (move := self._home.enter()) is not Move.STAYED:
+            self._begin_anew(move)
+
+    def _begin_anew(self, move: Move) -> None:
+        """Drop what belongs to the former event loop, or to the parent process, and begin in this one.
+
+        Requests are withdrawn. A grant that was handed to a shard is left unanswered: whether IDENTIFY was sent with it
+        cannot be known here, and unanswered it holds its bucket for the full time.
+        """
+        cancel(self._runner, move)
+        self._runner, self._wake = None, asyncio.Event()
+        entries, self._entries = self._entries, {}
+        self._ended.clear()
+        self._alarms = Alarms()
+        for entry in entries.values():
+            if entry.attempt.state is not words.State.HOLDING:
+                self._drive(entry, words.Withdraw())
+            loop = entry.granted.get_loop()
+            if move is Move.NEW_LOOP and not entry.granted.done() and not loop.is_closed():
+                entry.granted.set_exception(RuntimeError("the queue of this wait went on in another event loop"))
+                entry.granted.exception()  # retrieved here: that loop may never run again
+
     def _keep_running(self) -> None:
         if self._is_closed:
             return
         if self._runner is None or self._runner.done():
-            self._wake = asyncio.Event()  # it belongs to one event loop, the queue may see several
             self._runner = asyncio.create_task(self._run(), name=f"{type(self).__name__} runner")
             self._runner.add_done_callback(self._ran)
         self._wake.set()
@@ -149,8 +190,13 @@ class AttemptQueue(Queue):
         """A defect must not leave shards waiting unheard: say so, and begin again a little later."""
         if runner.cancelled() or runner.exception() is None:
             return
-        logger.error("a defect stopped the queue; it begins again", exc_info=runner.exception())
-        runner.get_loop().call_later(RESTART_S, self._keep_running)
+        if self._defect.note(self._clock()) is not None:
+            logger.error("a defect stopped the queue; it begins again", exc_info=runner.exception())
+        runner.get_loop().call_later(RESTART_S, self._restart, runner)
+
+    def _restart(self, ended: asyncio.Task[None]) -> None:
+        if self._runner is ended:  # else the queue works in another event loop by now
+            self._keep_running()
 
     def _drive(self, entry: Entry, event: AttemptEvent) -> None:
         """Tell an attempt what happened, and do what it wants."""
@@ -158,6 +204,8 @@ class AttemptQueue(Queue):
         for action in attempt.handle(event, self._clock()):
             match action:
                 case SendRequest() | SendCancel() | SendAnswer():
+                    if isinstance(action, SendRequest) and entry.unanswered_since_ns is None:
+                        entry.unanswered_since_ns = self._clock()
                     self._post(entry, action)
                 case words.HandOver(grant, use_by_ns):
                     self._hand_over(entry, grant, use_by_ns)
@@ -197,9 +245,25 @@ class AttemptQueue(Queue):
     def _received(self, request_id: str, event: words.Received) -> None:
         entry = self._entries.get(request_id) or self._ended.get(request_id)
         if entry is not None:
+            entry.unanswered_since_ns, entry.is_silent = None, False
             if event.answer_to:
                 entry.answer_to = event.answer_to
             self._drive(entry, event)
+
+    def _tell_silence(self, most_ns: int) -> int:
+        """Tell the shards whose requests have had no answer for longer; return the longest, in nanoseconds."""
+        now_ns, longest_ns = self._clock(), 0
+        for entry in list(self._entries.values()):
+            unanswered_ns = 0 if entry.unanswered_since_ns is None else now_ns - entry.unanswered_since_ns
+            longest_ns = max(longest_ns, unanswered_ns)
+            if unanswered_ns >= most_ns:
+                self._no_answer(entry)
+        return longest_ns
+
+    def _no_answer(self, entry: Entry) -> None:
+        if not entry.is_silent and entry.attempt.state is words.State.ASKING:
+            entry.is_silent = True
+            self._progressed(entry, words.Tell(None, None, "no_answer", near=False))
 
     # --- inside
 
@@ -228,11 +292,15 @@ class AttemptQueue(Queue):
                 self._ended.popitem(last=False)
 
     def _tell(self, grant: Grant, event: AttemptEvent) -> None:
+        if not self._home.is_here():
+            return  # the grant of an event loop that has ended, or of the parent process
         entry = self._entries.get(grant.request_id)
         if entry is not None and entry.grant_id == grant.grant_id:  # an older one was given back
             self._drive(entry, event)
 
     def _report(self, grant: Grant, outcome: Outcome) -> None:
+        if not self._home.is_here():
+            return
         entry = self._entries.get(grant.request_id) or self._ended.get(grant.request_id)
         if entry is not None and entry.answer_to:
             self._post(entry, SendAnswer(entry.answer_to, outcome))
@@ -253,7 +321,7 @@ class AttemptQueue(Queue):
             entry.granted.set_result(handed)
 
     def _progressed(self, entry: Entry, told: words.Tell) -> None:
-        if told.problem:
+        if told.problem and self._refusals.setdefault(told.reason, Trouble()).note(self._clock()) is not None:
             logger.warning("shard %d waits: %s", entry.attempt.shard_id, told.problem)
         if entry.on_progress is None:
             return

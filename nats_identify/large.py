@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 from nats_identify.clock import NS_PER_MS, NS_PER_S, Clock, now_ns
 from nats_identify.local import LocalQueue
+from nats_identify.loops import Move, cancel
 from nats_identify.pace import Answer, Pace
 from nats_identify.schedule import model
 from nats_identify.schedule.budget import SessionBudget
 from nats_identify.schedule.crash_loop import CrashLoopGuard
 from nats_identify.schedule.model import Limits
+from nats_identify.trouble import Trouble
 
 if TYPE_CHECKING:
     from nats_identify.session_limit import SessionLimit
@@ -66,12 +68,20 @@ class LargeBotQueue(LocalQueue):
         self._api_url = api_url
         self._learned_at_ns: int | None = None
         self._fetching: asyncio.Task[None] | None = None
+        self._pace = Pace()
+        self._ask_again_at_ns = 0
+        self._trouble = Trouble()
 
     async def close(self) -> None:
         """Withdraw every asking, and end every wait with `QueueClosedError`. Idempotent."""
+        await super().close()
         if self._fetching is not None:
             self._fetching.cancel()
-        await super().close()
+
+    def _begin_anew(self, move: Move) -> None:
+        cancel(self._fetching, move)
+        self._fetching = None
+        super()._begin_anew(move)
 
     def _make_budget(self) -> SessionBudget:
         return SessionBudget(reserve=self._reserve, static=False)
@@ -100,28 +110,41 @@ class LargeBotQueue(LocalQueue):
 
         from nats_identify import session_limit  # noqa: PLC0415  # it needs the same extra
 
-        pace = Pace()
         async with aiohttp.ClientSession() as session:
             while True:
+                wait_ns = self._ask_again_at_ns - self._clock()  # also what an event loop that has ended was told
+                if wait_ns > 0:
+                    await asyncio.sleep(wait_ns / NS_PER_S)
+                    continue
                 retry_after_s = 0.0
                 self._schedule.handle(model.FigureAsked(), self._clock())
                 try:
                     limit = await session_limit.fetch_session_limit(session, self._token, api_url=self._api_url)
                 except session_limit.RateLimitedError as error:
-                    answer, retry_after_s, trouble = Answer.RATE_LIMITED, error.retry_after_s, str(error)
+                    answer, retry_after_s, why = Answer.RATE_LIMITED, error.retry_after_s, str(error)
                 except session_limit.TokenRefusedError as error:
-                    answer, trouble = Answer.TOKEN_REFUSED, str(error)
+                    answer, why = Answer.TOKEN_REFUSED, str(error)
                 except session_limit.DiscordUnavailableError as error:
-                    answer, trouble = Answer.UNAVAILABLE, str(error)
+                    answer, why = Answer.UNAVAILABLE, str(error)
                 else:
                     self._learned(limit)
                     return
-                chance = random.random()  # noqa: S311  # jitter
-                wait_ns = pace.answered(answer, chance=chance, retry_after_ns=round(retry_after_s * NS_PER_S))
-                logger.warning("%s; asked again in %.1f s, the shards wait", trouble, wait_ns / NS_PER_S)
-                await asyncio.sleep(wait_ns / NS_PER_S)
+                self._failed(answer, round(retry_after_s * NS_PER_S), why)
+
+    def _failed(self, answer: Answer, retry_after_ns: int, why: str) -> None:
+        """Leave Discord alone for a while, and say why."""
+        chance = random.random()  # noqa: S311  # jitter
+        wait_ns = self._pace.answered(answer, chance=chance, retry_after_ns=retry_after_ns)
+        now_ns = self._clock()
+        self._ask_again_at_ns = now_ns + wait_ns
+        if (lasted_ns := self._trouble.note(now_ns)) is not None:
+            since = f" (for {lasted_ns / NS_PER_S:.0f} s now)" if lasted_ns else ""
+            logger.warning("%s%s; asked again in %.1f s, the shards wait", why, since, wait_ns / NS_PER_S)
 
     def _learned(self, limit: "SessionLimit") -> None:
+        self._pace.answered(Answer.OK, chance=0)
+        if (lasted_ns := self._trouble.over(self._clock())) is not None:
+            logger.warning("Discord's API answers again, after %.0f s", lasted_ns / NS_PER_S)
         reset_in_ns = limit.reset_after_ms * NS_PER_MS or None  # 0: the day begins with its first identify
         limits = Limits(limit.max_concurrency, limit.total, limit.remaining, reset_in_ns)
         self._learned_at_ns = self._clock()

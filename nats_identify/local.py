@@ -4,6 +4,7 @@ It is what a bot uses where it names no queue. Several processes need `NatsQueue
 nothing of each other, and break the limit together.
 """
 
+import logging
 from collections import deque
 from dataclasses import replace
 from itertools import count
@@ -12,11 +13,14 @@ from nats_identify import wire
 from nats_identify.attempt import Received, SendAnswer, SendCancel, SendRequest
 from nats_identify.clock import NS_PER_S, Clock, now_ns
 from nats_identify.driver import AttemptQueue, Entry, Message
+from nats_identify.loops import Move
 from nats_identify.schedule import model
 from nats_identify.schedule.budget import SessionBudget
 from nats_identify.schedule.crash_loop import CrashLoopGuard
 from nats_identify.schedule.model import Limits, Timing
 from nats_identify.schedule.release import ReleaseSchedule
+
+logger = logging.getLogger("nats_identify")
 
 
 class LocalQueue(AttemptQueue):
@@ -81,6 +85,15 @@ class LocalQueue(AttemptQueue):
 
     def _pace_ns(self) -> int:
         return self._timing.nudge_lead_ns
+
+    def _begin_anew(self, move: Move) -> None:
+        if move is Move.FORKED:
+            logger.warning(
+                "this process was forked from one that uses the same %s: the two know nothing of each other from here "
+                "on; where both start shards of one bot, take NatsQueue",
+                type(self).__name__,
+            )
+        super()._begin_anew(move)  # the schedule stays: the windows that run are Discord's
 
     def _post(self, entry: Entry, message: Message) -> None:
         self._posted.append(message)

@@ -7,12 +7,16 @@ bot author writes fits behind it.
 import asyncio
 from abc import abstractmethod
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import Final, Protocol, Self, runtime_checkable
 
 from nats_identify.clock import now_ns
+
+PRIORITY_MOST: Final = 10
+SHARD_ID_MOST: Final = 2**53
+"""What the wire's JSON can say of a shard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,7 @@ class Progress:
         position: 1 means next in its bucket; None while nobody has answered yet.
         eta_ms: milliseconds until the turn, exact at position 1; None while it cannot be known.
         reason: why it waits: ``window``, ``session_limit``, ``crash_loop``, ``limits_unknown``, or
-            ``no_answer`` while no coordinator is heard.
+            ``no_answer`` while NATS is away, or no coordinator answers there: at the latest 5 s after that began.
         near: the turn is about two seconds away or less: the moment to open the gateway connection.
     """
 
@@ -90,7 +94,9 @@ class Queue(Protocol):
 
         Raises:
             QueueClosedError: the queue was closed by its owner.
-            ValueError: no such shard or priority can be asked for. Nothing else is ever raised into a bot.
+            TypeError, ValueError: no such shard or priority can be asked for.
+            RuntimeError: the queue is in use in another event loop that runs, or works with a NATS connection of one.
+                Nothing else is ever raised into a bot.
         """
         ...
 
@@ -118,12 +124,46 @@ class Queue(Protocol):
         near: bool = False,
         on_progress: OnProgress | None = None,
     ) -> "Turn":
-        """Return the turn of one shard, to be entered with ``async with``. See `Turn`."""
+        """Return the turn of one shard, to be entered with ``async with``. See `Turn`.
+
+        Raises:
+            TypeError, ValueError: no such shard or priority can be asked for.
+        """
         return Turn(self, shard_id, priority=priority, near=near, on_progress=on_progress)
+
+    async def close(self) -> None:
+        """End every wait with `QueueClosedError`. A queue that holds nothing open has nothing to do here."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
 
 
 class QueueClosedError(Exception):
-    """The queue was closed while a shard waited; its owner is shutting down."""
+    """The queue was closed by its owner: no shard can wait in it any more."""
+
+
+def check_request(shard_id: int, priority: int = 0) -> None:
+    """Refuse what no queue can be asked for.
+
+    Raises:
+        TypeError: the shard or the priority is no whole number.
+        ValueError: it is out of range.
+    """
+    for name, value in (("shard_id", shard_id), ("priority", priority)):
+        if not isinstance(value, int) or isinstance(value, bool):
+            message = f"{name} {value!r}: a whole number is wanted, not a {type(value).__name__}"
+            raise TypeError(message)
+    if not 0 <= shard_id <= SHARD_ID_MOST:
+        message = f"shard_id {shard_id}: shards count from 0"
+        raise ValueError(message)
+    if abs(priority) > PRIORITY_MOST:
+        message = f"priority {priority}: from -{PRIORITY_MOST} to {PRIORITY_MOST}"
+        raise ValueError(message)
 
 
 class Turn:
@@ -145,11 +185,21 @@ class Turn:
 
     An exception before `granted` returned gives the place or the turn back. After that nobody can know
     whether IDENTIFY left, so the turn counts as used, unless `decline` was called.
+
+    Leaving the full form's block without `granted` having returned is an error, unless `decline` was called:
+    an IDENTIFY that was sent there had no turn.
+
+    Raises:
+        TypeError, ValueError: no such shard or priority can be asked for, or ``on_progress`` cannot be called.
     """
 
     def __init__(
         self, queue: Queue, shard_id: int, *, priority: int, near: bool, on_progress: OnProgress | None
     ) -> None:
+        check_request(shard_id, priority)
+        if on_progress is not None and (not callable(on_progress) or iscoroutinefunction(on_progress)):
+            message = f"on_progress {on_progress!r}: a plain function is wanted, which takes a Progress"
+            raise TypeError(message)
         self.queue = queue
         self.shard_id = shard_id
         self.priority = priority
@@ -161,15 +211,17 @@ class Turn:
         self._grant: Grant | None = None
         self._decided = False
         self._declined = False
+        self._is_over = False
 
     async def __aenter__(self) -> Self:
-        if self._asking is not None:
+        if self._asking is not None or self._is_over:
             message = "a turn is for one IDENTIFY; take a new one from `queue.turn`"
             raise RuntimeError(message)
-        self._ask()
+        self._asking = self._start_asking()
         try:
             await (self.near() if self._enter_near else self.granted())
         except BaseException:
+            self._is_over = True
             await self._withdraw()
             raise
         return self
@@ -177,14 +229,29 @@ class Turn:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._is_over = True
+        was_forgotten = error is None and self._grant is None and not self._declined
+        if was_forgotten:
+            self._grant = self._unseen()  # whether IDENTIFY was sent all the same cannot be known: the window runs
         if self._grant is not None:
-            self.identified()  # does nothing where the turn was decided already
+            self._used(self._grant)  # does nothing where the turn was decided already
         else:
             await self._withdraw()
+        if was_forgotten:
+            message = (
+                f"the block of shard {self.shard_id}'s turn ended, and `await turn.granted()` never returned in it: "
+                "call it right before IDENTIFY is sent, or `turn.decline()` where none is to be sent"
+            )
+            raise RuntimeError(message)
 
     async def near(self) -> None:
-        """Wait until the turn is about two seconds away, or here: the moment to connect."""
-        asking = self._ask()
+        """Wait until the turn is about two seconds away, or here: the moment to connect.
+
+        Raises:
+            QueueClosedError: the queue was closed by its owner.
+            RuntimeError: this is not inside of the turn's block.
+        """
+        asking = self._asked()
         waiting = asyncio.ensure_future(self._near.wait())
         try:
             await asyncio.wait({asking, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -200,13 +267,12 @@ class Turn:
 
         Raises:
             QueueClosedError: the queue was closed by its owner.
-            RuntimeError: the turn was declined.
+            RuntimeError: the turn was declined, or this is not inside of its block.
         """
         while True:
-            if self._declined:
-                message = "this turn was declined; take a new one from `queue.turn`"
-                raise RuntimeError(message)
-            grant = await asyncio.shield(self._ask())
+            self._refuse_if_declined()
+            grant = await asyncio.shield(self._asked())
+            self._refuse_if_declined()  # meanwhile
             if self._decided or now_ns() <= grant.use_by_ns:
                 self._grant = grant
                 return grant
@@ -217,23 +283,30 @@ class Turn:
         """IDENTIFY has just been sent. Call it right after the send; later calls do nothing.
 
         Raises:
-            RuntimeError: there is no grant: an IDENTIFY was sent that nobody allowed.
+            RuntimeError: there is no grant, or it was declined: an IDENTIFY was sent that no turn allowed.
         """
+        if self._grant is None and (unseen := self._unseen()) is not None:
+            self._used(unseen)  # it was sent: the window runs, although `granted` was forgotten
         grant = self._held()
-        if not self._decided:
-            self._decided = True
-            self.queue.identified(grant)
+        if self._declined:
+            message = f"shard {self.shard_id} declined this turn: its IDENTIFY had no turn, and another's may be near"
+            raise RuntimeError(message)
+        self._used(grant)
 
     def decline(self) -> None:
-        """IDENTIFY was not and will not be sent: the turn goes to the next shard. Later calls do nothing.
+        """IDENTIFY was not and will not be sent: the turn, or the place, goes to the next shard.
+
+        Before `granted` has returned, the place is given up when the block ends. Later calls do nothing.
 
         Raises:
-            RuntimeError: there is no grant; leaving the block withdraws.
+            RuntimeError: this is not inside of the turn's block, and there is no grant.
         """
-        grant = self._held()
-        if not self._decided:
+        if self._grant is None:
+            self._asked()  # raises outside of the block
+            self._declined = True
+        elif not self._decided:
             self._decided = self._declined = True
-            self.queue.decline(grant)
+            self.queue.decline(self._grant)
 
     def ready(self) -> None:
         """Discord accepted the IDENTIFY."""
@@ -249,9 +322,31 @@ class Turn:
             raise RuntimeError(message)
         return self._grant
 
-    def _ask(self) -> asyncio.Task[Grant]:
+    def _unseen(self) -> Grant | None:
+        """Return a grant that is there and was not looked at, or None."""
+        asking = self._asking
+        if self._decided or asking is None or not asking.done() or asking.cancelled() or asking.exception():
+            return None
+        return asking.result()
+
+    def _used(self, grant: Grant) -> None:
+        if not self._decided:
+            self._decided = True
+            self.queue.identified(grant)
+
+    def _refuse_if_declined(self) -> None:
+        if self._declined:
+            message = "this turn was declined; take a new one from `queue.turn`"
+            raise RuntimeError(message)
+
+    def _asked(self) -> asyncio.Task[Grant]:
+        """Return the asking of this block."""
         if self._asking is None:
-            self._asking = self._start_asking()
+            message = "this turn was not entered; use it with `async with`, which gives the place back whatever happens"
+            raise RuntimeError(message)
+        if self._is_over:
+            message = "the block of this turn has ended; take a new one from `queue.turn`"
+            raise RuntimeError(message)
         return self._asking
 
     def _start_asking(self, *, instead_of: Grant | None = None) -> asyncio.Task[Grant]:
@@ -272,8 +367,7 @@ class Turn:
         if self._asking is None:
             return
         self._asking.cancel()
-        with suppress(asyncio.CancelledError, QueueClosedError):
-            grant = await self._asking
-            if not self._decided:
-                self._decided = True
-                self.queue.decline(grant)
+        await asyncio.wait({self._asking})
+        if not self._decided and (grant := self._unseen()) is not None:
+            self._decided = True
+            self.queue.decline(grant)

@@ -19,14 +19,22 @@ from pydantic import ValidationError
 from nats_identify import attempt as words
 from nats_identify import wire
 from nats_identify.attempt import SendAnswer, SendCancel, SendRequest
-from nats_identify.clock import Clock, now_ns
+from nats_identify.clock import NS_PER_S, Clock, now_ns
 from nats_identify.driver import AttemptQueue, Entry, Message
+from nats_identify.loops import Move, belongs_here, cancel, let_go
+from nats_identify.outage import OutageLog, address_of, addresses_in
 
 OUTBOX_MOST = 10_000
 """So many messages wait for the connection; beyond it the oldest are dropped, and renewals make up for them."""
 
 LOOK_S = 1.0
-"""How often to look whether a connection that belongs to the bot has come back; our own says so itself."""
+"""How often to look whether there is a connection, and an answer to each request."""
+
+ANSWER_WITHIN_NS = 3 * NS_PER_S
+"""A shard is told when NATS has been away for so long, or its request unanswered: with the look, within 5 s."""
+
+SILENCE_NS = 5 * NS_PER_S
+"""The log says so of requests after this: a standby takes over from a dead leader in less."""
 
 INFO_TIMEOUT_S = 1.0
 """How long to wait for the limits before asking without them."""
@@ -41,7 +49,7 @@ class NatsQueue(AttemptQueue):
 
         queue = NatsQueue(connection)
 
-    or with a connection of its own, which it keeps alive for good::
+    or with a connection of its own, which it keeps alive for good, and opens anew in another event loop or process::
 
         async with NatsQueue.connect("nats://127.0.0.1:4222") as queue:
             async with queue.turn(shard_id):
@@ -54,6 +62,7 @@ class NatsQueue(AttemptQueue):
         clock: nanoseconds that only grow; tests bring their own.
 
     Raises:
+        TypeError: the connection is none.
         ValueError: the prefix is no NATS subject.
     """
 
@@ -65,6 +74,9 @@ class NatsQueue(AttemptQueue):
         client: str | None = None,
         clock: Clock = now_ns,
     ) -> None:
+        if connection is not None and not isinstance(connection, Client):
+            message = f"{type(connection).__name__} is no NATS connection; for a URL there is NatsQueue.connect(url)"
+            raise TypeError(message)
         super().__init__(client=wire.client_name(client or socket.gethostname()), clock=clock)
         self._subjects = wire.Subjects(prefix)
         self._connection = connection
@@ -73,8 +85,9 @@ class NatsQueue(AttemptQueue):
         self._outbox: deque[tuple[str, bytes, str]] = deque(maxlen=OUTBOX_MOST)
         self._inbox = ""
         self._subscribed_to: Client | None = None
+        self._opening: asyncio.Task[Client] | None = None
         self._reconnects = 0
-        self._is_answered = True
+        self._log = OutageLog(self._subjects.requests)
 
     @classmethod
     def connect(
@@ -124,10 +137,19 @@ class NatsQueue(AttemptQueue):
         return f"a NatsQueue at {at} with the prefix {self._subjects.prefix}"
 
     async def info(self, *, timeout_s: float = INFO_TIMEOUT_S) -> wire.Info | None:
-        """The limits as a coordinator knows them, or None where none answers."""
+        """The limits as a coordinator knows them, or None where none answers.
+
+        Raises:
+            QueueClosedError: the queue was closed.
+            RuntimeError: the queue is in use in another event loop, which runs.
+        """
+        self._enter()
         connection = self._connection
         if connection is None or not connection.is_connected:
             return None
+        return await self._ask_info(connection, timeout_s)
+
+    async def _ask_info(self, connection: Client, timeout_s: float) -> wire.Info | None:
         try:
             reply = await connection.request(self._subjects.info, b"", timeout=timeout_s)
             return wire.Info.model_validate_json(reply.data)
@@ -135,8 +157,40 @@ class NatsQueue(AttemptQueue):
             return None
 
     async def _start(self) -> Self:
+        self._enter()
         self._keep_running()
         return self
+
+    # --- one event loop after the other
+
+    @property
+    def _is_ours(self) -> bool:
+        """Whether the connection is the queue's own, and not the bot's."""
+        return self._servers is not None
+
+    def _enter(self) -> None:
+        borrowed = None if self._is_ours or self._is_closed else self._connection
+        if borrowed is not None and not belongs_here(borrowed):
+            message = (
+                "the NATS connection of this queue belongs to another event loop, or to a parent process: make one "
+                "here and a NatsQueue with it, or use NatsQueue.connect, which opens its own where it is used"
+            )
+            raise RuntimeError(message)
+        super()._enter()
+
+    def _begin_anew(self, move: Move) -> None:
+        cancel(self._opening, move)
+        self._end_opening(may_cancel=False)
+        connection, self._subscribed_to = self._connection, None
+        if connection is not None and (self._is_ours or not belongs_here(connection)):
+            self._connection = None
+            if self._is_ours:
+                let_go(connection, move)
+        super()._begin_anew(move)
+        if move is Move.FORKED:
+            self._outbox.clear()  # the parent sends it itself
+        lasting = [sent for sent in self._outbox if not sent[2]]  # all but requests, which name the former inbox
+        self._outbox = deque(lasting, OUTBOX_MOST)
 
     # --- the one loop
 
@@ -155,30 +209,46 @@ class NatsQueue(AttemptQueue):
         self._wake.set()
 
     async def _run(self) -> None:
-        while True:
-            try:
-                connection = await self._connected()
-                self._tick()
-                await self._publish_outbox(connection)
-            except (nats.errors.Error, OSError, TimeoutError) as error:
-                logger.warning("NATS: %s; the shards wait", type(error).__name__)
-                await asyncio.sleep(LOOK_S)  # the connection is broken: there is nothing else to wait for
-                continue
-            if not self._outbox or not connection.is_connected:
-                await self._sleep(most_s=LOOK_S)
+        try:
+            while True:
+                await self._go_on()
+        finally:
+            if self._runner is asyncio.current_task():  # else the queue works in another event loop by now
+                self._end_opening()
 
-    async def _connected(self) -> Client:
-        """Return the connection, with our inbox on it; renew everything after a reconnect."""
+    async def _go_on(self) -> None:
+        """Take one look at everything, and wait for the next."""
+        connection = None
+        try:
+            connection = await self._connected()
+            self._tick()
+            if connection is not None:
+                await self._publish_outbox(connection)
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            self._log.error(error)
+            self._look(is_connected=False)
+            await asyncio.sleep(LOOK_S)  # the connection is broken: there is nothing else to wait for
+            return
+        is_connected = connection is not None and connection.is_connected
+        self._look(is_connected=is_connected)
+        if not self._outbox or not is_connected:
+            await self._sleep(most_s=LOOK_S)
+
+    async def _connected(self) -> Client | None:
+        """Return the connection, with our inbox on it, or None while it is opened; after a reconnect, renew all."""
         connection = self._connection
         if self._servers is not None and (connection is None or connection.is_closed):
-            connection = self._connection = await self._open(self._servers)
+            connection = await self._opened(self._servers)
+            if connection is None:
+                return None
         if connection is None or connection.is_closed:
-            raise nats.errors.ConnectionClosedError
+            message = "the bot's own connection is closed for good: make a new one, and a NatsQueue with it"
+            raise nats.errors.Error(message)
         reconnects = connection.stats["reconnects"]
         if connection is not self._subscribed_to:
             self._inbox = connection.new_inbox()
             await connection.subscribe(f"{self._inbox}.*", cb=self._on_reply)
-            info = await self.info()
+            info = await self._ask_info(connection, INFO_TIMEOUT_S) if connection.is_connected else None
             if info is not None and info.max_concurrency is not None:
                 self._adopt(info.max_concurrency)
             self._subscribed_to = connection
@@ -186,8 +256,48 @@ class NatsQueue(AttemptQueue):
             return connection
         self._reconnects = reconnects
         for entry in list(self._entries.values()):
+            entry.unanswered_since_ns = None  # it counts from the renewal that follows
             self._drive(entry, words.Reconnected())
         return connection
+
+    async def _opened(self, servers: Sequence[str]) -> Client | None:
+        """Return a connection of our own once it is open; meanwhile the queue looks around each second."""
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open(servers), name="NatsQueue connects")
+        await asyncio.wait({self._opening}, timeout=LOOK_S)
+        if not self._opening.done():
+            return None
+        opening, self._opening = self._opening, None
+        self._connection = opening.result()
+        return self._connection
+
+    def _end_opening(self, *, may_cancel: bool = True) -> None:
+        """Give up an opening; a connection that it has made is kept, to be closed."""
+        opening, self._opening = self._opening, None
+        if opening is None:
+            return
+        if not opening.done():
+            if may_cancel:
+                opening.cancel()
+        elif not opening.cancelled() and opening.exception() is None:
+            self._connection = opening.result()
+
+    def _look(self, *, is_connected: bool) -> None:
+        """Say what is wrong, or over: in the log, and to the shards that wait."""
+        now_ns, where = self._clock(), self._where()
+        lasts_ns = self._log.connection(is_connected, where, now_ns)
+        if not is_connected:
+            self._tell_silence(0 if lasts_ns >= ANSWER_WITHIN_NS else ANSWER_WITHIN_NS)
+            return
+        unanswered_ns = min(self._tell_silence(ANSWER_WITHIN_NS), lasts_ns)
+        if unanswered_ns >= SILENCE_NS:
+            self._log.no_coordinator(where, now_ns)
+
+    def _where(self) -> str:
+        """The address of NATS, without any secret."""
+        if self._connection is not None:
+            return address_of(self._connection)
+        return addresses_in(list(self._servers or ()))
 
     async def _open(self, servers: Sequence[str]) -> Client:
         defaults: dict[str, Any] = {
@@ -213,19 +323,17 @@ class NatsQueue(AttemptQueue):
 
     async def _on_reply(self, message: Msg) -> None:
         if message.headers and message.headers.get("Status"):
-            if self._is_answered:
-                logger.warning("nobody listens on %s: is a coordinator running?", self._subjects.requests)
-            self._is_answered = False
+            self._log.no_coordinator(self._where(), self._clock(), is_absent=True)
             entry = self._entries.get(message.subject.rpartition(".")[2])
             if entry is not None:
-                self._progressed(entry, words.Tell(None, None, "no_answer", near=False))
+                self._no_answer(entry)
             return
         try:
             reply = wire.decode_reply(message.data)
         except ValidationError:
             logger.debug("a reply that is none of this contract was ignored")
             return
-        self._is_answered = True
+        self._log.coordinator_answers(self._clock())
         self._received(message.subject.rpartition(".")[2], words.Received(reply, message.reply))
         self._wake.set()
 
@@ -233,7 +341,12 @@ class NatsQueue(AttemptQueue):
         self._wake.set()
 
     async def _on_error(self, error: Exception) -> None:
-        logger.warning("NATS: %s: %s; the shards wait", type(error).__name__, error)
+        is_lost = isinstance(error, OSError | nats.errors.UnexpectedEOF | nats.errors.StaleConnectionError)
+        if self._connection is not None and self._connection.is_connected and not is_lost:
+            self._log.error_while_connected(error, self._where(), self._clock())
+            return
+        self._log.error(error)
+        self._wake.set()
 
 
 class _Client(Client):

@@ -8,7 +8,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Final
 
 from nats_identify.integrations._close_codes import NORMAL
@@ -80,8 +79,7 @@ class Identifier:
                     websocket = await self._use(attempt, shard_id, gateway)
                 finally:
                     if not attempt.is_sent:
-                        with suppress(RuntimeError):  # no grant in hand: leaving the block gives the place up
-                            turn.decline()
+                        turn.decline()
             if websocket is not None:
                 return websocket
             if not attempt.is_sent:

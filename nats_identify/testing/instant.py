@@ -5,7 +5,8 @@ from typing import Final
 from uuid import uuid4
 
 from nats_identify.clock import NS_PER_S, Clock, now_ns
-from nats_identify.queue import Grant, OnProgress, Queue
+from nats_identify.loops import Home
+from nats_identify.queue import Grant, OnProgress, Queue, QueueClosedError, check_request
 
 USE_WITHIN_NS: Final = 5 * NS_PER_S
 """As long as a coordinator allows by default."""
@@ -27,6 +28,8 @@ class InstantQueue(Queue):
         self.outcomes: deque[tuple[str, str]] = deque(maxlen=ASKINGS_KEPT)
         self._max_concurrency = max_concurrency
         self._clock = clock
+        self._home = Home()
+        self._is_closed = False
 
     async def acquire(
         self,
@@ -36,7 +39,15 @@ class InstantQueue(Queue):
         on_progress: OnProgress | None = None,
         instead_of: Grant | None = None,
     ) -> Grant:
-        """Return a grant without waiting; so ``priority`` and ``on_progress`` have nothing to do."""
+        """Return a grant without waiting; so ``priority`` and ``on_progress`` have nothing to do.
+
+        Raises:
+            as `Queue.acquire` does.
+        """
+        check_request(shard_id, priority)
+        if self._is_closed:
+            raise QueueClosedError
+        self._home.enter()
         if instead_of is not None:
             self.decline(instead_of)
         grant = Grant(
@@ -49,6 +60,10 @@ class InstantQueue(Queue):
         )
         self.granted.append(grant)
         return grant
+
+    async def close(self) -> None:
+        """Grant nothing any more."""
+        self._is_closed = True
 
     def identified(self, grant: Grant) -> None:
         """Note it."""

@@ -5,7 +5,8 @@ import logging
 
 import pytest
 
-from nats_identify import Grant, LargeBotQueue, LocalQueue, Progress, QueueClosedError
+from nats_identify import Grant, LargeBotQueue, LocalQueue, Progress, QueueClosedError, session_limit
+from nats_identify.pace import Pace
 from nats_identify.schedule.model import DAY, MS, SECOND
 from nats_identify.testing import SimulatedGateway
 
@@ -274,6 +275,58 @@ async def test_an_old_grant_decides_nothing_about_a_newer_asking(desk):
     assert again.done()
 
 
+def test_the_window_of_one_event_loop_holds_in_the_next():
+    """Discord counts its window, whatever becomes of the loop."""
+    desk_clock = [1_000 * SECOND]
+    queue = LocalQueue(clock=lambda: desk_clock[0])
+
+    async def start() -> None:
+        queue.identified(await queue.acquire(0))  # the loop ends before this is taken in
+
+    async def is_granted() -> bool:
+        waiting = asyncio.create_task(queue.acquire(1))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return waiting.done()
+
+    asyncio.run(start())
+    assert not asyncio.run(is_granted())
+    desk_clock[0] += 4_000 * MS
+    assert not asyncio.run(is_granted())
+    desk_clock[0] += 1_200 * MS
+    assert asyncio.run(is_granted())
+
+
+@pytest.mark.parametrize("is_closed", [False, True], ids=["stopped", "closed"])
+def test_a_turn_in_hand_when_its_loop_ended_holds_its_bucket_for_the_full_time(is_closed):
+    """Whether IDENTIFY was sent with it cannot be known."""
+    desk_clock = [1_000 * SECOND]
+    queue = LocalQueue(clock=lambda: desk_clock[0])
+    former = asyncio.new_event_loop()
+    grant = former.run_until_complete(queue.acquire(0))
+    waiting = former.create_task(queue.acquire(1))
+    former.run_until_complete(asyncio.sleep(0))
+    if is_closed:
+        former.close()
+
+    async def is_granted() -> bool:
+        queue.decline(grant)  # it is no grant of this loop
+        waiting = asyncio.create_task(queue.acquire(2))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return waiting.done()
+
+    assert not asyncio.run(is_granted())
+    desk_clock[0] += 9_000 * MS
+    assert not asyncio.run(is_granted())
+    desk_clock[0] += 1_200 * MS
+    assert asyncio.run(is_granted())  # and not the request of the former loop
+    if not is_closed:
+        with pytest.raises(RuntimeError, match="went on in another event loop"):
+            former.run_until_complete(waiting)
+        former.close()
+
+
 def test_one_queue_may_serve_one_event_loop_after_another():
     queue = LocalQueue(window_s=0.05, margin_s=0)
 
@@ -284,6 +337,57 @@ def test_one_queue_may_serve_one_event_loop_after_another():
 
     asyncio.run(start(0, 1))
     asyncio.run(start(2, 3))
+
+
+# --- Discord's API away
+
+
+class Api:
+    """GET /gateway/bot: it fails as ordered, and each question takes ten seconds of the clock in hand."""
+
+    def __init__(self, monkeypatch, *failures: Exception) -> None:
+        self.now_ns = 1_000 * SECOND
+        self.failures = list(failures)
+        self.asked = 0
+        monkeypatch.setattr(session_limit, "fetch_session_limit", self.fetch)
+
+    async def fetch(self, *_, **__) -> session_limit.SessionLimit:
+        await asyncio.sleep(0)
+        self.asked += 1
+        self.now_ns += 10 * SECOND
+        if self.failures:
+            raise self.failures.pop(0)
+        return session_limit.SessionLimit(1, 1, 1000, 1000, 0)
+
+    def queue(self) -> LargeBotQueue:
+        return LargeBotQueue("token", clock=lambda: self.now_ns)
+
+
+async def test_an_api_that_is_away_is_said_once_then_each_half_minute_and_when_it_is_back(monkeypatch, caplog):
+    monkeypatch.setattr(Pace, "answered", lambda *_, **__: 0)
+    why = "no answer from Discord"
+    api = Api(monkeypatch, *[session_limit.DiscordUnavailableError(why)] * 13)
+    async with api.queue() as queue, asyncio.timeout(10):
+        await queue.acquire(0)
+    away = [message for message in caplog.messages if why in message]
+    assert len(away) == 5  # in 120 seconds
+    assert caplog.messages[-1] == "Discord's API answers again, after 130 s"
+    assert len(caplog.messages) == 6
+
+
+def test_another_event_loop_does_not_ask_before_discord_allows(monkeypatch):
+    api = Api(monkeypatch, session_limit.RateLimitedError(3_600))
+    queue = api.queue()
+
+    async def wait() -> None:
+        waiting = asyncio.create_task(queue.acquire(0))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        waiting.cancel()
+
+    for _ in range(2):
+        asyncio.run(wait())
+        assert api.asked == 1
 
 
 # --- a shard in a loop
