@@ -15,7 +15,7 @@ from typing import Self
 
 from nats_identify import attempt as words
 from nats_identify import wire
-from nats_identify.attempt import Attempt, AttemptEvent, SendAnswer, SendCancel, SendRequest
+from nats_identify.attempt import AskAnew, Attempt, AttemptEvent, SendAnswer, SendCancel, SendRequest, Source
 from nats_identify.clock import NS_PER_S, Clock, now_ns
 from nats_identify.queue import Grant, OnProgress, Progress, Queue, QueueClosedError
 from nats_identify.schedule.alarms import Alarms, Look
@@ -34,7 +34,10 @@ Message = SendRequest | SendCancel | SendAnswer
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One attempt and whoever waits for it; ``grant_id`` is the grant in the shard's hands."""
+    """One attempt and whoever waits for it; ``grant_id`` is the grant in the shard's hands.
+
+    ``attempt`` is replaced where its request has ended and the shard still waits.
+    """
 
     attempt: Attempt
     granted: asyncio.Future[Grant]
@@ -50,6 +53,7 @@ class AttemptQueue(Queue):
         self._client = client
         self._clock = clock
         self._max_concurrency: int | None = None
+        self._source = Source(secrets.token_hex(8), clock())
         self._entries: dict[str, Entry] = {}
         self._ended: OrderedDict[str, Entry] = OrderedDict()
         self._alarms = Alarms()
@@ -154,9 +158,11 @@ class AttemptQueue(Queue):
 
     def _drive(self, entry: Entry, event: AttemptEvent) -> None:
         """Tell an attempt what happened, and do what it wants."""
-        attempt = entry.attempt
+        attempt, anew = entry.attempt, None
         for action in attempt.handle(event, self._clock()):
             match action:
+                case AskAnew():
+                    anew = action
                 case SendRequest() | SendCancel() | SendAnswer():
                     self._post(entry, action)
                 case words.HandOver(grant, use_by_ns):
@@ -166,6 +172,9 @@ class AttemptQueue(Queue):
         self._max_concurrency = attempt.max_concurrency or self._max_concurrency
         if attempt.state is words.State.OVER:
             self._end(entry)
+        if anew is not None:
+            self._ask_anew(entry, anew)
+            return
         deadline_ns = attempt.next_deadline_ns()
         if deadline_ns is not None:
             self._alarms.at(deadline_ns, Look.ASKING, attempt.request_id)
@@ -204,18 +213,37 @@ class AttemptQueue(Queue):
     # --- inside
 
     def _begin(self, shard_id: int, priority: int, on_progress: OnProgress | None) -> Entry:
-        attempt = Attempt(
+        entry = Entry(self._attempt(shard_id, priority), _future(), on_progress)
+        self._drive(entry, words.Begin())  # raises for what no request can say, before anything is kept
+        self._entries[entry.attempt.request_id] = entry
+        return entry
+
+    def _attempt(self, shard_id: int, priority: int, *, anew_count: int = 0) -> Attempt:
+        return Attempt(
             shard_id,
             secrets.token_hex(8),
             max_concurrency=self._max_concurrency,
             priority=priority,
             client=self._client,
             pace_ns=self._pace_ns(),
+            source=self._source,
+            anew_count=anew_count,
         )
-        entry = Entry(attempt, _future(), on_progress)
-        self._drive(entry, words.Begin())  # raises for what no request can say, before anything is kept
-        self._entries[attempt.request_id] = entry
-        return entry
+
+    def _ask_anew(self, entry: Entry, anew: AskAnew) -> None:
+        """Let a new request take over the wait of one that has ended; the old one still answers late grants."""
+        ended = entry.attempt
+        self._ended[ended.request_id] = Entry(ended, entry.granted, None, answer_to=entry.answer_to)
+        entry.attempt = self._attempt(ended.shard_id, ended.priority, anew_count=anew.anew_count)
+        entry.grant_id = entry.answer_to = ""
+        self._entries[entry.attempt.request_id] = entry
+        if anew.anew_count & (anew.anew_count - 1) == 0:  # the 1st, 2nd, 4th, 8th … time: no flood of lines
+            logger.warning(
+                "shard %d waits: its request ended, and not by this process (%s); it asks anew as %s, at the end of "
+                "its line, for the %d. time in this wait; look for who else uses the id or the cancel subject",
+                *(ended.shard_id, anew.message, entry.attempt.request_id, anew.anew_count),
+            )
+        self._drive(entry, words.Begin(anew.pause_ns))
 
     def _pace_ns(self) -> int:
         return words.PACE_NS

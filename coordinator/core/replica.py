@@ -61,6 +61,7 @@ class Replica:
             name_grant=self._name_grant,
             max_waiting=settings.max_waiting,
         )
+        self.schedule.book.is_leading = False
         self.seen = Sighting(settings.lease_ns)
         self._longest_hold_ns = settings.timing.full_hold_ns  # the longest that anything seen can matter
         self._pending: Pending | None = None
