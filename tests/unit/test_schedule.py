@@ -483,7 +483,7 @@ def test_one_that_stands_behind_a_promise_takes_its_own_place_when_that_is_over(
     desk.ask(1, request_id="a", renewal=1)
     desk.ask(2, request_id="late", waited_ns=60 * SECOND)
     desk.tell(model.Cancel("a"))
-    desk.ask(4, request_id="c", waited_ns=30 * SECOND)
+    desk.ask(4, request_id="c", managed=False, waited_ns=30 * SECOND)  # it is told nothing
     desk.ask(2, request_id="late", waited_ns=60 * SECOND, renewal=1)
     assert line_of(desk) == ["late", "c", "b"]
 
