@@ -8,11 +8,13 @@ from nats_identify import NatsQueue
 from tests.chaos.replicas import running_replicas
 
 SETTINGS = {
-    "IDENTIFY_WINDOW": "0.1",
+    "IDENTIFY_WINDOW": "0.5",  # time for renewals, each of which tells anew how long its request has waited
     "IDENTIFY_MARGIN": "0.02",
     "IDENTIFY_LEASE": "0.5",
+    "IDENTIFY_MAX_CONCURRENCY": "10",
     "IDENTIFY_USE_WITHIN": "5",  # nobody is passed over because this machine is busy
 }
+BUCKETS = 10
 USE_WITHIN_S = 2
 """After a restart of all coordinators every bucket is shut for so long, and a window: it is waited for often."""
 
@@ -20,10 +22,10 @@ USE_WITHIN_S = 2
 class Fleet:
     """Shards of one queue, asked for in order, each identifying as soon as it is granted."""
 
-    def __init__(self, queue: NatsQueue, shards: int):
+    def __init__(self, queue: NatsQueue, shards: range):
         self.granted: list[int] = []
         self._queue = queue
-        self._shards = range(shards)
+        self._shards = shards
 
     def ask(self) -> list[asyncio.Task[None]]:
         return [asyncio.create_task(self._turn(shard_id)) for shard_id in self._shards]
@@ -39,22 +41,30 @@ def swaps(order: list[int]) -> int:
 
 
 async def swaps_of_fresh_queues(url: str, *, runs: int, turns: int) -> list[int]:
-    """Ask for some turns at once on a fresh queue, again and again; return the swaps of each run."""
-    found = []
-    for _ in range(runs):
+    """Ask for some turns at once on a fresh queue, again and again; return the swaps of each run.
+
+    So many runs as there are buckets go on at the same time, each in a bucket of its own.
+    """
+
+    async def run(bucket: int) -> int:
         async with NatsQueue.connect(url) as queue:
-            fleet = Fleet(queue, turns)
+            fleet = Fleet(queue, range(bucket, BUCKETS * turns, BUCKETS))
             await asyncio.gather(*fleet.ask())
             assert len(fleet.granted) == turns
-            found.append(swaps(fleet.granted))
+            return swaps(fleet.granted)
+
+    found: list[int] = []
+    while len(found) < runs:
+        found += await asyncio.gather(*(run(bucket) for bucket in range(min(BUCKETS, runs - len(found)))))
     return found
 
 
 async def swaps_over_restarts(folder, url: str, *, restarts: int, shards: int, until_served) -> int:
     """Kill and start both coordinators again and again while shards of one process wait; return the swaps."""
-    settings = {**SETTINGS, "IDENTIFY_USE_WITHIN": str(USE_WITHIN_S)}
+    short = {"IDENTIFY_WINDOW": "0.1", "IDENTIFY_USE_WITHIN": str(USE_WITHIN_S), "IDENTIFY_MAX_CONCURRENCY": "1"}
+    settings = {**SETTINGS, **short}
     async with running_replicas(folder, url, count=2, **settings) as replicas, NatsQueue.connect(url) as queue:
-        fleet = Fleet(queue, shards)
+        fleet = Fleet(queue, range(shards))
         waiting = fleet.ask()
         for restart in range(restarts):
             wanted = (restart + 1) * shards // (restarts + 2)

@@ -16,7 +16,7 @@ SHARDS = 50
 async def test_ten_turns_at_once_on_a_fresh_queue(nats_server, start_coordinator):
     await start_coordinator(IDENTIFY_SESSION_TOTAL="100000", **SETTINGS)
     found = await swaps_of_fresh_queues(nats_server.url, runs=RUNS, turns=TURNS)
-    print(f"\n{RUNS} fresh queues, {TURNS} turns at once on each: {sum(found)} swaps in {RUNS - found.count(0)} runs")
+    print(f"\n{RUNS} fresh queues, {TURNS} turns at once on each: {sum(found)} swaps")
     assert found == [0] * RUNS
 
 

@@ -3,7 +3,7 @@
 from tests.chaos.asked_order import SETTINGS, swaps_of_fresh_queues, swaps_over_restarts
 from tests.processes import until
 
-RUNS = 8
+RUNS = 10
 TURNS = 10
 RESTARTS = 2
 SHARDS = 12
