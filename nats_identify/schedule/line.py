@@ -125,9 +125,9 @@ class Line:
             index = bisect.bisect(siblings, asking.ask.asked_us, key=_asked_us)
             if index < len(siblings):
                 asking.place_ns = min(asking.place_ns, siblings[index].place_ns)
-            for earlier in reversed(siblings[:index]):
-                if earlier.place_ns <= asking.place_ns:
-                    break
+            before = index
+            while before and (earlier := siblings[before - 1]).place_ns > asking.place_ns:
+                before -= 1
                 del self._places[self.position(earlier) - 1]
                 earlier.place_ns = asking.place_ns
                 bisect.insort(self._places, self._place(earlier))
