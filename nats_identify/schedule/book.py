@@ -40,7 +40,7 @@ class Book:
         self.holds = HoldTable(max_concurrency or 1)
         self.alarms = Alarms()
         self.due: set[int] = set()
-        self.is_leading = True  # what is said reaches the shards; of a standby nobody hears
+        self.is_heard = True  # what is said now is sent: not by a standby, nor after a leader's lease
         self.attentive_since_ns = 0  # what was said to shards before may not have reached them
         self.slow_commit_at_ns = 0  # what was said right before took its time, and so may its answers
         self.quiet_until_ns = 0  # nobody is granted before: shards are on their way back

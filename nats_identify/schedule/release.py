@@ -135,14 +135,12 @@ class ReleaseSchedule:
 
     def step_down(self, uncommitted: Iterable[Grant]) -> None:
         """Lead no more: what was never committed goes back to its place."""
-        self.book.is_leading = False
         self.book.abandon([*uncommitted, *self._again])
         self._again = []
         self._day.forget_asking()
 
     def begin(self, now_ns: int) -> None:
         """Begin to lead: whatever is due was nobody's business here until now, and nobody was told by us."""
-        self.book.is_leading = True
         self.book.count_on_nothing_told(now_ns)
         self.book.all_due()
         self._day.watch()
@@ -236,7 +234,7 @@ class ReleaseSchedule:
 
     def _promise_if_near(self, asking: Asking, now_ns: int) -> None:
         is_near = self.book.opens_at_ns(asking.bucket) - now_ns <= self._timing.nudge_lead_ns
-        if is_near and self.book.is_leading:
+        if is_near and self.book.is_heard:
             self.book.room.lines[asking.bucket].promise(asking)
 
     def _cancel(self, request_id: str) -> list[ScheduleAction]:

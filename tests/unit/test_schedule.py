@@ -475,6 +475,17 @@ def test_a_promise_ends_with_what_it_rests_on(end):
     assert line_of(desk) == ["late", "a"]
 
 
+def test_what_was_not_sent_is_no_promise():
+    """A standby answers nobody, nor does a leader whose lease is over."""
+    desk = busy()
+    desk.pass_ms(4_000)
+    desk.schedule.book.is_heard = False
+    desk.ask(1, request_id="a")
+    desk.schedule.book.is_heard = True
+    desk.ask(2, request_id="late", waited_ns=60 * SECOND)
+    assert line_of(desk) == ["late", "a"]
+
+
 def test_one_that_stands_behind_a_promise_takes_its_own_place_when_that_is_over():
     desk = busy()
     desk.ask(1, request_id="a")
