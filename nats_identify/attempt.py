@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from nats_identify import wire
-from nats_identify.clock import NS_PER_MS, NS_PER_S
+from nats_identify.clock import NS_PER_MS, NS_PER_S, NS_PER_US
 from nats_identify.schedule.model import Code, Outcome
 
 RENEWALS_REMEMBERED = 256
@@ -32,8 +32,33 @@ SENDINGS_PERIOD_NS = NS_PER_S
 """A request is sent at most 20 times a second, whatever the replies demand. A coordinator needs 2 or 3 in a row:
 for another bucket, for a nudge."""
 
+ANEW_LEAST_NS = NS_PER_S // 4
+"""A request that ended although its shard still wants a turn is followed by a new one after this pause."""
+
+ANEW_MOST_NS = 8 * NS_PER_S
+"""The pause doubles each time that this happens to one shard's wait, up to this."""
+
 NEAR_NS = 2 * NS_PER_S
 """At the head of the queue and so little to go: time for TCP, TLS, the websocket and HELLO."""
+
+
+class Source:
+    """The requests of one queue object, told apart from those of others, in the order in which they were begun.
+
+    Args:
+        token: random, 1 to 64 of ``[A-Za-z0-9_-]``.
+        since_ns: when the queue object was made, by its clock.
+    """
+
+    def __init__(self, token: str, since_ns: int) -> None:
+        self.token = token
+        self._since_ns = since_ns
+        self._last_us = -1
+
+    def begin_us(self, now_ns: int) -> int:
+        """Microseconds since the source began; larger for each request."""
+        self._last_us = max(self._last_us + 1, (now_ns - self._since_ns) // NS_PER_US)
+        return self._last_us
 
 
 class State(Enum):
@@ -41,7 +66,7 @@ class State(Enum):
 
     ASKING = "asking"  # in the queue, or on its way there
     HOLDING = "holding"  # granted, handed to the shard, not yet decided
-    OVER = "over"  # identified or withdrawn
+    OVER = "over"  # identified, withdrawn, or ended at the coordinators
 
 
 # --- told
@@ -49,7 +74,9 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """The shard wants a turn."""
+    """The shard wants a turn; ``pause_ns``: it asks no sooner than after so long."""
+
+    pause_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +162,20 @@ class Tell:
     problem: str = ""
 
 
-AttemptAction = SendRequest | SendCancel | SendAnswer | HandOver | Tell
+@dataclass(frozen=True, slots=True)
+class AskAnew:
+    """The request has ended at the coordinators, and its shard still wants a turn.
+
+    Begin another attempt with a new request_id and ``anew_count``, after ``pause_ns``. ``message``: why, in the
+    coordinator's words.
+    """
+
+    anew_count: int
+    pause_ns: int
+    message: str
+
+
+AttemptAction = SendRequest | SendCancel | SendAnswer | HandOver | Tell | AskAnew
 
 
 class Attempt:
@@ -148,6 +188,8 @@ class Attempt:
         priority: -10 … 10, higher goes first.
         client: a name for people.
         pace_ns: how often to renew while nobody answers: min(2 s, 0.4 use_within).
+        source: numbers the requests of one queue object, so that they are served in the order of their beginning.
+        anew_count: how many requests of this shard's wait have ended before this one.
     """
 
     def __init__(
@@ -159,6 +201,8 @@ class Attempt:
         priority: int = 0,
         client: str = "",
         pace_ns: int = PACE_NS,
+        source: Source | None = None,
+        anew_count: int = 0,
     ) -> None:
         self.shard_id = shard_id
         self.request_id = request_id
@@ -168,6 +212,9 @@ class Attempt:
         self.state = State.ASKING
         self._jitter_permille = zlib.crc32(request_id.encode()) % 201
         self._pace_ns = pace_ns
+        self._source = source
+        self._anew_count = anew_count
+        self._asked_us: int | None = None
         self._begun_at_ns: int | None = None
         self._renewal = -1
         self._first_sent_ns: dict[int, int] = {}
@@ -181,8 +228,10 @@ class Attempt:
         """Take in one event; return what to do, in this order."""
         actions: list[AttemptAction] = []
         match event:
-            case Begin() | Reconnected():
-                if self.state is State.ASKING:
+            case Begin(pause_ns):
+                self._renew_at_ns = now_ns + pause_ns
+            case Reconnected():
+                if self.state is State.ASKING and self._begun_at_ns is not None:
                     self._renew_at_ns = now_ns
             case Received(wire.Granted() as grant, answer_to):
                 actions += self._granted(grant, answer_to, now_ns)
@@ -245,15 +294,27 @@ class Attempt:
         return self._tell(Tell(queued.position, queued.eta_ms, queued.reason, near))
 
     def _refused(self, refused: wire.Refused, now_ns: int) -> list[AttemptAction]:
-        """A refusal is final for the coordinator, never for the shard: it asks again, differently or later."""
+        """A refusal is final for the coordinator, never for the shard: it asks again, differently or later.
+
+        A turn in hand is not affected by one: what it says of the request has been overtaken by the grant.
+        """
         if refused.request_id != self.request_id or self.state is not State.ASKING:
             return []
         bucket, self.max_concurrency = self._bucket(), refused.max_concurrency or self.max_concurrency
+        if refused.code is Code.ENDED:
+            return self._ask_anew(refused, now_ns)
         is_moved = refused.code is Code.WRONG_BUCKET and self._bucket() != bucket
         wait_ns = min((refused.retry_after_ms or 5_000) * NS_PER_MS, RENEW_MAX_NS)
         wait_ns = 0 if is_moved else self._jittered(wait_ns)
         self._renew_at_ns, self._near_at_ns = now_ns + wait_ns, None
         return [] if is_moved else self._tell(Tell(None, None, refused.code, near=False, problem=refused.message))
+
+    def _ask_anew(self, refused: wire.Refused, now_ns: int) -> list[AttemptAction]:
+        """The id is spent, though not by this shard: a new request takes over; a late grant of this one is declined."""
+        self._end()
+        pause_ns = min(ANEW_LEAST_NS << min(self._anew_count, 8), ANEW_MOST_NS)
+        anew = AskAnew(self._anew_count + 1, self._jittered(pause_ns), refused.message)
+        return [*self._tell(Tell(None, None, refused.code, near=False)), anew]
 
     # --- steps
 
@@ -279,6 +340,7 @@ class Attempt:
     def _renew(self, now_ns: int) -> SendRequest:
         if self._begun_at_ns is None:
             self._begun_at_ns = now_ns
+            self._asked_us = None if self._source is None else self._source.begin_us(now_ns)
         self._renewal += 1
         self._first_sent_ns[self._renewal] = now_ns
         self._first_sent_ns.pop(self._renewal - RENEWALS_REMEMBERED, None)
@@ -294,6 +356,8 @@ class Attempt:
                 priority=self.priority,
                 managed=True,
                 client=self.client or None,
+                source=None if self._source is None else self._source.token,
+                asked_us=self._asked_us,
             ),
         )
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+NS_PER_US: Final = 1_000
 NS_PER_MS: Final = 1_000_000
 NS_PER_S: Final = 1_000_000_000
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from nats_identify import attempt as words
 from nats_identify import wire
-from nats_identify.attempt import Attempt, AttemptEvent, SendAnswer, SendCancel, SendRequest
+from nats_identify.attempt import AskAnew, Attempt, AttemptEvent, SendAnswer, SendCancel, SendRequest, Source
 from nats_identify.clock import NS_PER_S, Clock, now_ns
 from nats_identify.loops import Home, Move, cancel
 from nats_identify.queue import Grant, OnProgress, Progress, Queue, QueueClosedError, check_request
@@ -38,6 +38,7 @@ class Entry:
 
     ``unanswered_since_ns`` is when the oldest request was sent that has no reply; ``is_silent``: the shard was told
     that there is no answer.
+    ``attempt`` is replaced where its request has ended and the shard still waits.
     """
 
     attempt: Attempt
@@ -56,6 +57,7 @@ class AttemptQueue(Queue):
         self._client = client
         self._clock = clock
         self._max_concurrency: int | None = None
+        self._source = Source(secrets.token_hex(8), clock())
         self._entries: dict[str, Entry] = {}
         self._ended: OrderedDict[str, Entry] = OrderedDict()
         self._alarms = Alarms()
@@ -170,6 +172,7 @@ class AttemptQueue(Queue):
         entries, self._entries = self._entries, {}
         self._ended.clear()
         self._alarms = Alarms()
+        self._source = Source(secrets.token_hex(8), self._clock())  # a forked child is another process
         for entry in entries.values():
             if entry.attempt.state is not words.State.HOLDING:
                 self._drive(entry, words.Withdraw())
@@ -200,9 +203,11 @@ class AttemptQueue(Queue):
 
     def _drive(self, entry: Entry, event: AttemptEvent) -> None:
         """Tell an attempt what happened, and do what it wants."""
-        attempt = entry.attempt
+        attempt, anew = entry.attempt, None
         for action in attempt.handle(event, self._clock()):
             match action:
+                case AskAnew():
+                    anew = action
                 case SendRequest() | SendCancel() | SendAnswer():
                     if isinstance(action, SendRequest) and entry.unanswered_since_ns is None:
                         entry.unanswered_since_ns = self._clock()
@@ -214,6 +219,9 @@ class AttemptQueue(Queue):
         self._max_concurrency = attempt.max_concurrency or self._max_concurrency
         if attempt.state is words.State.OVER:
             self._end(entry)
+        if anew is not None:
+            self._ask_anew(entry, anew)
+            return
         deadline_ns = attempt.next_deadline_ns()
         if deadline_ns is not None:
             self._alarms.at(deadline_ns, Look.ASKING, attempt.request_id)
@@ -268,18 +276,38 @@ class AttemptQueue(Queue):
     # --- inside
 
     def _begin(self, shard_id: int, priority: int, on_progress: OnProgress | None) -> Entry:
-        attempt = Attempt(
+        entry = Entry(self._attempt(shard_id, priority), _future(), on_progress)
+        self._drive(entry, words.Begin())  # raises for what no request can say, before anything is kept
+        self._entries[entry.attempt.request_id] = entry
+        return entry
+
+    def _attempt(self, shard_id: int, priority: int, *, anew_count: int = 0) -> Attempt:
+        return Attempt(
             shard_id,
             secrets.token_hex(8),
             max_concurrency=self._max_concurrency,
             priority=priority,
             client=self._client,
             pace_ns=self._pace_ns(),
+            source=self._source,
+            anew_count=anew_count,
         )
-        entry = Entry(attempt, _future(), on_progress)
-        self._drive(entry, words.Begin())  # raises for what no request can say, before anything is kept
-        self._entries[attempt.request_id] = entry
-        return entry
+
+    def _ask_anew(self, entry: Entry, anew: AskAnew) -> None:
+        """Let a new request take over the wait of one that has ended; the old one still answers late grants."""
+        ended = entry.attempt
+        self._remember_ended(Entry(ended, entry.granted, None, answer_to=entry.answer_to))
+        entry.attempt = self._attempt(ended.shard_id, ended.priority, anew_count=anew.anew_count)
+        entry.grant_id = entry.answer_to = ""
+        entry.unanswered_since_ns, entry.is_silent = None, False
+        self._entries[entry.attempt.request_id] = entry
+        if anew.anew_count & (anew.anew_count - 1) == 0:  # the 1st, 2nd, 4th, 8th … time: no flood of lines
+            logger.warning(
+                "shard %d waits: its request ended, and not by this process (%s); it asks anew as %s, at the end of "
+                "its line, for the %d. time in this wait; look for who else uses the id or the cancel subject",
+                *(ended.shard_id, anew.message, entry.attempt.request_id, anew.anew_count),
+            )
+        self._drive(entry, words.Begin(anew.pause_ns))
 
     def _pace_ns(self) -> int:
         return words.PACE_NS
@@ -287,9 +315,12 @@ class AttemptQueue(Queue):
     def _end(self, entry: Entry) -> None:
         request_id = entry.attempt.request_id
         if self._entries.pop(request_id, None) is not None:
-            self._ended[request_id] = entry
-            if len(self._ended) > ENDED_MOST:
-                self._ended.popitem(last=False)
+            self._remember_ended(entry)
+
+    def _remember_ended(self, entry: Entry) -> None:
+        self._ended[entry.attempt.request_id] = entry
+        if len(self._ended) > ENDED_MOST:
+            self._ended.popitem(last=False)
 
     def _tell(self, grant: Grant, event: AttemptEvent) -> None:
         if not self._home.is_here():

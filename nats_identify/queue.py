@@ -26,8 +26,9 @@ class Progress:
     Attributes:
         position: 1 means next in its bucket; None while nobody has answered yet.
         eta_ms: milliseconds until the turn, exact at position 1; None while it cannot be known.
-        reason: why it waits: ``window``, ``session_limit``, ``crash_loop``, ``limits_unknown``, or
-            ``no_answer`` while NATS is away, or no coordinator answers there: at the latest 5 s after that began.
+        reason: why it waits: ``window``, ``session_limit``, ``crash_loop``, ``limits_unknown``,
+            ``no_answer`` while NATS is away, or no coordinator answers there, at the latest 5 s after that began,
+            ``ended`` where another process ended its request and it asks anew, or the code of another refusal.
         near: the turn is about two seconds away or less: the moment to open the gateway connection.
     """
 

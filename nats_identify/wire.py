@@ -20,6 +20,7 @@ ERROR_NUMBERS: Final = {
     Code.SESSION_LIMIT: 429,
     Code.OVERLOADED: 503,
     Code.TIMEOUT: 408,
+    Code.ENDED: 410,
 }
 """The NATS service header ``Nats-Service-Error-Code`` of each refusal, as in HTTP."""
 
@@ -97,7 +98,11 @@ def _of_128_bytes(name: str) -> str:
 
 
 class Request(Message):
-    """Ask for a turn. Every field is optional; an empty payload is a valid plain request."""
+    """Ask for a turn. Every field is optional; an empty payload is a valid plain request.
+
+    ``source`` and ``asked_us`` keep the order of one process exact: a random token of its queue object, and
+    microseconds on its own monotonic clock since that began, larger for each request. One without the other is ignored.
+    """
 
     shard_id: Natural | None = None
     request_id: Token | None = None
@@ -108,6 +113,8 @@ class Request(Message):
     managed: bool = False
     timeout_ms: Annotated[int, Field(gt=0, le=_INT_MOST)] | None = None
     client: Annotated[str, Field(max_length=128), AfterValidator(_of_128_bytes)] | None = None
+    source: Token | None = None
+    asked_us: Natural | None = None
 
     def ask(self, *, bucket: int, reply_to: str, request_id: str) -> Ask:
         """Return the schedule's event; ``request_id`` stands in where the payload names none."""
@@ -123,6 +130,8 @@ class Request(Message):
             managed=self.managed,
             timeout_ns=None if self.timeout_ms is None else self.timeout_ms * MS,
             client=self.client or "",
+            source=(self.source or "") if self.asked_us is not None else "",
+            asked_us=(self.asked_us or 0) if self.source is not None else 0,
         )
 
 

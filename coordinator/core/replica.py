@@ -108,6 +108,7 @@ class Replica:
             case model.Figure():
                 actions += self._figure(event, now_ns)
             case _:
+                self.schedule.book.is_heard = self._is_heard(now_ns)
                 actions += self._speak(self.schedule.handle(event, now_ns), now_ns)
         return actions + self._go_on(now_ns)
 
@@ -301,11 +302,14 @@ class Replica:
 
     def _speak(self, actions: list[model.ScheduleAction], now_ns: int) -> list[ReplicaAction]:
         """Only a leader within its own lease is heard."""
-        if self.role is Role.LEADER and now_ns <= self.lease_until_ns:
+        if self._is_heard(now_ns):
             return list(actions)
         if any(isinstance(action, FetchFigure) for action in actions):
             self._figures.due_at_ns = now_ns  # whoever leads on asks
         return []
+
+    def _is_heard(self, now_ns: int) -> bool:
+        return self.role is Role.LEADER and now_ns <= self.lease_until_ns
 
     def _deaf_at_ns(self) -> int:
         return (self._heard_at_ns or 0) + self.settings.lease_ns + 1

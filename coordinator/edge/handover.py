@@ -1,5 +1,8 @@
 """Gives the waiting queue to a replica that starts, and takes it where we start. It orders nothing.
 
+The order is kept to the nanosecond: each asking carries how long ago its place is, all of one page counted from the
+same instant here. Later pages count from the first one's instant plus the time between the two where they were written.
+
 A rolling update replaces every coordinator within seconds, while a shard far back in the queue renews once a
 minute: without this, nobody would know of it for so long. What is taken is as fresh as it was there, or a little less:
 its age counts from before we asked. Were it stale, one that renews here sooner would be granted before it.
@@ -20,7 +23,7 @@ from coordinator.edge.records import CopiedAsking, QueueCopy, QueuePage
 from nats_identify.clock import Clock
 from nats_identify.schedule.book import Book
 from nats_identify.schedule.line import Asking
-from nats_identify.schedule.model import MS
+from nats_identify.schedule.model import MS, Ask
 from nats_identify.wire import Subjects
 
 ANSWER_WITHIN_S: Final = 1.0
@@ -66,6 +69,7 @@ class Handover:
         Nobody answers a replica that is alone, and NATS says so at once.
         """
         subject, after, taken = self._subject, 0, 0
+        first_asked_ns, first_at_ns = 0, 0
         while True:
             asked_at_ns = self._clock()
             try:
@@ -77,10 +81,11 @@ class Handover:
                     self._log.debug("there is no queue to take from another replica")
                     return
                 break
+            if not taken:
+                first_asked_ns, first_at_ns = asked_at_ns, copy.at_ns
+            page_at_ns = first_asked_ns + copy.at_ns - first_at_ns
             for asking in copy.askings:
-                ask = asking.ask(bucket=asking.bucket, reply_to=asking.reply_to, request_id="")
-                heard_at_ns = None if asking.heard_ms is None else asked_at_ns - asking.heard_ms * MS
-                await self._inbox.tell_and_wait(replace(ask, is_copy=True, heard_at_ns=heard_at_ns))
+                await self._inbox.tell_and_wait(_copy(asking, asked_at_ns, page_at_ns))
             taken += len(copy.askings)
             if copy.next is None:
                 break
@@ -106,7 +111,16 @@ class Handover:
         later = (asking for asking in self._book.room.askings.values() if asking.order > after)  # in order of admission
         page = list(islice(later, PAGE_MOST))
         rest = page[-1].order if len(page) == PAGE_MOST else None
-        return QueueCopy(instance=self._instance, askings=[_copied(asking, now_ns) for asking in page], next=rest)
+        askings = [_copied(asking, now_ns) for asking in page]
+        return QueueCopy(instance=self._instance, askings=askings, next=rest, at_ns=now_ns)
+
+
+def _copy(asking: CopiedAsking, asked_at_ns: int, page_at_ns: int) -> Ask:
+    """What the replica is told of it; ``page_at_ns`` is its page's instant, by our clock."""
+    ask = asking.ask(bucket=asking.bucket, reply_to=asking.reply_to, request_id="")
+    heard_at_ns = None if asking.heard_ms is None else asked_at_ns - asking.heard_ms * MS
+    place_at_ns = None if asking.placed_ns is None else page_at_ns - asking.placed_ns
+    return replace(ask, is_copy=True, heard_at_ns=heard_at_ns, place_at_ns=place_at_ns)
 
 
 def _copied(asking: Asking, now_ns: int) -> CopiedAsking:
@@ -126,4 +140,7 @@ def _copied(asking: Asking, now_ns: int) -> CopiedAsking:
         bucket=asking.bucket,
         reply_to=ask.reply_to,
         heard_ms=heard_ms,
+        placed_ns=now_ns - asking.place_ns,
+        source=ask.source or None,
+        asked_us=ask.asked_us if ask.source else None,
     )

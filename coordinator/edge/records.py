@@ -15,19 +15,27 @@ class QueuePage(Message):
 
 
 class CopiedAsking(Request):
-    """One asking, as another coordinator knows it; ``heard_ms``: how long ago it heard its newest renewal."""
+    """One asking, as another coordinator knows it; ``heard_ms``: how long ago it heard its newest renewal.
+
+    ``placed_ns``: how long ago its place is in nanoseconds; None from a coordinator that does not tell.
+    """
 
     bucket: int
     reply_to: str
     heard_ms: int | None = None
+    placed_ns: int | None = None
 
 
 class QueueCopy(Message):
-    """A page of the waiting queue; ``next`` is where to go on, with the same coordinator."""
+    """A page of the waiting queue; ``next`` is where to go on, with the same coordinator.
+
+    ``at_ns``: when it was written, by its coordinator's clock. Only the time between two pages is of use.
+    """
 
     instance: Token
     askings: list[CopiedAsking]
     next: int | None = None
+    at_ns: int = 0
 
 
 class LedgerGrant(Message):

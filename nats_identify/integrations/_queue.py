@@ -56,6 +56,9 @@ class OtherQueue(Queue):
         """Pass it on, if it is wanted."""
         getattr(self._queue, "rejected", _ignore)(grant)
 
+    async def close(self) -> None:
+        """Do nothing: the queue stays its owner's."""
+
 
 class ChosenQueue:
     """The queue of one bot.

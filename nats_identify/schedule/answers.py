@@ -76,8 +76,11 @@ def _give_back(book: Book, grant: Grant, name: str, *, is_unsent: bool = False) 
 def let_over(book: Book, grant: Grant) -> None:
     """A hold has run out: what was answered is settled, what was not may have been lost.
 
-    A plain requester that answers nothing is believed to have identified.
+    A plain requester that answers nothing is believed to have identified: its id is spent.
     """
+    asking = book.room.get(grant.request_id)
+    if asking is not None and not asking.ask.managed and asking.grant_id == grant.grant_id:
+        book.room.end(grant.request_id)
     book.let_go(grant)
     if not grant.managed:
         book.believe_used(grant, grant.opens_at_ns)

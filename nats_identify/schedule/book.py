@@ -40,6 +40,7 @@ class Book:
         self.holds = HoldTable(max_concurrency or 1)
         self.alarms = Alarms()
         self.due: set[int] = set()
+        self.is_heard = True  # what is said now is sent: not by a standby, nor after a leader's lease
         self.attentive_since_ns = 0  # what was said to shards before may not have reached them
         self.slow_commit_at_ns = 0  # what was said right before took its time, and so may its answers
         self.quiet_until_ns = 0  # nobody is granted before: shards are on their way back
@@ -164,6 +165,11 @@ class Book:
     def opens_at_ns(self, bucket: int) -> int:
         """When this bucket may be granted next; in the past where it is open."""
         return max(self.holds.opens_at_ns(bucket), self.quiet_until_ns)
+
+    def count_on_nothing_told(self, now_ns: int) -> None:
+        """What was told to shards before may not have reached them: no nudge and no promise of before counts."""
+        self.attentive_since_ns = now_ns
+        self.room.break_promises()
 
     def all_due(self) -> None:
         """Look at every bucket again."""

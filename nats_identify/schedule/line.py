@@ -1,4 +1,20 @@
-"""The waiting: one asking's record, and the order in which a bucket's askings stand. It grants nothing."""
+"""The waiting: one asking's record, and the order in which a bucket's askings stand. It grants nothing.
+
+The order of a line: higher priority first, then by ``place_ns``, an estimate of when each was asked. Two rules are
+exact, whatever the estimates say:
+
+1. *One source.* The requests of one process that have the same bucket and priority stand in the order in which it
+   asked. An estimate is never too early, only late by what a message took; so a request asked before another one of
+   its source is placed no later than that one.
+2. *A promise.* The leader promises a request its turn when it tells it: you are next, and your turn is near. A request
+   of the same priority that is heard of, or estimated anew, after that is placed behind it. A promise ends with the
+   leader's term, when the leader was cut off, and when the request leaves the line. Rule 1 goes first: a request that
+   the same process asked earlier is not held back by a promise.
+
+After a restart of all coordinators the places are made anew from what the requests say. No promise of the time before
+counts, and while every bucket is held for the full time none is made before its last ``nudge_lead_ns``: by then every
+request near the head has renewed, and the order of asking decides.
+"""
 
 import bisect
 from collections.abc import Iterator
@@ -20,7 +36,8 @@ class Asking:
     Attributes:
         ask: its newest renewal.
         asked_at_ns: when it first asked, by this clock; what it had waited elsewhere is counted in.
-        order: the tie-break between two that asked in the same nanosecond.
+        place_ns: the instant that decides its place in the line: ``asked_at_ns``, corrected as this module says.
+        order: the tie-break between two with the same place; it counts admissions.
         heard_at_ns: when the newest renewal's number was first received; grants echo that number.
         is_restored: it had waited already when it was first heard of here.
         gone_at_ns: when it is given up unless it is heard again.
@@ -39,6 +56,7 @@ class Asking:
     asked_at_ns: int
     order: int
     heard_at_ns: int
+    place_ns: int = 0
     is_restored: bool = False
     gone_at_ns: int = 0
     timeout_at_ns: int | None = None
@@ -78,7 +96,9 @@ class Line:
     """One bucket's askings: higher priority first, first come first served within one; those that loop come last."""
 
     def __init__(self) -> None:
-        self._places: list[tuple[int, int, int, int, Asking]] = []
+        self._places: list[tuple[int, int, int, int, int, Asking]] = []
+        self._siblings: dict[tuple[str, int], list[Asking]] = {}  # by source and priority, as asked
+        self._promised: dict[str, Asking] = {}  # by request_id: those that were told that they are next
         self.nudge_width = 1  # how many silent askings are nudged at most
         self.widen_at_ns: int | None = None  # when twice as many are
 
@@ -99,17 +119,60 @@ class Line:
         return len(self._places) - bisect.bisect_left(self._places, (1,))
 
     def add(self, asking: Asking) -> None:
-        """Put it where its priority and its first asking say."""
+        """Put it where its priority, its place and the order of its source say; those asked before it may move up."""
+        if asking.ask.source and not asking.held_back_until_ns:
+            siblings = self._siblings.setdefault(_family(asking), [])
+            index = bisect.bisect(siblings, asking.ask.asked_us, key=_asked_us)
+            if index < len(siblings):
+                asking.place_ns = min(asking.place_ns, siblings[index].place_ns)
+            before = index
+            while before and (earlier := siblings[before - 1]).place_ns > asking.place_ns:
+                before -= 1
+                del self._places[self.position(earlier) - 1]
+                earlier.place_ns = asking.place_ns
+                bisect.insort(self._places, self._place(earlier))
+            siblings.insert(index, asking)
         bisect.insort(self._places, self._place(asking))
 
     def remove(self, asking: Asking) -> None:
-        """Take it out; its priority must be the one it was added with."""
+        """Take it out; its priority and its source must be those it was added with."""
         del self._places[self.position(asking) - 1]
+        if asking.ask.source and not asking.held_back_until_ns:
+            siblings = self._siblings[_family(asking)]
+            del siblings[siblings.index(asking, bisect.bisect_left(siblings, asking.ask.asked_us, key=_asked_us))]
+            if not siblings:
+                del self._siblings[_family(asking)]
+        self._promised.pop(asking.ask.request_id, None)
+
+    def promise(self, asking: Asking) -> None:
+        """It is told that it is next and its turn near: those that come later stand behind it."""
+        self._promised[asking.ask.request_id] = asking
+
+    def break_promises(self) -> None:
+        """What was told may not have been received, or was told by another leader."""
+        self._promised.clear()
+
+    def place_of(self, ask: Ask, asked_at_ns: int) -> int:
+        """The place of a request that is estimated now to have been asked then: behind whom its turn was promised."""
+        if ask.request_id in self._promised:
+            return asked_at_ns
+        equals = (one for one in self._promised.values() if one.ask.priority == ask.priority)
+        others = (one for one in equals if not ask.source or one.ask.source != ask.source)
+        return max(asked_at_ns, max((one.place_ns + 1 for one in others), default=asked_at_ns))
 
     def position(self, asking: Asking) -> int:
         """1 means next."""
         return bisect.bisect_left(self._places, self._place(asking)) + 1
 
     @staticmethod
-    def _place(asking: Asking) -> tuple[int, int, int, int, Asking]:
-        return (asking.held_back_until_ns, -asking.ask.priority, asking.asked_at_ns, asking.order, asking)
+    def _place(asking: Asking) -> tuple[int, int, int, int, int, Asking]:
+        ask = asking.ask
+        return (asking.held_back_until_ns, -ask.priority, asking.place_ns, ask.asked_us, asking.order, asking)
+
+
+def _family(asking: Asking) -> tuple[str, int]:
+    return asking.ask.source, asking.ask.priority
+
+
+def _asked_us(asking: Asking) -> int:
+    return asking.ask.asked_us

@@ -42,6 +42,7 @@ class Code(StrEnum):
     SESSION_LIMIT = "session_limit"
     OVERLOADED = "overloaded"
     TIMEOUT = "timeout"
+    ENDED = "ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,10 @@ class Ask:
     """A shard asks for a turn, or renews its asking; the fields are those of the wire's request.
 
     ``is_copy``: it comes from another replica, which heard it no earlier than ``heard_at_ns`` by our clock; None
-    where nobody knows, and nobody is to be granted anything before he renews.
+    where nobody knows, and nobody is to be granted anything before he renews. ``place_at_ns`` is its place there, by
+    our clock; None: by ``waited_ns``.
+    ``source`` and ``asked_us``: of two requests of one source the one with the smaller ``asked_us`` was asked first.
+    They decide the order within the source, and nothing else. An empty source: not known.
     """
 
     request_id: str
@@ -133,6 +137,9 @@ class Ask:
     client: str = ""
     is_copy: bool = False
     heard_at_ns: int | None = None
+    place_at_ns: int | None = None
+    source: str = ""
+    asked_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,7 +141,7 @@ class ReleaseSchedule:
 
     def begin(self, now_ns: int) -> None:
         """Begin to lead: whatever is due was nobody's business here until now, and nobody was told by us."""
-        self.book.attentive_since_ns = now_ns
+        self.book.count_on_nothing_told(now_ns)
         self.book.all_due()
         self._day.watch()
 
@@ -151,11 +151,11 @@ class ReleaseSchedule:
 
     def was_lost(self, now_ns: int) -> None:
         """What became of a commit is not known: what was said to shards may be lost as well."""
-        self.book.attentive_since_ns = now_ns
+        self.book.count_on_nothing_told(now_ns)
 
     def was_away(self, now_ns: int) -> None:
         """We were cut off from the shards, and they may have been too: let them come back, in their order."""
-        self.book.attentive_since_ns = now_ns
+        self.book.count_on_nothing_told(now_ns)
         self.book.quiet_until_ns = now_ns + self._timing.nudge_lead_ns // 2
         self.book.alarms.at(self.book.quiet_until_ns, Look.EVERYTHING)
         self.book.all_due()
@@ -165,7 +165,7 @@ class ReleaseSchedule:
     def _ask(self, ask: model.Ask, now_ns: int) -> list[ScheduleAction]:
         room = self.book.room
         if room.has_ended(ask.request_id):
-            return []
+            return replies.refuse(ask, replies.ended(ask), is_news=room.refuse_ended(ask.request_id))
         asking = room.get(ask.request_id)
         refusal = replies.wrong_bucket(self.book, ask) or (self._full(ask, now_ns) if asking is None else None)
         if refusal is not None:
@@ -218,6 +218,8 @@ class ReleaseSchedule:
         actions: list[ScheduleAction] = []
         if asking.ask.managed:
             actions.append(Reply(asking.ask.reply_to, queued))
+            if queued.position == 1 and queued.reason is Reason.WINDOW:
+                self._promise_if_near(asking, now_ns)
         if is_new:
             where = {
                 "position": queued.position,
@@ -231,6 +233,11 @@ class ReleaseSchedule:
         asking.set_pace(renew_in_ns, now_ns)
         self.book.alarms.at(min(asking.gone_at_ns, now_ns + LOOK_MOST_NS), Look.ASKING, asking.ask.request_id)
 
+    def _promise_if_near(self, asking: Asking, now_ns: int) -> None:
+        is_near = self.book.opens_at_ns(asking.bucket) - now_ns <= self._timing.nudge_lead_ns
+        if is_near and self.book.is_heard:
+            self.book.room.lines[asking.bucket].promise(asking)
+
     def _cancel(self, request_id: str) -> list[ScheduleAction]:
         asking = self.book.room.end(request_id)  # a turn that it was granted is not freed by this
         if asking is None:
@@ -241,8 +248,10 @@ class ReleaseSchedule:
     def _same_grant_again(self, asking: Asking, now_ns: int) -> list[ScheduleAction]:
         """The grant was lost, or crossed this renewal: the identical one again, with no new commit, charge or hold."""
         grant = self.book.holds.get(asking.grant_id or "")
-        if grant is None or not grant.committed or grant.outcome is not None or not asking.ask.managed:
+        if grant is None or not grant.committed or grant.outcome is not None:
             return []
+        if not asking.ask.managed:  # it has had its one reply, and counts from when it received that
+            return replies.refuse(asking.ask, replies.ended(asking.ask))
         return self._publish(grant, asking.ask.reply_to, now_ns)
 
     def _publish(self, grant: Grant, to: str, now_ns: int) -> list[ScheduleAction]:
@@ -293,7 +302,8 @@ class ReleaseSchedule:
             return []
         grant.committed = True  # it holds its bucket until its time is over
         asking = self.book.room.end(grant.request_id)
-        refusal = replies.overloaded(grant.request_id, "the ledger could not be written fast enough; ask again")
+        slow = "the ledger could not be written fast enough; ask again with a new request_id"
+        refusal = replies.overloaded(grant.request_id, slow)
         return [] if asking is None else replies.refuse(asking.ask, refusal)
 
     def _prepare(self, bucket: int, line: Line, now_ns: int) -> list[ScheduleAction]:
@@ -306,6 +316,7 @@ class ReleaseSchedule:
         for asking in nudged:
             told = replace(replies.queued(self.book, asking, now_ns), position=1, renew_in_ns=0, nudge=True)
             actions.append(Reply(asking.ask.reply_to, told))
+            line.promise(asking)
         return actions
 
     def _nudge_undeliverable(self, request_id: str) -> None:

@@ -67,6 +67,12 @@ def overloaded(request_id: str, message: str) -> Refused:
     return Refused(request_id, Code.OVERLOADED, message, retry_after_ns=5 * model.SECOND)
 
 
+def ended(ask: Ask) -> Refused:
+    """Refuse an id whose request was identified or withdrawn: it never gets a second turn."""
+    message = f"request {ask.request_id} has had its turn or was withdrawn; ask again with a new request_id"
+    return Refused(ask.request_id, Code.ENDED, message)
+
+
 def exhausted(book: Book, request_id: str, now_ns: int) -> Refused:
     """Refuse a plain requester until the day ends."""
     budget = book.budget
@@ -76,9 +82,12 @@ def exhausted(book: Book, request_id: str, now_ns: int) -> Refused:
     return Refused(request_id, Code.SESSION_LIMIT, message, retry_after_ns=resets_in_ns)
 
 
-def refuse(ask: Ask, refusal: Refused) -> list[model.ScheduleAction]:
-    """Say so to the requester, and to whoever watches."""
-    return [model.Reply(ask.reply_to, refusal), model.Happened("refused", facts_of(ask, code=refusal.code))]
+def refuse(ask: Ask, refusal: Refused, *, is_news: bool = True) -> list[model.ScheduleAction]:
+    """Say so to the requester, and where ``is_news`` to whoever watches."""
+    actions: list[model.ScheduleAction] = [model.Reply(ask.reply_to, refusal)]
+    if is_news:
+        actions.append(model.Happened("refused", facts_of(ask, code=refusal.code)))
+    return actions
 
 
 def facts_of(record: Grant | Asking | Ask, **more: str | int | None) -> Facts:

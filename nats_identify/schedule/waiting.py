@@ -25,7 +25,7 @@ class WaitingRoom:
         self.max_waiting = max_waiting
         self.askings: dict[str, Asking] = {}
         self.lines: dict[int, Line] = {}
-        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._ended: OrderedDict[str, bool] = OrderedDict()  # whether its requester was refused since
         self._order = 0
 
     @property
@@ -34,8 +34,13 @@ class WaitingRoom:
         return len(self.askings) >= self.max_waiting
 
     def has_ended(self, request_id: str) -> bool:
-        """Whether this asking was identified or withdrawn: nothing is heard of it again."""
+        """Whether this asking was identified or withdrawn: its id is spent."""
         return request_id in self._ended
+
+    def refuse_ended(self, request_id: str) -> bool:
+        """Note that the requester of a spent id is told so; return whether it is for the first time."""
+        is_first, self._ended[request_id] = not self._ended[request_id], True
+        return is_first
 
     def get(self, request_id: str) -> Asking | None:
         """Return the asking of this name."""
@@ -44,10 +49,13 @@ class WaitingRoom:
     def admit(self, ask: Ask, now_ns: int) -> Asking:
         """Begin an asking, and put it in line; what it says it has waited already counts.
 
-        So does it for its ``timeout_ns``; a copy tells what was left of that.
+        So does it for its ``timeout_ns``; a copy tells what was left of that, and its place.
         """
         self._order += 1
         asking = Asking(ask, asked_at_ns=now_ns - ask.waited_ns, order=self._order, heard_at_ns=now_ns)
+        asking.place_ns = self._place_of(ask, asking.asked_at_ns)
+        if ask.is_copy:  # it keeps the place that it has elsewhere
+            asking.place_ns = asking.asked_at_ns if ask.place_at_ns is None else ask.place_at_ns
         asking.is_restored = ask.waited_ns > 0
         timeout_ns = ask.timeout_ns or (None if ask.managed else PLAIN_TIMEOUT_NS)
         began_ns = now_ns if ask.is_copy else asking.asked_at_ns
@@ -60,18 +68,14 @@ class WaitingRoom:
         """Take in a newer message; the place stays, unless the priority changed.
 
         The place of one that had waited elsewhere is an estimate, late by the time that its message took:
-        the quickest of its messages tells best.
+        the quickest of its messages tells best. One that stands behind a promise takes its own place when that is over.
         """
         asked_at_ns = min(asking.asked_at_ns, now_ns - ask.waited_ns) if asking.is_restored else asking.asked_at_ns
-        is_elsewhere = (ask.priority, ask.shard_id, asked_at_ns) != (
-            asking.ask.priority,
-            asking.ask.shard_id,
-            asking.asked_at_ns,
-        )
-        moves = is_elsewhere and asking.grant_id is None
+        place_ns = min(asking.place_ns, self._place_of(ask, asked_at_ns))
+        moves = (*_standing(ask), place_ns) != (*_standing(asking.ask), asking.place_ns) and asking.grant_id is None
         if moves:
             self.take(asking)
-        asking.asked_at_ns = asked_at_ns
+        asking.asked_at_ns, asking.place_ns = asked_at_ns, place_ns
         asking.renew(ask, now_ns)
         if moves:
             self.put(asking)
@@ -99,10 +103,15 @@ class WaitingRoom:
         asking = self.askings.get(request_id)
         if asking is not None:
             self.forget(asking)
-        self._ended[request_id] = None
+        self._ended.setdefault(request_id, False)
         if len(self._ended) > REMEMBERED_MOST:
             self._ended.popitem(last=False)
         return asking
+
+    def break_promises(self) -> None:
+        """Those who were told that they are next may be overtaken from now on."""
+        for line in self.lines.values():
+            line.break_promises()
 
     def renumber(self, max_concurrency: int) -> None:
         """Move all who wait to their new buckets; their order stays."""
@@ -111,3 +120,12 @@ class WaitingRoom:
         self.lines = {}
         for asking in waiting:
             self.put(asking)
+
+    def _place_of(self, ask: Ask, asked_at_ns: int) -> int:
+        line = self.lines.get(ask.shard_id % self.max_concurrency)
+        return asked_at_ns if line is None else line.place_of(ask, asked_at_ns)
+
+
+def _standing(ask: Ask) -> tuple[int, int, str, int]:
+    """What of a request decides where it stands, beside its place."""
+    return ask.priority, ask.shard_id, ask.source, ask.asked_us

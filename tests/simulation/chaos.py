@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 from coordinator.core.replica import Role
 from nats_identify.schedule.model import MS, SECOND
-from tests.simulation.coordinator import Coordinator
+from tests.simulation.coordinator import SUBJECTS, Coordinator
 from tests.simulation.plan import Fault
 from tests.simulation.process import Process
+from tests.simulation.shards import Pod
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -58,6 +59,8 @@ class Chaos:
         """Let every fault of the plan strike again and again."""
         for fault, mean_ns in self._world.plan.faults:
             self._engine.after(self._engine.about(mean_ns), self._strike_again, fault, mean_ns)
+        if self._world.plan.cancel_mean_ns:
+            self._engine.after(self._engine.about(self._world.plan.cancel_mean_ns), self._cancel)
 
     def stop(self) -> None:
         """Strike no more."""
@@ -106,6 +109,21 @@ class Chaos:
     def _any_pod(self) -> Process | None:
         there = [pod for pod in self._world.pods.values() if pod.is_alive]
         return self._engine.random.choice(there) if there else None
+
+    def _cancel(self) -> None:
+        """Somebody withdraws requests that are not his, of shards that wait, or a shard's each new one for a while."""
+        if self._is_over:
+            return
+        waiting = [(pod, entry) for pod in self._pods() for entry in pod.entries.values()]
+        if waiting:
+            pod, entry = self._engine.random.choice(waiting)
+            self._count("a request is cancelled by another", entry.attempt.request_id)
+            pod.line.publish(SUBJECTS.cancel(0), entry.attempt.request_id)
+        pause_ns = self._world.plan.cancel_mean_ns // self._engine.random.choice((1, 1, 20))
+        self._engine.after(self._engine.about(pause_ns), self._cancel)
+
+    def _pods(self) -> list[Pod]:
+        return [pod for pod in self._world.pods.values() if isinstance(pod, Pod) and pod.is_alive]
 
     def _kill(self, coordinator: Coordinator | None) -> bool:
         if coordinator is None or not coordinator.is_alive or self._is_over:

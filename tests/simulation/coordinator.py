@@ -98,6 +98,7 @@ class Coordinator(Process):
                 timeout_ns=left_ns,
                 is_copy=True,
                 heard_at_ns=None if asking.silent else asked_at_ns - age_ns,
+                place_at_ns=asked_at_ns - (now_ns - asking.place_ns),
             )
             self.engine.after(arrives_ns, self.meet, self.tell, copy)
 

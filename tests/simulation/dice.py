@@ -19,6 +19,10 @@ LOSSES = {Fault.DELETE, Fault.RECREATE, Fault.RESTORE}
 """They lose what the ledger knew: a static budget, which nobody else knows, cannot be exact after them."""
 
 
+CANCELLED_EVERY = 12
+"""In one history of so many, requests are cancelled by somebody else; the others stay what they were."""
+
+
 def draw(seed: int, shape: Shape) -> Plan:
     """Draw the plan of this seed."""
     return _Dice(seed, shape).plan()
@@ -72,6 +76,7 @@ class _Dice:
             has_one_name=maybe(0.2),
             copies_queue=maybe(0.6),
             crash_loop=styles.CRASH_LOOP if self.shape is Shape.LOOPS else None,
+            cancel_mean_ns=5 * SECOND if self.seed % CANCELLED_EVERY == 0 else 0,
         )
 
     # --- the cluster

@@ -91,6 +91,7 @@ class Plan:
     has_one_name: bool  # every replica calls itself the same
     copies_queue: bool  # a starting replica takes the queue from another
     crash_loop: CrashLoop | None = None
+    cancel_mean_ns: int = 0  # how often somebody else cancels the request of a shard that waits; 0: never
 
     @property
     def timings(self) -> list[Timing]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from nats_identify import attempt as words
 from nats_identify import wire
-from nats_identify.attempt import Attempt, HandOver, SendAnswer, SendCancel, SendRequest
+from nats_identify.attempt import AskAnew, Attempt, HandOver, SendAnswer, SendCancel, SendRequest, Source
 from nats_identify.schedule.model import MS, SECOND, Outcome
 from tests.simulation.broker import Delivery
 from tests.simulation.coordinator import SUBJECTS
@@ -76,6 +76,7 @@ class Pod(Process):
         self._ended: OrderedDict[str, Entry] = OrderedDict()
         self._inbox = f"_INBOX.{name}"
         self._asked = 0
+        self._source = Source(name, self.clock())
 
     def start(self) -> None:
         """Connect, and let every shard want a session within a moment."""
@@ -88,21 +89,24 @@ class Pod(Process):
         """A shard wants to identify."""
         if not self.world.is_open:
             return
+        entry = Entry(self._attempt(shard_id, priority), self.engine.now_ns)
+        self.entries[entry.attempt.request_id] = entry
+        self._drive(entry, words.Begin())
+        if self.engine.chance(self.habits.withdraws):
+            self.engine.after(self.engine.about(20 * SECOND), self.meet, self._withdraw, entry)
+
+    def _attempt(self, shard_id: int, priority: int, anew_count: int = 0) -> Attempt:
         self._asked += 1
-        request_id = f"{self.name}-{self._asked}"
-        attempt = Attempt(
+        return Attempt(
             shard_id,
-            request_id,
+            f"{self.name}-{self._asked}",
             max_concurrency=self._max_concurrency,
             priority=priority,
             client=self.name,
             pace_ns=self.habits.pace_ns,
+            source=self._source,
+            anew_count=anew_count,
         )
-        entry = Entry(attempt, self.engine.now_ns)
-        self.entries[request_id] = entry
-        self._drive(entry, words.Begin())
-        if self.engine.chance(self.habits.withdraws):
-            self.engine.after(self.engine.about(20 * SECOND), self.meet, self._withdraw, request_id)
 
     def leave(self) -> None:
         """SIGTERM: withdraw everything, then go."""
@@ -122,6 +126,7 @@ class Pod(Process):
     def _drive(self, entry: Entry, event: words.AttemptEvent) -> None:
         engine, attempt, now_ns = self.engine, entry.attempt, self.clock()
         engine.core_events += 1
+        anew: AskAnew | None = None
         for action in attempt.handle(event, now_ns):
             kind = type(action)
             if kind is SendRequest:
@@ -132,14 +137,27 @@ class Pod(Process):
                 self.line.publish(SUBJECTS.cancel(action.bucket), action.request_id)  # type: ignore[union-attr]  # by its kind
             elif kind is HandOver:
                 self._handed(entry, action)  # type: ignore[arg-type]  # by its kind
+            elif kind is AskAnew:
+                anew = action  # type: ignore[assignment]  # by its kind
         self._max_concurrency = attempt.max_concurrency or self._max_concurrency
         if attempt.state is words.State.OVER:
             self._end(entry)
+            if anew is not None:
+                self._ask_anew(entry, anew)
             return
         deadline_ns = attempt.next_deadline_ns()
         if deadline_ns is not None and not 0 <= entry.wake_at_ns <= deadline_ns:
             entry.wake_at_ns = deadline_ns
             engine.at(self.clock.real_ns(deadline_ns), self.meet, self._tick, entry, deadline_ns)
+
+    def _ask_anew(self, entry: Entry, anew: AskAnew) -> None:
+        ended = entry.attempt
+        self._ended[ended.request_id] = Entry(ended, entry.begun_at_ns, answer_to=entry.answer_to)
+        entry.attempt = self._attempt(ended.shard_id, ended.priority, anew.anew_count)
+        entry.wake_at_ns, entry.held, entry.answer_to = -1, None, ""
+        self.entries[entry.attempt.request_id] = entry
+        self.engine.note(self.name, f"asks anew as {entry.attempt.request_id} for {ended.request_id}")
+        self._drive(entry, words.Begin(anew.pause_ns))
 
     def _tick(self, entry: Entry, at_ns: int) -> None:
         if entry.wake_at_ns == at_ns:
@@ -212,8 +230,7 @@ class Pod(Process):
     def _lost(self, shard_id: int) -> None:
         self.ask(shard_id, 1 if self.engine.chance(0.3) else 0)
 
-    def _withdraw(self, request_id: str) -> None:
-        entry = self.entries.get(request_id)
-        if entry is not None:
+    def _withdraw(self, entry: Entry) -> None:
+        if entry.attempt.request_id in self.entries:
             self._drive(entry, words.Withdraw())
             self.engine.after(self.engine.about(10 * SECOND), self.meet, self._lost, entry.attempt.shard_id)

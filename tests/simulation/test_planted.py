@@ -40,13 +40,22 @@ KNOWN = {
     "a withdrawn grant is answered as used, a used one as withdrawn": "window",
     "stale renewals are granted": "fresh",
     "the last to come is the first": "overtaken",
-    "priority counts for nothing": "overtaken",
+    "priority counts for nothing": "order",
+    "the order of one process counts for nothing": "order",
     "a new leader drops the queue": "overtaken",
     "a stale head is passed over, whether it was asked or not": "overtaken",
     "nobody looks at a bucket again when it opens": "idle",
     "a stale head blocks its bucket": "idle",
 }
 """Of the table in docs/simulation.md, those that are found at once, and by whom."""
+
+
+IN_ONE_HISTORY = {
+    "one that comes later overtakes one that was told that it is next": ("promised", 19),
+    "a renewal of an ended request is answered with silence": ("ends", 36),
+    "a shard whose request has ended never asks anew": ("ends", 24),
+}
+"""Those that need a history of their own: by whom, and in which."""
 
 
 @pytest.mark.parametrize("fault", CATALOGUE, ids=lambda fault: fault.name)
@@ -69,6 +78,13 @@ def test_the_table_in_the_docs_has_a_row_for_each():
 
 def test_each_rule_is_taken_away():
     assert {fault.rule for fault in CATALOGUE} - {None} == set(range(1, 11))
+
+
+@pytest.mark.parametrize("name", IN_ONE_HISTORY)
+def test_a_planted_fault_is_found_in_a_history_of_its_own(name):
+    checker, seed = IN_ONE_HISTORY[name]
+    found = hunt(BY_NAME[name], [seed])
+    assert (found.checker, found.is_clean_without) == (checker, True)
 
 
 @pytest.mark.parametrize("name", KNOWN)

@@ -80,8 +80,10 @@ class Witness:
                 body = action.body
                 if type(body) is model.Granted:
                     self._granted(coordinator, body)
-                elif type(body) is model.Queued and body.nudge:
-                    nudged.append(body.request_id)
+                elif type(body) is model.Queued:
+                    order.attention.promised(coordinator, body, now_ns)
+                    if body.nudge:
+                        nudged.append(body.request_id)
             elif kind is Happened:
                 assert isinstance(action, Happened)
                 commits.speaks(coordinator, now_ns)

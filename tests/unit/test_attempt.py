@@ -6,8 +6,11 @@ import pytest
 
 from nats_identify import wire
 from nats_identify.attempt import (
+    ANEW_LEAST_NS,
+    ANEW_MOST_NS,
     GRANTS_REMEMBERED,
     RENEWALS_REMEMBERED,
+    AskAnew,
     Attempt,
     AttemptAction,
     AttemptEvent,
@@ -20,6 +23,7 @@ from nats_identify.attempt import (
     SendAnswer,
     SendCancel,
     SendRequest,
+    Source,
     State,
     Tell,
     Tick,
@@ -399,6 +403,88 @@ def test_a_refusal_backs_off_and_asks_again(retry_after_ms, least_ms):
     shard.refused(Code.OVERLOADED, retry_after_ms=retry_after_ms)
     assert renewals(shard.pass_ms(least_ms - 1)) == []
     assert renewals(shard.pass_ms(least_ms // 5 + 1))[:1] == [1]
+
+
+def anew(actions: list[AttemptAction]) -> AskAnew:
+    (action,) = [action for action in actions if isinstance(action, AskAnew)]
+    return action
+
+
+def test_an_ended_request_is_followed_by_a_new_one():
+    shard = Shard()
+    shard.begin()
+    said = shard.refused(Code.ENDED)
+    assert anew(said).message == "why"
+    assert [action.reason for action in said if isinstance(action, Tell)] == ["ended"]
+    assert shard.attempt.state is State.OVER
+    assert shard.attempt.next_deadline_ns() is None
+    assert shard.tell(Withdraw()) == []  # there is nothing to withdraw any more
+
+
+def test_a_grant_of_an_ended_request_that_comes_after_all_is_declined():
+    shard = Shard()
+    shard.begin()
+    shard.refused(Code.ENDED)
+    assert answers(shard.granted()) == [("confirm.g1", Outcome.DECLINED)]
+    assert answers(shard.granted(to="confirm.copy")) == [("confirm.copy", Outcome.DECLINED)]
+
+
+@pytest.mark.parametrize("end", [Identified(), Decline(), Withdraw()])
+def test_that_a_request_has_ended_is_no_news_to_a_shard_that_ended_it(end):
+    shard = Shard()
+    shard.begin()
+    shard.granted()
+    shard.tell(end)
+    assert shard.refused(Code.ENDED) == []
+
+
+def test_that_a_request_has_ended_takes_no_turn_away():
+    shard = Shard()
+    shard.begin()
+    shard.granted()
+    assert shard.refused(Code.ENDED) == []
+    assert answers(shard.tell(Identified())) == [("confirm.g1", Outcome.IDENTIFIED)]
+
+
+def test_that_another_request_has_ended_is_no_news():
+    shard = Shard()
+    shard.begin()
+    assert shard.refused(Code.ENDED, request_id="another") == []
+
+
+def test_the_pauses_before_new_requests_double_up_to_a_limit():
+    pauses_ns = []
+    for count in range(12):
+        shard = Shard(anew_count=count)
+        shard.begin()
+        action = anew(shard.refused(Code.ENDED))
+        assert action.anew_count == count + 1
+        pauses_ns.append(action.pause_ns)
+    assert ANEW_LEAST_NS <= pauses_ns[0] <= 1.2 * ANEW_LEAST_NS
+    assert pauses_ns[1] == 2 * pauses_ns[0]
+    assert ANEW_MOST_NS <= pauses_ns[-1] == max(pauses_ns) <= 1.2 * ANEW_MOST_NS
+
+
+@pytest.mark.parametrize("event", [Tick(), Reconnected()])
+def test_a_new_request_waits_out_its_pause_and_has_waited_for_nothing(event):
+    shard = Shard(source=Source("S", 1_000 * SECOND))
+    assert shard.tell(Begin(pause_ns=SECOND)) == []
+    assert shard.tell(event, after_ms=999) == []
+    (sent,) = requests(shard.pass_ms(1))
+    assert (sent.renewal, sent.waited_ms, sent.asked_us) == (0, 0, 1_000_000)
+
+
+def test_the_requests_of_a_source_are_numbered_in_the_order_of_their_beginning():
+    source = Source("S", 1_000 * SECOND)
+    sent = []
+    for _ in range(3):  # at one instant, to the microsecond
+        shard = Shard(source=source)
+        sent.append(shard.begin().request)
+    later = Shard(source=source)
+    later.now_ns += 5 * MS
+    sent += [later.begin().request, *requests(later.pass_ms(3_000))[:1]]
+    assert {request.source for request in sent} == {"S"}
+    assert [request.asked_us for request in sent] == [0, 1, 2, 5_000, 5_000]
 
 
 def test_a_refusal_while_a_grant_is_held_takes_nothing_away():

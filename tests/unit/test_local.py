@@ -7,7 +7,7 @@ import pytest
 
 from nats_identify import Grant, LargeBotQueue, LocalQueue, Progress, QueueClosedError, session_limit
 from nats_identify.pace import Pace
-from nats_identify.schedule.model import DAY, MS, SECOND
+from nats_identify.schedule.model import DAY, MS, SECOND, Ask, Cancel
 from nats_identify.testing import SimulatedGateway
 
 STEP_MS = 50
@@ -144,6 +144,69 @@ async def test_a_late_grant_asks_on_at_its_place(desk):
     await desk.pass_ms(10_200)
     assert again.result().request_id == late.request_id
     assert desk.granted == [0, 1]
+
+
+# --- a request that somebody else ended
+
+
+def waiting_ids(desk):
+    """The ids of those who wait, in their order."""
+    return [asking.ask.request_id for asking in desk.queue._schedule.book.room.lines.get(0, ())]
+
+
+async def test_a_request_that_is_ended_again_and_again_is_asked_anew_at_a_bounded_pace(desk, caplog, monkeypatch):
+    ids = []
+    schedule = desk.queue._schedule
+    handle = schedule.handle
+
+    def cancel_first(event, now_ns):
+        if isinstance(event, Ask):
+            ids.append(event.request_id)
+            handle(Cancel(event.request_id), now_ns)
+        return handle(event, now_ns)
+
+    with caplog.at_level(logging.WARNING), monkeypatch.context() as patch:
+        patch.setattr(schedule, "handle", cancel_first)
+        waiting = await desk.ask(1)
+        await desk.pass_ms(120_000)
+    assert 15 <= len(ids) == len(set(ids)) <= 22
+    lines = [line for line in caplog.messages if line.startswith("shard 1 waits: its request ended")]
+    assert len(lines) == 5  # the 1st, 2nd, 4th, 8th and 16th time
+    await desk.pass_ms(10_000)
+    assert waiting.result().request_id not in ids
+    assert not desk.queue._entries.keys() & set(ids)
+
+
+async def test_a_late_grant_that_was_ended_meanwhile_is_exchanged_for_a_new_one(desk):
+    late = (await desk.ask(0)).result()
+    await desk.ask(1)
+    again = asyncio.create_task(desk.queue.acquire(0, instead_of=late))
+    await desk.settle()
+    desk.queue._schedule.handle(Cancel(late.request_id), desk.now_ns)
+    await desk.pass_ms(20_000)
+    grant = again.result()
+    assert grant.request_id != late.request_id
+    await desk.identified(grant)
+    desk.queue.decline(late)  # it is long over
+    third = await desk.ask(2)
+    await desk.pass_ms(5_199)
+    assert not third.done()
+    await desk.pass_ms(1)
+    assert third.done()
+
+
+async def test_a_wait_that_goes_on_under_a_new_id_is_withdrawn_under_it(desk):
+    await desk.ask(0)
+    waiting = await desk.ask(1)
+    (old,) = waiting_ids(desk)
+    desk.queue._schedule.handle(Cancel(old), desk.now_ns)
+    await desk.pass_ms(6_000)
+    (new,) = waiting_ids(desk)
+    assert new != old
+    waiting.cancel()
+    await desk.settle()
+    assert waiting_ids(desk) == []
+    assert desk.queue._entries.keys() == {granted.request_id for granted in desk.queue._schedule.book.holds}
 
 
 # --- what is told

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from nats_identify.schedule import model
-from nats_identify.schedule.model import MS, SECOND, Code, Outcome, Reason, Timing
+from nats_identify.schedule.model import DAY, MS, SECOND, Code, Limits, Outcome, Reason, Timing
 from tests.unit.desk import Desk, events, granted, replies
 
 
@@ -217,9 +217,18 @@ def test_identified_spends_the_request():
     desk = Desk()
     desk.ask(0)
     assert events(desk.answer("g1")) == ["identified"]
-    assert desk.ask(0, renewal=1) == []
+    said = desk.ask(0, renewal=1)
+    refused = only(replies(said, model.Refused))
+    assert (refused.request_id, refused.code) == ("r0", Code.ENDED)
+    assert "new request_id" in refused.message
+    assert events(said) == ["refused"]
+    left = desk.schedule.book.budget.remaining
     desk.pass_ms(60_000)
-    assert desk.ask(0, renewal=2) == []
+    said = desk.ask(0, renewal=2)
+    assert only(replies(said, model.Refused)).code is Code.ENDED
+    assert events(said) == []  # whoever watches was told once
+    assert granted(desk.said) == [0]
+    assert desk.schedule.book.budget.remaining == left
 
 
 def test_an_answer_is_final():
@@ -307,7 +316,7 @@ def test_cancel_ends_a_wait_and_nothing_else():
     desk.ask(1)
     desk.ask(2)
     assert events(desk.tell(model.Cancel("r1"))) == ["cancelled"]
-    assert desk.ask(1, renewal=1) == []  # a late renewal does not bring it back
+    assert only(replies(desk.ask(1, renewal=1), model.Refused)).code is Code.ENDED  # and is not brought back
     desk.tell(model.Cancel("r0"))  # granted: frees nothing
     desk.ask(2, renewal=1, after_ms=10_199)
     assert granted(desk.said) == [0]
@@ -317,7 +326,185 @@ def test_cancel_ends_a_wait_and_nothing_else():
 def test_a_cancel_that_overtakes_its_request_counts():
     desk = Desk()
     desk.tell(model.Cancel("r0"))
-    assert desk.ask(0) == []
+    said = desk.ask(0)
+    assert only(replies(said, model.Refused)).code is Code.ENDED
+    assert granted(said) == []
+
+
+@pytest.mark.parametrize("after_ms", [0, 1_000, 7_000, 60_000], ids=lambda after_ms: f"after {after_ms} ms")
+@pytest.mark.parametrize("is_answered", [True, False], ids=["answered", "silent"])
+def test_a_plain_id_that_is_used_twice_is_refused_and_never_granted_again(is_answered, after_ms):
+    desk = Desk()
+    desk.ask(0, managed=False, request_id="p")
+    if is_answered:
+        desk.answer("g1")
+    said = desk.ask(0, managed=False, request_id="p", reply_to="inbox.again", after_ms=after_ms)
+    assert [(a.to, a.body.code) for a in said if isinstance(a, model.Reply)] == [("inbox.again", Code.ENDED)]
+    desk.pass_ms(60_000)
+    assert granted(desk.said) == [0]
+
+
+def test_a_plain_id_whose_turn_came_back_unused_may_ask_on():
+    desk = Desk()
+    desk.ask(0, managed=False, request_id="p")
+    desk.answer("g1", Outcome.DECLINED)
+    assert granted(desk.ask(0, managed=False, request_id="p")) == [0]
+
+
+def test_a_granted_request_that_is_cancelled_ends_and_its_bucket_stays_shut():
+    """The shard that never received its grant learns it from its renewal, and the hold is what it was."""
+    desk = Desk()
+    desk.ask(0)
+    desk.tell(model.Cancel("r0"))
+    opens_ns = desk.schedule.book.holds.opens_at_ns(0)
+    assert only(replies(desk.ask(0, renewal=1), model.Refused)).code is Code.ENDED
+    assert desk.schedule.book.holds.opens_at_ns(0) == opens_ns
+    assert granted(desk.ask(0, request_id="anew", after_ms=(opens_ns - desk.now_ns) // MS)) == [0]
+
+
+def test_a_standby_knows_which_ids_have_ended():
+    """It heard every cancel and every answer: what it leads with is what its predecessor knew."""
+    leader, standby = Desk(), Desk()
+    for desk in (leader, standby):
+        desk.tell(model.Cancel("gone"))
+    standby.schedule.begin(standby.now_ns)
+    assert only(replies(standby.ask(0, request_id="gone"), model.Refused)).code is Code.ENDED
+
+
+# --- the order of asking
+
+
+def line_of(desk, bucket=0):
+    """The requests of a bucket, in their order."""
+    return [asking.ask.request_id for asking in desk.schedule.book.room.lines.get(bucket, ())]
+
+
+def busy(max_concurrency=1):
+    """A desk whose first bucket was used right now by somebody else."""
+    desk = Desk(max_concurrency)
+    desk.ask(0, request_id="used")
+    desk.answer("g1")
+    return desk
+
+
+def test_requests_of_one_source_stand_as_asked_whatever_their_messages_say():
+    """All coordinators were restarted: messages took different times, and milliseconds are rounded."""
+    desk = busy()
+    waited_ms = {0: 900, 1: 903, 2: 899, 3: 905, 4: 880}
+    for n in (3, 1, 4, 0, 2):
+        desk.ask(n, request_id=f"s{n}", waited_ns=waited_ms[n] * MS, source="S", asked_us=1_000 + n)
+    assert line_of(desk) == ["s0", "s1", "s2", "s3", "s4"]
+
+
+def test_a_later_estimate_moves_a_source_as_a_whole():
+    desk = busy()
+    for n in range(3):
+        desk.ask(n, request_id=f"s{n}", waited_ns=MS, source="S", asked_us=n)
+    desk.ask(9, request_id="other", waited_ns=100 * MS, source="T")
+    assert line_of(desk) == ["other", "s0", "s1", "s2"]
+    desk.ask(1, request_id="s1", waited_ns=SECOND, source="S", asked_us=1, renewal=1)
+    assert line_of(desk) == ["s0", "s1", "other", "s2"]
+
+
+def test_without_a_source_the_estimates_decide():
+    desk = busy()
+    for n, waited_ms in enumerate((900, 903, 899)):
+        desk.ask(n, request_id=f"s{n}", waited_ns=waited_ms * MS)
+    assert line_of(desk) == ["s1", "s0", "s2"]
+
+
+def test_a_source_keeps_its_order_through_a_change_of_max_concurrency_and_of_priority():
+    desk = busy(2)
+    for n in (6, 2, 4, 0):
+        desk.ask(n, request_id=f"s{n}", waited_ns=(500 - n) * MS, source="S", asked_us=n)
+    desk.ask(2, request_id="s2", renewal=1, priority=1, waited_ns=498 * MS, source="S", asked_us=2)
+    assert line_of(desk) == ["s2", "s0", "s4", "s6"]
+    desk.tell(model.FigureAsked())
+    desk.tell(model.Figure(Limits(1, 1000, 1000, DAY)))
+    assert line_of(desk) == ["s2", "s0", "s4", "s6"]
+
+
+def test_a_source_is_forgotten_with_the_last_of_its_requests():
+    desk = busy()
+    for n in range(3):
+        desk.ask(n, request_id=f"s{n}", source="S", asked_us=n)
+    desk.ask(9)
+    (line,) = desk.schedule.book.room.lines.values()
+    assert line._siblings
+    for n in (1, 0, 2):
+        desk.tell(model.Cancel(f"s{n}"))
+    assert not line._siblings
+
+
+def test_who_was_told_that_it_is_next_is_not_overtaken_by_an_equal_that_comes_later():
+    desk = busy()
+    desk.ask(1, request_id="a")
+    desk.pass_ms(4_000)  # it was nudged
+    desk.ask(1, request_id="a", renewal=1)
+    desk.ask(2, request_id="late", waited_ns=60 * SECOND)
+    assert line_of(desk) == ["a", "late"]
+    desk.ask(3, request_id="higher", priority=1)
+    assert line_of(desk) == ["higher", "a", "late"]
+
+
+def test_one_that_was_only_placed_first_is_overtaken_by_one_that_asked_before_it():
+    """After a restart of all coordinators: its turn is not near, so it was promised nothing."""
+    desk = busy()
+    told = only(replies(desk.ask(1, request_id="a", waited_ns=SECOND), model.Queued))
+    assert told.position == 1
+    desk.ask(2, request_id="late", waited_ns=60 * SECOND)
+    assert line_of(desk) == ["late", "a"]
+
+
+def test_a_promise_gives_way_to_the_order_of_its_own_source():
+    desk = busy()
+    desk.ask(1, request_id="s1", source="S", asked_us=5)
+    desk.pass_ms(4_000)
+    desk.ask(1, request_id="s1", renewal=1, source="S", asked_us=5)
+    desk.ask(2, request_id="s0", waited_ns=60 * SECOND, source="S", asked_us=2)
+    assert line_of(desk) == ["s0", "s1"]
+
+
+@pytest.mark.parametrize("end", ["begin", "was_lost", "was_away"])
+def test_a_promise_ends_with_what_it_rests_on(end):
+    desk = busy()
+    desk.ask(1, request_id="a")
+    desk.pass_ms(4_000)
+    getattr(desk.schedule, end)(desk.now_ns)
+    desk.ask(2, request_id="late", waited_ns=60 * SECOND)
+    assert line_of(desk) == ["late", "a"]
+
+
+def test_what_was_not_sent_is_no_promise():
+    """A standby answers nobody, nor does a leader whose lease is over."""
+    desk = busy()
+    desk.pass_ms(4_000)
+    desk.schedule.book.is_heard = False
+    desk.ask(1, request_id="a")
+    desk.schedule.book.is_heard = True
+    desk.ask(2, request_id="late", waited_ns=60 * SECOND)
+    assert line_of(desk) == ["late", "a"]
+
+
+def test_one_that_stands_behind_a_promise_takes_its_own_place_when_that_is_over():
+    desk = busy()
+    desk.ask(1, request_id="a")
+    desk.ask(3, request_id="b", after_ms=1)
+    desk.pass_ms(3_300)  # only the head has been told
+    desk.ask(1, request_id="a", renewal=1)
+    desk.ask(2, request_id="late", waited_ns=60 * SECOND)
+    desk.tell(model.Cancel("a"))
+    desk.ask(4, request_id="c", managed=False, waited_ns=30 * SECOND)  # it is told nothing
+    desk.ask(2, request_id="late", waited_ns=60 * SECOND, renewal=1)
+    assert line_of(desk) == ["late", "c", "b"]
+
+
+def test_a_copy_stands_where_it_stands_elsewhere():
+    desk = busy()
+    for name, place_ns, waited_ns in (("b", 2, 500 * MS), ("a", 1, 500 * MS), ("c", 3, 501 * MS)):
+        at_ns = desk.now_ns - SECOND + place_ns
+        desk.tell(model.Ask(name, 1, 0, "in", waited_ns=waited_ns, managed=True, is_copy=True, place_at_ns=at_ns))
+    assert line_of(desk) == ["a", "b", "c"]
 
 
 def test_managed_expires_after_three_missed_renewals():

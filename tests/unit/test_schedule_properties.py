@@ -35,6 +35,8 @@ class Shard:
     heard_ns: int = 0
     is_over: bool = False
     passes: bool = False  # it declined, or was not reached, and has not renewed since
+    is_promised: bool = False  # it was told that it is next
+    is_behind: bool = False  # when it was first heard of, another one had been told so
 
 
 class ScheduleMachine(RuleBasedStateMachine):
@@ -170,6 +172,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         self.now_ns += late_ms * MS
         shard.heard_ns, shard.passes = self.now_ns, False
         renewal, bucket = len(shard.sent_ns) - 1, shard.shard_id % self.number
+        shard.is_behind = (renewal == 0 or shard.is_behind) and self.is_promised_before(shard, bucket)
         options = {"max_concurrency": self.number, "priority": shard.priority, "managed": True, "renewal": renewal}
         options["waited_ns"] = waited_ns
         self.tell(model.Ask(request_id, shard.shard_id, bucket, request_id, **options))
@@ -200,7 +203,16 @@ class ScheduleMachine(RuleBasedStateMachine):
             if other.shard_id % self.number != grant.bucket or self.now_ns - other.heard_ns > TIMING.fresh_ns:
                 continue
             before = (-other.priority, other.first_asked_ns + LATE_MOST_MS * MS) < (-mine.priority, mine.first_asked_ns)
+            before = before and not (other.is_behind and other.priority == mine.priority)
             assert not before or self.may_be_silent(request_id), f"{grant.request_id} overtakes {request_id}"
+
+    def is_promised_before(self, shard, bucket):
+        """One of its bucket was told that it is next, and may be waiting: who is heard of later stands behind it."""
+        return any(
+            other is not shard and other.is_promised and other.shard_id % self.number == bucket
+            for other in self.shards.values()
+            if not other.is_over and other.priority == shard.priority
+        )
 
     def may_be_silent(self, request_id):
         """Its last turn may have come to nothing: a newer renewal than the one granted brings it back."""
@@ -209,6 +221,8 @@ class ScheduleMachine(RuleBasedStateMachine):
 
     def hear(self, actions):
         for action in actions:
+            if isinstance(action, Reply) and isinstance(action.body, model.Queued) and action.body.position == 1:
+                self.shards[action.body.request_id].is_promised = True
             if isinstance(action, Reply) and isinstance(action.body, Granted):
                 grant = action.body
                 known = self.turns.get(grant.grant_id)

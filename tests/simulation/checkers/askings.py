@@ -1,5 +1,6 @@
 """What each coordinator was told of each asking, in a list of its own, for the judges of order. It judges nothing."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,14 +37,23 @@ class Known:
     last_at_ns: int
     first_at_ns: int  # the earliest and the latest that it can be said to have asked
     latest_first_ns: int
+    source: str = ""
+    asked_us: int = 0
+    first_told_at_ns: int = 0  # when this coordinator was told of it, by another or by itself
+    is_copy: bool = False  # another coordinator told of it, and where it stood there
     is_away: bool = False  # perhaps: a coordinator may pass it over
     has_declined: bool = False  # for certain: a coordinator must pass it over
     is_over: bool = False  # perhaps: it may have been told that the asking has ended
 
     def is_before(self, other: "Known") -> bool:
-        """Whether it stands before the other one, whatever a coordinator was told first."""
+        """Whether it stands before the other one, whatever a coordinator was told first.
+
+        Of one process exactly; of two, where the estimates leave no doubt.
+        """
         if self.priority != other.priority:
             return self.priority > other.priority
+        if self.source and self.source == other.source:
+            return self.asked_us < other.asked_us
         return self.latest_first_ns + 2 * MS < other.first_at_ns
 
 
@@ -79,14 +89,17 @@ class Askings:
         self._requests.setdefault(grant_id, (request_id, renewal))
         return is_new
 
-    def told(self, coordinator: "Coordinator", event: ReplicaEvent, now_ns: int) -> None:
-        """Keep the list."""
+    def told(
+        self, coordinator: "Coordinator", event: ReplicaEvent, now_ns: int, promised: Collection[str] = ()
+    ) -> None:
+        """Keep the list; ``promised`` are those whom this coordinator has told that they are next."""
         kind, name = type(event), coordinator.name
         askings = self.of(name)
         if kind is Ask:
             assert isinstance(event, Ask)
             if event.request_id not in self._ended.get(name, ()):
                 _asked(askings, event, now_ns)
+                self._placed(askings, event.request_id, promised)
                 if event.renewal <= self._served.get((name, event.request_id), -1):
                     _is_away(askings, event.request_id)
         elif kind is Cancel:
@@ -126,6 +139,17 @@ class Askings:
             elif known is not None and known.renewal <= record.renewal:
                 known.is_away = True  # its turn may have come to nothing
 
+    @staticmethod
+    def _placed(askings: dict[str, Known], request_id: str, promised: Collection[str]) -> None:
+        """One asked before it in its process stands no later than it; it may stand behind those who were promised."""
+        mine = askings[request_id]
+        for other_id, other in askings.items():
+            if mine.source and other.source == mine.source:
+                earlier, later = (mine, other) if mine.asked_us < other.asked_us else (other, mine)
+                earlier.first_at_ns = min(earlier.first_at_ns, later.first_at_ns)
+            if other_id in promised and other is not mine and other.priority == mine.priority:
+                mine.latest_first_ns = max(mine.latest_first_ns, other.latest_first_ns + MS)
+
     def _answered(self, coordinator: "Coordinator", askings: dict[str, Known], answer: Answer) -> None:
         name = coordinator.name
         request_id, echoed = self._requests.get(answer.grant_id, ("", 0))
@@ -156,6 +180,7 @@ class Askings:
 
 def _asked(askings: dict[str, Known], ask: Ask, now_ns: int) -> None:
     first_at_ns = now_ns - ask.waited_ns
+    place_ns = first_at_ns if ask.place_at_ns is None else ask.place_at_ns
     known = askings.get(ask.request_id)
     if ask.is_copy and known is not None:
         return
@@ -164,7 +189,7 @@ def _asked(askings: dict[str, Known], ask: Ask, now_ns: int) -> None:
         heard_at_ns = now_ns if not ask.is_copy else ask.heard_at_ns or -DAY
         askings[ask.request_id] = Known(
             *(ask.shard_id, ask.priority, is_certain, ask.renewal, heard_at_ns, heard_at_ns, now_ns),
-            *(first_at_ns, first_at_ns),
+            *(min(first_at_ns, place_ns), max(first_at_ns, place_ns), ask.source, ask.asked_us, now_ns, ask.is_copy),
         )
         return
     known.first_at_ns = min(known.first_at_ns, first_at_ns)

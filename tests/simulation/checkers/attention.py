@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from coordinator.core import ledger as words
 from coordinator.core.ledger import Ledger, ReplicaEvent, Write
+from nats_identify.schedule.model import Queued, Reason
 
 if TYPE_CHECKING:
     from tests.simulation.coordinator import Coordinator
@@ -21,6 +22,7 @@ class Ear:
         perhaps_ns: the same, where it may have thought so or could do nothing meanwhile.
         quiet_until_ns: it grants nobody before.
         told_at_ns: when it last told whom that a turn is near.
+        promised_at_ns: when it last told whom, for a bucket of which number, that it is next and its turn is near.
         is_settling: its last write had no outcome; the next may repeat it, and grants nobody then.
     """
 
@@ -29,6 +31,7 @@ class Ear:
     perhaps_ns: int = 0
     quiet_until_ns: int = 0
     told_at_ns: dict[str, int] = field(default_factory=dict)
+    promised_at_ns: dict[str, tuple[int, int | None]] = field(default_factory=dict)
     is_settling: bool = False
     term: int = 0
     written_at_ns: int = 0
@@ -74,6 +77,16 @@ class Attention:
         """A leader tells these, unasked, that their turn is near."""
         for request_id in request_ids:
             self.of(coordinator.name).told_at_ns[request_id] = now_ns
+
+    def promised(self, coordinator: "Coordinator", queued: Queued, now_ns: int) -> None:
+        """A leader tells this one that it is the first, and when its turn is."""
+        lead_ns = coordinator.settings.timing.nudge_lead_ns
+        is_near = queued.nudge or (queued.reason is Reason.WINDOW and (queued.eta_ns or 0) <= lead_ns)
+        if queued.position == 1 and is_near:
+            promised = now_ns, queued.max_concurrency
+            ear = self.of(coordinator.name)
+            if ear.promised_at_ns.get(queued.request_id, (-1, None))[0] < ear.since_ns:
+                ear.promised_at_ns[queued.request_id] = promised
 
     def resumed(self, coordinator: "Coordinator") -> None:
         """A coordinator runs again after a pause, in which it could tell nobody."""

@@ -22,7 +22,9 @@ class Order:
     """The promises to those who wait.
 
     ``order``: of those in one bucket whose newest renewal is fresh, the first of the highest priority is granted;
-    first is who has asked for the longest, by what the leader was told.
+    first is who has asked for the longest, by what the leader was told, and of one process exactly as it asked.
+    ``promised``: one that was told that it is next, and its turn near, is not overtaken by an equal of another
+    process that the leader heard of later; but such a one goes before those that its process asked after it.
     ``overtaken``: one before it whose renewal is stale was told of its turn, and had a step to answer.
     ``fresh``: nobody is granted who may be gone, or who declined and has not renewed.
     ``idle``: no bucket stands open while somebody waits for it who is there, but for the steps that are given to
@@ -38,7 +40,7 @@ class Order:
     def told(self, coordinator: "Coordinator", event: ReplicaEvent, now_ns: int) -> None:
         """A replica was told something."""
         self.attention.told(coordinator, event, now_ns)
-        self.askings.told(coordinator, event, now_ns)
+        self.askings.told(coordinator, event, now_ns, self.attention.of(coordinator.name).promised_at_ns)
 
     def writes(self, coordinator: "Coordinator", write: Write, now_ns: int) -> None:
         """A replica writes: whoever is newly granted in it has just been chosen."""
@@ -63,6 +65,8 @@ class Order:
     ) -> None:
         askings = self.askings.of(coordinator.name)
         mine = askings.get(record.request_id)
+        self._demand_promises_kept(coordinator, record, taken, number, now_ns)
+        self.attention.of(coordinator.name).promised_at_ns.pop(record.request_id, None)
         if mine is None:
             if self.askings.is_withdrawn(coordinator.name, record.request_id):
                 self._blame("fresh", coordinator, record, "but withdrawn")
@@ -80,11 +84,42 @@ class Order:
                 continue
             if is_held_back(coordinator, request_id, now_ns):
                 continue
+            if self._was_promised(coordinator, record.request_id, mine, other, number):
+                continue
             waits = f"before {request_id}, which has waited for {(now_ns - other.first_at_ns) / SECOND:.3f} s"
             if now_ns - other.heard_at_ns <= fresh_ns - MS:
                 self._blame("order", coordinator, record, waits)
             if self._was_not_asked(coordinator, request_id, other, now_ns):
                 self._blame("overtaken", coordinator, record, f"{waits}, and was not asked whether it is there")
+
+    def _demand_promises_kept(
+        self, coordinator: "Coordinator", record: GrantRecord, taken: set[str], number: int, now_ns: int
+    ) -> None:
+        askings = self.askings.of(coordinator.name)
+        mine = askings.get(record.request_id)
+        fresh_ns = coordinator.settings.timing.fresh_ns
+        for request_id, other in askings.items():
+            if mine is None or other.shard_id % number != record.bucket or request_id == record.request_id:
+                continue
+            if request_id in taken or not other.is_certain or other.is_away or other.priority != mine.priority:
+                continue
+            if now_ns - other.heard_at_ns > fresh_ns - MS or is_held_back(coordinator, request_id, now_ns):
+                continue
+            if self._was_promised(coordinator, request_id, other, mine, number) and not mine.is_copy:
+                self._blame("promised", coordinator, record, f"before {request_id}, which was told that it is next")
+
+    def _was_promised(
+        self, coordinator: "Coordinator", request_id: str, mine: Known, other: Known, number: int
+    ) -> bool:
+        """Whether it was told that it is next, before this leader was told of the other one, of another process."""
+        ear = self.attention.of(coordinator.name)
+        at_ns, of_number = ear.promised_at_ns.get(request_id, (-1, None))
+        is_kept = at_ns >= max(ear.since_ns, 0) and of_number == number and mine.priority == other.priority
+        is_later = other.first_told_at_ns > at_ns and (not mine.source or mine.source != other.source)
+        if not is_kept or not is_later:
+            return False
+        siblings = (one for one in self.askings.of(coordinator.name).values() if one.source == other.source != "")
+        return not any(one.asked_us > other.asked_us and one.first_told_at_ns <= at_ns for one in siblings)
 
     def _was_not_asked(self, coordinator: "Coordinator", request_id: str, other: Known, now_ns: int) -> bool:
         """Whether it stands in the line for certain, and nobody waited for its answer."""

@@ -43,11 +43,11 @@ COMMITS: tuple[Planted, ...] = (
     ),
     Planted(
         "replies leave after the lease",
-        (Edit(f"{REPLICA}._speak", " and now_ns <= self.lease_until_ns", ""),),
+        (Edit(f"{REPLICA}._is_heard", " and now_ns <= self.lease_until_ns", ""),),
     ),
     Planted(
         "standbys speak",
-        (Edit(f"{REPLICA}._speak", "self.role is Role.LEADER and now_ns <= self.lease_until_ns", "True"),),
+        (Edit(f"{REPLICA}._is_heard", "self.role is Role.LEADER and now_ns <= self.lease_until_ns", "True"),),
     ),
     Planted(
         "a plain grant is sent however late its commit was",

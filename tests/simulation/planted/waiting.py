@@ -18,7 +18,7 @@ QUEUEING: tuple[Planted, ...] = (
             Edit(
                 f"{BOOK}.let_go",
                 "    self.room.put(asking)",
-                "    asking.asked_at_ns += 10**12\n    self.room.put(asking)",
+                "    asking.asked_at_ns += 10**12\n    asking.place_ns += 10**12\n    self.room.put(asking)",
             ),
         ),
     ),
@@ -53,7 +53,7 @@ QUEUEING: tuple[Planted, ...] = (
     ),
     Planted(
         "priority counts for nothing",
-        (Edit(f"{LINE}._place", "-asking.ask.priority", "0"),),
+        (Edit(f"{LINE}._place", "-ask.priority", "0"),),
     ),
     Planted(
         "what was waited elsewhere counts for nothing",
@@ -61,7 +61,28 @@ QUEUEING: tuple[Planted, ...] = (
     ),
     Planted(
         "the last to come is the first",
-        (Edit(f"{LINE}._place", "asking.asked_at_ns, asking.order", "-asking.asked_at_ns, asking.order"),),
+        (Edit(f"{LINE}._place", "asking.place_ns, ask.asked_us", "-asking.place_ns, -ask.asked_us"),),
+    ),
+    Planted(
+        "the order of one process counts for nothing",
+        (
+            Edit(f"{LINE}.add", "if asking.ask.source and not", "if False and not"),
+            Edit(f"{LINE}.remove", "if asking.ask.source and not", "if False and not"),
+        ),
+    ),
+    Planted(
+        "one that comes later overtakes one that was told that it is next",
+        (Edit(f"{LINE}.place_of", "one.place_ns + 1 for one in others", "0 for one in others"),),
+    ),
+    Planted(
+        "a renewal of an ended request is answered with silence",
+        (
+            Edit(
+                f"{RELEASE}._ask",
+                "return replies.refuse(ask, replies.ended(ask), is_news=room.refuse_ended(ask.request_id))",
+                "return []",
+            ),
+        ),
     ),
     Planted(
         "a stale head blocks its bucket",
@@ -115,7 +136,7 @@ QUEUEING: tuple[Planted, ...] = (
     ),
     Planted(
         "those that are withdrawn are forgotten",
-        (Edit(f"{ROOM}.end", "    self._ended[request_id] = None\n", ""),),
+        (Edit(f"{ROOM}.end", "    self._ended.setdefault(request_id, False)\n", ""),),
     ),
     Planted(
         "the ended are remembered without end",
@@ -187,6 +208,16 @@ REQUESTING: tuple[Planted, ...] = (
                 f"{ATTEMPT}._granted",
                 "if self.state is not State.ASKING or now_ns > use_by_ns:",
                 "if now_ns > use_by_ns:",
+            ),
+        ),
+    ),
+    Planted(
+        "a shard whose request has ended never asks anew",
+        (
+            Edit(
+                f"{ATTEMPT}._refused",
+                "    if refused.code is Code.ENDED:\n        return self._ask_anew(refused, now_ns)\n",
+                "",
             ),
         ),
     ),
