@@ -15,7 +15,7 @@ CORE_MAY_IMPORT = {
     *("abc", "bisect", "collections", "dataclasses", "enum", "heapq", "itertools", "math", "typing"),
     *("nats_identify.schedule", "coordinator.core"),
 }
-CORE_CODE_LINES_MOST = 1_700
+CORE_CODE_LINES_MOST = 1_710
 MODULE_LINES_MOST = 330
 FUNCTION_LINES_MOST = 55
 
