@@ -35,7 +35,8 @@ RETRY_NS = 250 * MS
 """An unanswered read is repeated so soon: a ledger that comes back is noticed well within a second."""
 
 REFUSED_MOST_NS = SECOND
-"""The longest pause before a refused write is repeated: shards are granted again within two seconds of the cure."""
+"""The longest pause before a refused write is repeated, and a third of the lease, the heartbeat's pace, where that is
+less. The first is `RETRY_NS`, each further one twice as long; shards are granted again within 2 s of the cure."""
 
 
 class Role(Enum):
@@ -97,7 +98,8 @@ class Replica:
             case words.Written(revision):
                 actions += self._written(revision, now_ns)
             case words.WriteUnsettled(is_refused):
-                self._is_unsettled, self._read_at_ns = True, now_ns + (self._back_off_ns() if is_refused else 0)
+                self._is_unsettled, self._read_at_ns = True, now_ns
+                self._read_at_ns += self._back_off_ns() if is_refused else 0
                 self.schedule.was_lost(now_ns)
             case words.TrafficHeard():
                 self._heard_at_ns = now_ns
@@ -283,10 +285,7 @@ class Replica:
         return self._sighted(event.ledger, event.revision, now_ns)
 
     def _back_off_ns(self) -> int:
-        """How long to wait before a refused write is settled: the same bytes are written again right after that look.
-
-        Twice as long each time, up to a third of the lease (the pace of the heartbeat), and never above a second.
-        """
+        """How long to wait before that look, right after which the same bytes are written again: longer each time."""
         most_ns = min(self.settings.lease_ns // 3, REFUSED_MOST_NS)
         pause_ns = min(most_ns, RETRY_NS << min(self._refusals, 8))
         self._refusals += 1

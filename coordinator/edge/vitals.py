@@ -60,6 +60,8 @@ class Vitals:
         _, store, probe, connections = self._parts
         if not all(connection.is_connected for connection in connections):
             return "NATS is not connected"
+        if (trouble := store.making.reason or store.writing.reason) is not None:
+            return trouble
         if self._age_ns(store.answered_at_ns) > self._within_ns:
             return "the ledger does not answer"
         if self._age_ns(probe.heard_at_ns) > self._within_ns:
