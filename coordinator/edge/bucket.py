@@ -79,7 +79,7 @@ def problems_of(bucket: str, config: api.StreamConfig, need: Need) -> tuple[list
     size, room = config.max_msg_size or 0, (config.max_bytes or 0) // history
     deletes = config.discard == api.DiscardPolicy.OLD and 0 < room < need.largest
     never = [
-        (bool(config.max_age), f"its TTL of {config.max_age:g} s deletes the ledger; {edit} --max-age=0"),
+        (bool(config.max_age), f"its TTL of {config.max_age or 0:g} s deletes the ledger; {edit} --max-age=0"),
         (bool(config.sealed), "its stream is sealed; delete it, and a coordinator makes it"),
         (config.mirror is not None, "it is a mirror, which takes no writes; name the bucket that it mirrors"),
         (0 < size < need.least, f"no ledger fits into a value of {size} bytes; {edit} --max-msg-size=-1"),

@@ -31,8 +31,8 @@ ASK_AGAIN_S: Final = 0.1
 MAKE_AGAIN_NS: Final = NS_PER_S
 """A KV bucket that cannot be made is tried so often; a cured one is there within two seconds."""
 
-UNWRITTEN_NS: Final = 10 * NS_PER_S
-"""A stream elects a leader in 4 to 9 s; writes that are unanswered for longer, while reads are not, want a person."""
+UNWRITTEN_NS: Final = 5 * NS_PER_S
+"""Writes unanswered for so long want a person: between two leaders of a stream reads are unanswered as well."""
 
 INSTANCE_HEADER: Final = "Identify-Instance"
 """Says whose commit it is to whoever watches the headers alone."""
@@ -67,6 +67,7 @@ class LedgerStore:
         revision: the newest that was read or written.
         answered_at_ns: when that was.
         called_at_ns: when the call began that is still under way, else None.
+        unread: why the newest read came to nothing, else None.
         making, writing: why the KV bucket cannot be made, or the ledger not be written.
     """
 
@@ -87,6 +88,7 @@ class LedgerStore:
         self.revision = 0
         self.answered_at_ns: int | None = None
         self.called_at_ns: int | None = None
+        self.unread: str | None = None
         self.making = Trouble("the KV bucket cannot be made", "the KV bucket is there", clock, log)
         self.writing = Trouble("the ledger cannot be written", "the ledger is written again", clock, log)
         metrics.unwritten.set_function(lambda: self.writing.lasts_s)
@@ -127,8 +129,10 @@ class LedgerStore:
             return LedgerUnreadable()
         except _TROUBLE as error:
             self._connection.complain("ledger", f"the ledger cannot be read: {words_of(error)}")
+            self.unread = words_of(error)
             self._unwritten_since_ns = None  # that is all that can be said of writes
             return LedgerUnreadable()
+        self.unread = None
         self.making.ended()
         if read.revision != self._tried_on:  # somebody's write was done since
             self._written()
@@ -167,7 +171,7 @@ class LedgerStore:
         # No stream at all is how an election looks too: as with silence, that is said only where it lasts.
         is_sure = is_refused and not isinstance(error, NoStreamResponseError)
         if is_sure or now_ns - self._unwritten_since_ns >= UNWRITTEN_NS:
-            self.writing.met(words_of(error), cure_of(error, self.stream))
+            self.writing.met(words_of(error), cure_of(error, self.stream), since_ns=self._unwritten_since_ns)
         return WriteUnsettled(is_refused=is_refused)
 
     def _written(self) -> None:

@@ -37,10 +37,10 @@ class Trouble:
         """How long it has lasted, in seconds; 0 where there is none."""
         return 0.0 if self._since_ns is None else (self._clock() - self._since_ns) / NS_PER_S
 
-    def met(self, error: str, do: str) -> None:
-        """It was met just now: ``error`` in the server's words, and what to ``do``."""
+    def met(self, error: str, do: str, *, since_ns: int | None = None) -> None:
+        """It was met just now: ``error`` in the server's words, what to ``do``, and since when if not since now."""
         now_ns = self._clock()
-        self._since_ns = now_ns if self._since_ns is None else self._since_ns
+        self._since_ns = self._since_ns or since_ns or now_ns
         self.reason = f"{self._what}: {error}; {do}"
         if self._said_at_ns is None or now_ns - self._said_at_ns >= SAY_EVERY_NS:
             self._said_at_ns, self._has_been_said = now_ns, True
