@@ -28,6 +28,9 @@ HEADERS_BYTES: Final = 256
 
 LOOK_EVERY_S: Final = 1.0
 
+JUDGE_EVERY: Final = 30
+"""Of so many looks one is at the server, where nothing has changed here: somebody may have edited the bucket."""
+
 LOOKS_IN_VAIN_MOST: Final = 5
 """So many unanswered looks beside a ledger that answers mean that looking is not allowed."""
 
@@ -119,6 +122,7 @@ class KvBucket:
         self._jetstream = connection.jetstream(timeout=1.0)
         self._settings = settings
         self._log = log
+        self._said: set[str] = set()
 
     async def make(self) -> None:
         """Make it; where another coordinator was faster, its settings stand.
@@ -155,7 +159,7 @@ class KvBucket:
         await self._jetstream.create_key_value(config)
 
     async def watch(self, max_concurrency: Callable[[], int | None], answers: Callable[[], bool]) -> None:
-        """Judge its settings once it is there, and again when max_concurrency changes; until cancelled.
+        """Judge its settings once it is there, when max_concurrency changes, and each half minute; until cancelled.
 
         Args:
             max_concurrency: today's number of buckets, None while it is unknown.
@@ -164,17 +168,17 @@ class KvBucket:
         Raises:
             SettingsError: at the start, they can never work or are unsafe.
         """
-        judged, vain = 0, 0
+        judged, vain, looks = 0, 0, 0
         while vain < LOOKS_IN_VAIN_MOST:
-            wanted = max_concurrency() or 1
-            if wanted != judged:
+            wanted, looks = max_concurrency() or 1, looks + 1
+            if wanted != judged or looks >= JUDGE_EVERY:
                 try:
                     await self._judge(wanted, is_first=not judged)
-                    judged, vain = wanted, 0
+                    judged, vain, looks = wanted, 0, 0
                 except NotFoundError:
                     pass  # it is about to be made
                 except (errors.Error, OSError):
-                    vain += answers()
+                    vain += answers() and not judged
             await asyncio.sleep(LOOK_EVERY_S)
         right = f"$JS.API.STREAM.INFO.{self.stream}"
         self._log.warning("the settings of the KV bucket cannot be checked; allow the subject", subject=right)
@@ -188,6 +192,9 @@ class KvBucket:
         if need.largest > self._connection.max_payload:
             perhaps.append(f"max_payload of the NATS server is below the {need.largest} bytes of the largest ledger")
         for said in never:
-            self._log.error("the settings of the KV bucket are wrong", bucket=self.name, error=said)
+            if said not in self._said:
+                self._log.error("the settings of the KV bucket are wrong", bucket=self.name, error=said)
         for said in perhaps:
-            self._log.warning("the settings of the KV bucket may fail", bucket=self.name, error=said)
+            if said not in self._said:
+                self._log.warning("the settings of the KV bucket may fail", bucket=self.name, error=said)
+        self._said = {*never, *perhaps}

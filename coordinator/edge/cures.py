@@ -30,6 +30,7 @@ _STORE: Final = (
     "make room on the NATS server's volume, or raise its max_file_store; then its log says whether to restart it"
 )
 _MAX_BYTES: Final = "set IDENTIFY_KV_MAX_BYTES to what the account allows (nats account info)"
+_LESS: Final = "lower IDENTIFY_KV_MAX_BYTES, or raise max_file of the account and max_file_store of the server"
 _ENABLE: Final = "enable JetStream on the NATS server and for this account"
 
 _CURES: Final = {
@@ -39,7 +40,7 @@ _CURES: Final = {
     10027: "raise max_streams of the NATS account, or delete a stream of it (nats stream ls)",  # maximum streams
     10028: _STORE,  # insufficient memory resources available
     10039: _ENABLE,  # JetStream not enabled for account
-    10047: _STORE,  # insufficient storage resources available
+    10047: _LESS,  # insufficient storage resources available
     10054: "nats stream edit {stream} --max-msg-size=-1",  # message size exceeds maximum allowed
     10074: "set IDENTIFY_KV_REPLICAS=1",  # replicas > 1 not supported in non-clustered mode
     10076: _ENABLE,  # JetStream not enabled

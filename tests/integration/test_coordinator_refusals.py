@@ -9,6 +9,7 @@ from nats import errors
 from nats.js.api import KeyValueConfig, StorageType
 
 from nats_identify.embedded import EmbeddedNats
+from tests.chaos.nats_cluster import running_cluster
 from tests.processes import Mailbox, until
 
 ACCOUNT = """
@@ -296,3 +297,11 @@ async def test_one_server_with_a_leaf_node_keeps_one_copy_and_says_which_variabl
     assert (await client.jetstream().stream_info("KV_identify")).config.num_replicas == 1
     assert "IDENTIFY_KV_REPLICAS" in coordinator.log
     await client.request("identify.request.0", b"", timeout=30)
+
+
+async def test_a_cluster_with_too_few_servers_for_the_copies_says_so(tmp_path, start_coordinator):
+    async with running_cluster(tmp_path / "cluster") as cluster:
+        coordinator = await start_coordinator(NATS_URL=cluster.url, IDENTIFY_KV_REPLICAS="5", until_leader=False)
+        lines, page = await until(lambda: why_not_made(coordinator), "it says why")
+        assert "no suitable peers" in lines[0]["error"]
+        assert "IDENTIFY_KV_REPLICAS" in page
