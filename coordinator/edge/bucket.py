@@ -28,7 +28,7 @@ HEADERS_BYTES: Final = 256
 
 LOOK_EVERY_S: Final = 1.0
 
-JUDGE_EVERY: Final = 30
+JUDGE_EVERY: Final = 10
 """Of so many looks one is at the server, where nothing has changed here: somebody may have edited the bucket."""
 
 LOOKS_IN_VAIN_MOST: Final = 5
@@ -113,6 +113,9 @@ class KvBucket:
         name: the bucket's name.
         settings: copies and bytes to make it with, and how large its ledger can be.
         log: told of what was made, and of settings that may fail.
+
+    Attributes:
+        wrong: why it can keep no ledger as it was last seen, with what to do, else None.
     """
 
     def __init__(self, connection: Connection, name: str, settings: Settings, log: Log) -> None:
@@ -122,6 +125,8 @@ class KvBucket:
         self._jetstream = connection.jetstream(timeout=1.0)
         self._settings = settings
         self._log = log
+        self.wrong: str | None = None
+        self._has_made = False  # then what is wrong has come in mid-life
         self._said: set[str] = set()
 
     async def make(self) -> None:
@@ -145,6 +150,7 @@ class KvBucket:
             self._log.warning(
                 "one copy of the ledger: JetStream runs on one server; IDENTIFY_KV_REPLICAS says how many"
             )
+        self._has_made = True
         self._log.info("KV bucket made", bucket=self.name, replicas=replicas)
 
     async def _create(self, replicas: int) -> None:
@@ -159,7 +165,7 @@ class KvBucket:
         await self._jetstream.create_key_value(config)
 
     async def watch(self, max_concurrency: Callable[[], int | None], answers: Callable[[], bool]) -> None:
-        """Judge its settings once it is there, when max_concurrency changes, and each half minute; until cancelled.
+        """Judge its settings once it is there, when max_concurrency changes, and each ten seconds; until cancelled.
 
         Args:
             max_concurrency: today's number of buckets, None while it is unknown.
@@ -187,7 +193,7 @@ class KvBucket:
         config = (await self._jetstream.stream_info(self.stream)).config
         need = need_of(self._settings, max_concurrency)
         never, perhaps = problems_of(self.name, config, need)
-        if never and is_first:
+        if never and is_first and not self._has_made:
             raise SettingsError(*(f"KV bucket {self.name}: {said}" for said in never))
         if need.largest > self._connection.max_payload:
             perhaps.append(f"max_payload of the NATS server is below the {need.largest} bytes of the largest ledger")
@@ -198,3 +204,4 @@ class KvBucket:
             if said not in self._said:
                 self._log.warning("the settings of the KV bucket may fail", bucket=self.name, error=said)
         self._said = {*never, *perhaps}
+        self.wrong = f"KV bucket {self.name}: {never[0]}" if never else None

@@ -93,7 +93,7 @@ class LedgerStore:
         self.writing = Trouble("the ledger cannot be written", "the ledger is written again", clock, log)
         metrics.unwritten.set_function(lambda: self.writing.lasts_s)
         self._connection = connection
-        self._bucket = bucket
+        self.bucket = bucket
         self._prefix = prefix
         self._fresh_start = fresh_start
         self._clock = clock
@@ -208,12 +208,10 @@ class LedgerStore:
         try:
             ledger = decode(payload, lineage)
         except ValueError as error:
-            message = (
-                f"KV bucket {self._bucket.name} holds no ledger that this version can read; mend or delete its key"
-            )
+            message = f"KV bucket {self.bucket.name} holds no ledger that this version can read; mend or delete its key"
             raise ValueError(message) from error
         if ledger.prefix != self._prefix:
-            line = f"IDENTIFY_PREFIX: KV bucket {self._bucket.name} belongs to {ledger.prefix!r}; give another prefix"
+            line = f"IDENTIFY_PREFIX: KV bucket {self.bucket.name} belongs to {ledger.prefix!r}; give another prefix"
             raise SettingsError(line)
         return ledger
 
@@ -222,7 +220,7 @@ class LedgerStore:
         if now_ns < self._make_at_ns:
             raise _NotMadeError
         try:
-            await self._bucket.make()
+            await self.bucket.make()
         except APIError as error:
             self._make_at_ns = now_ns + MAKE_AGAIN_NS
             self.making.met(words_of(error), cure_of(error, self.stream))

@@ -235,6 +235,25 @@ async def test_a_bucket_that_may_fail_one_day_is_warned_of_and_used(settings, sa
     assert says in line["error"]
 
 
+async def test_a_bucket_that_is_spoilt_in_mid_life_makes_it_unready_until_it_is_mended(coordinator, client):
+    async def page():
+        return (await coordinator.page("/readyz"))[1]
+
+    await until(coordinator.is_ready, "it is ready")
+    jetstream = client.jetstream()
+    config = (await jetstream.stream_info("KV_identify")).config
+    await jetstream.update_stream(config.evolve(max_age=600))
+
+    async def is_said():
+        return "--max-age=0" in await page()
+
+    await until(is_said, "/readyz says it")
+    (line,) = coordinator.logged("the settings of the KV bucket are wrong")
+    assert line["level"] == "error"
+    await jetstream.update_stream(config)
+    await until(coordinator.is_ready, "it is ready again")
+
+
 async def test_a_bucket_as_it_is_made_is_not_complained_of(coordinator, client):
     await until(coordinator.is_ready, "it is ready")
     await client.request("identify.request.0", b"", timeout=30)
