@@ -107,10 +107,11 @@ class Connection(Client):
         """Ask as nats-py does, and let a cancellation through: Python 3.11 drops one that comes with the answer."""
         task = asyncio.current_task()
         asked_before = task.cancelling() if task else 0
-        answer = await super().request(*args, **options)
-        if task is not None and task.cancelling() > asked_before:
-            raise asyncio.CancelledError
-        return answer
+        try:
+            return await super().request(*args, **options)
+        finally:
+            if task is not None and task.cancelling() > asked_before:
+                raise asyncio.CancelledError
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         if initial_connection and self._link.wants_tls and not info.get("tls_required"):

@@ -4,6 +4,7 @@ import asyncio
 from contextlib import suppress
 
 import pytest
+from nats import errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -65,12 +66,15 @@ async def test_nobody_is_asked_for_ever(monkeypatch):
     assert all(task.cancelled() for task in asked)
 
 
-async def test_a_cancellation_that_comes_with_the_answer_is_let_through(monkeypatch):
+@pytest.mark.parametrize("is_answered", [True, False])
+async def test_a_cancellation_that_comes_with_the_answer_is_let_through(monkeypatch, is_answered):
     """Python 3.11 drops it there; a watch that is cancelled only once would then go on for ever."""
 
     async def request(_self, *_args, **_options):
         with suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
+        if not is_answered:
+            raise errors.NoRespondersError
         return Msg(None)
 
     monkeypatch.setattr(Client, "request", request)
