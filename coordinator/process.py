@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 from coordinator.core.ledger import Stop, TrafficReturned
 from coordinator.core.replica import Replica
 from coordinator.edge import overview
+from coordinator.edge.bucket import KvBucket
 from coordinator.edge.connections import CannotServeError, Connection, connect
 from coordinator.edge.handover import Handover
 from coordinator.edge.http import Pages
@@ -129,11 +130,11 @@ class Process:
 
     async def _serve(self, store_connection: Connection, traffic: Connection, stop: asyncio.Event) -> None:
         settings, subjects, metrics, log = self._settings, self._subjects, self._metrics, self._log
+        bucket = KvBucket(store_connection, subjects.kv_bucket, settings, log)
         store = LedgerStore(
             store_connection,
-            bucket=subjects.kv_bucket,
+            bucket=bucket,
             prefix=subjects.prefix,
-            replicas=settings.identify_kv_replicas,
             fresh_start=settings.identify_fresh_start,
             clock=now_ns,
             metrics=metrics,
@@ -172,9 +173,10 @@ class Process:
         jobs = (
             watch.run(),
             refusals.run(),
+            self._check(bucket, store),
             self._join(handover, probe),
             self._limits.run(),
-            self._leave(stop, runtime),
+            self._leave(stop, runtime, store),
         )
         async with _meanwhile(*jobs):
             await runtime.run()
@@ -187,12 +189,17 @@ class Process:
         await handover.open()
         await probe.run()
 
-    async def _leave(self, stop: asyncio.Event, runtime: Runtime) -> None:
+    async def _check(self, bucket: KvBucket, store: LedgerStore) -> None:
+        book = self._replica.schedule.book
+        await bucket.watch(lambda: book.max_concurrency, lambda: store.answered_at_ns is not None)
+
+    async def _leave(self, stop: asyncio.Event, runtime: Runtime, store: LedgerStore) -> None:
         await stop.wait()
         self._vitals.leave()
         self._inbox.tell(Stop())
         await asyncio.sleep(RELEASE_WITHIN_S)
-        self._log.warning("the ledger does not answer; a standby takes over when the lease has run out")
+        why = store.making.reason or store.writing.reason or "the ledger does not answer"
+        self._log.warning("the lock is not released; a standby takes over when the lease has run out", why=why)
         runtime.give_up()
 
     def _listen_for_signals(self, stop: asyncio.Event) -> None:

@@ -96,6 +96,9 @@ class Settings(BaseSettings):
     identify_kv_replicas: int | None = Field(
         None, ge=1, le=5, description="1, 3 or 5 copies; unset: 1 on one NATS server, 3 on a cluster"
     )
+    identify_kv_max_bytes: int | None = Field(
+        None, ge=4096, description="bytes of the KV bucket that it makes, 4096 or more; unset: no limit"
+    )
 
     identify_http_host: str = Field("127.0.0.1", description="an address of this machine")
     identify_http_port: int = Field(8080, ge=0, le=65_535, description="a port; 0: any free one")

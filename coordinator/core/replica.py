@@ -28,12 +28,16 @@ from coordinator.core.sighting import Sighting
 from nats_identify.schedule import margin, model
 from nats_identify.schedule.budget import SessionBudget
 from nats_identify.schedule.crash_loop import CrashLoopGuard
-from nats_identify.schedule.model import MS, FetchFigure, Grant, Happened, Limits
+from nats_identify.schedule.model import MS, SECOND, FetchFigure, Grant, Happened, Limits
 from nats_identify.schedule.nudge import step_ns
 from nats_identify.schedule.release import ReleaseSchedule
 
 RETRY_NS = 250 * MS
 """An unanswered read is repeated so soon: a ledger that comes back is noticed well within a second."""
+
+REFUSED_MOST_NS = SECOND
+"""The longest pause before a refused write is repeated, and a third of the lease, the heartbeat's pace, where that is
+less. The first is `RETRY_NS`, each further one twice as long; shards are granted again within 2 s of the cure."""
 
 
 class Role(Enum):
@@ -66,6 +70,7 @@ class Replica:
         self._longest_hold_ns = settings.timing.full_hold_ns  # the longest that anything seen can matter
         self._pending: Pending | None = None
         self._is_unsettled = False  # nobody knows whether the pending write was done
+        self._refusals = 0  # of writes, since one was last accepted
         self._is_changed = False  # a standby should hear of something before the next heartbeat
         self._is_reading = False
         self._is_deaf = True
@@ -93,8 +98,9 @@ class Replica:
                     actions += self._sighted(ledger, revision, now_ns)
             case words.Written(revision):
                 actions += self._written(revision, now_ns)
-            case words.WriteUnsettled():
+            case words.WriteUnsettled(is_refused):
                 self._is_unsettled, self._read_at_ns = True, now_ns
+                self._read_at_ns += self._back_off_ns() if is_refused else 0
                 self.schedule.was_lost(now_ns)
             case words.TrafficHeard():
                 self._heard_at_ns = now_ns
@@ -252,7 +258,7 @@ class Replica:
         pending = self._pending
         if pending is None:
             return []
-        self._pending, self._is_unsettled = None, False
+        self._pending, self._is_unsettled, self._refusals = None, False, 0
         if now_ns - pending.sent_at_ns > step_ns(self.settings.timing):
             self.schedule.was_slow(now_ns)
         self.seen.wrote(pending.write.ledger, revision, now_ns)
@@ -279,6 +285,13 @@ class Replica:
             return [pending.write]
         self._step_down()
         return self._sighted(event.ledger, event.revision, now_ns)
+
+    def _back_off_ns(self) -> int:
+        """How long to wait before that look, right after which the same bytes are written again: longer each time."""
+        most_ns = min(self.settings.lease_ns // 3, REFUSED_MOST_NS)
+        pause_ns = min(most_ns, RETRY_NS << min(self._refusals, 8))
+        self._refusals += 1
+        return pause_ns
 
     def _write_on(self, pending: Pending, revision: int, now_ns: int) -> list[ReplicaAction]:
         """Our write is there with nothing after it, and our lease is over: the next write tells who leads."""

@@ -33,6 +33,14 @@ class Metrics:
         self.commits_unsettled = Counter(
             "identify_commits_unsettled", "Writes that had to be settled by reading.", registry=registry
         )
+        self.writes_refused = Counter(
+            "identify_ledger_writes_refused", "Of these, those that NATS refused for a limit.", registry=registry
+        )
+        self.unwritten = Gauge(
+            "identify_ledger_unwritten_seconds",
+            "How long writes of the ledger have been refused or unanswered, 0: they are done.",
+            registry=registry,
+        )
         self.wait = Histogram(
             "identify_wait_seconds", "From the first asking to the grant.", registry=registry, buckets=_WAIT_S
         )

@@ -9,13 +9,16 @@ from typing import Any, Final, TypeVar
 
 from nats import errors
 from nats.js import JetStreamContext, api
-from nats.js.errors import BadRequestError, NotFoundError
+from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from coordinator.core.ledger import Ledger, LedgerRead, LedgerUnreadable, Write, WriteUnsettled, Written
+from coordinator.edge.bucket import KvBucket
 from coordinator.edge.connections import Connection
+from coordinator.edge.cures import cure_of, is_refusal, words_of
 from coordinator.edge.ledger_json import LedgerWriter, decode
 from coordinator.edge.log import Log
 from coordinator.edge.metrics import Metrics
+from coordinator.edge.trouble import Trouble
 from coordinator.settings import SettingsError
 from nats_identify.clock import NS_PER_S, Clock
 
@@ -25,7 +28,11 @@ ANSWER_WITHIN_S: Final = 1.0
 ASK_AGAIN_S: Final = 0.1
 """A stream between two leaders drops what it is asked; whoever asks again soon hears of the next one at once."""
 
-CLUSTER_REPLICAS: Final = 3
+MAKE_AGAIN_NS: Final = NS_PER_S
+"""A KV bucket that cannot be made is tried so often; a cured one is there within two seconds."""
+
+UNWRITTEN_NS: Final = 5 * NS_PER_S
+"""Writes unanswered for so long want a person: between two leaders of a stream reads are unanswered as well."""
 
 INSTANCE_HEADER: Final = "Identify-Instance"
 """Says whose commit it is to whoever watches the headers alone."""
@@ -40,14 +47,17 @@ _TROUBLE: Final = (errors.Error, OSError, LookupError, ValueError, TypeError)
 _Answer = TypeVar("_Answer")
 
 
+class _NotMadeError(Exception):
+    """There is no KV bucket, and it has been said why."""
+
+
 class LedgerStore:
     """One KV entry.
 
     Args:
         connection: carries nothing else.
-        bucket: the KV bucket's name.
+        bucket: the KV bucket, made where there is none.
         prefix: whose ledger it must be.
-        replicas: copies to make the KV bucket with; None for what the server allows.
         fresh_start: whether it matters that nobody has ever written here; finding out takes one more right.
         clock: stamps what was answered.
         metrics: measures the commits.
@@ -57,36 +67,43 @@ class LedgerStore:
         revision: the newest that was read or written.
         answered_at_ns: when that was.
         called_at_ns: when the call began that is still under way, else None.
+        unread: why the newest read came to nothing, else None.
+        making, writing: why the KV bucket cannot be made, or the ledger not be written.
     """
 
     def __init__(
         self,
         connection: Connection,
         *,
-        bucket: str,
+        bucket: KvBucket,
         prefix: str,
-        replicas: int | None,
         fresh_start: bool,
         clock: Clock,
         metrics: Metrics,
         log: Log,
     ) -> None:
-        self.subject = f"$KV.{bucket}.{_KEY}"
-        self.stream = f"KV_{bucket}"
+        self.subject = f"$KV.{bucket.name}.{_KEY}"
+        self.stream = bucket.stream
         self.jetstream: JetStreamContext = connection.jetstream(timeout=ANSWER_WITHIN_S)
         self.revision = 0
         self.answered_at_ns: int | None = None
         self.called_at_ns: int | None = None
+        self.unread: str | None = None
+        self.making = Trouble("the KV bucket cannot be made", "the KV bucket is there", clock, log)
+        self.writing = Trouble("the ledger cannot be written", "the ledger is written again", clock, log)
+        metrics.unwritten.set_function(lambda: self.writing.lasts_s)
         self._connection = connection
-        self._bucket = bucket
+        self.bucket = bucket
         self._prefix = prefix
-        self._replicas = replicas
         self._fresh_start = fresh_start
         self._clock = clock
         self._metrics = metrics
         self._log = log
         self._writer = LedgerWriter()
         self._has_seen_one = False
+        self._tried_on = -1  # the revision that a write is tried on, in vain so far
+        self._unwritten_since_ns: int | None = None
+        self._make_at_ns = 0
 
     async def read(self) -> LedgerRead | LedgerUnreadable:
         """Read the ledger from the stream's leader; make the KV bucket where there is none.
@@ -108,9 +125,17 @@ class LedgerStore:
         """
         try:
             read = await self._read()
-        except _TROUBLE as error:
-            self._connection.complain("ledger", f"the ledger cannot be read: {_said(error)}")
+        except _NotMadeError:
             return LedgerUnreadable()
+        except _TROUBLE as error:
+            self._connection.complain("ledger", f"the ledger cannot be read: {words_of(error)}")
+            self.unread = words_of(error)
+            self._unwritten_since_ns = None  # that is all that can be said of writes
+            return LedgerUnreadable()
+        self.unread = None
+        self.making.ended()
+        if read.revision != self._tried_on:  # somebody's write was done since
+            self._written()
         self._answered(read.revision)
         return read
 
@@ -125,14 +150,34 @@ class LedgerStore:
         try:
             done = await self.jetstream.publish(self.subject, self._writer.write(write.ledger), headers=headers)
         except _TROUBLE as error:
-            self._metrics.commits_unsettled.inc()
-            self._log.debug("a commit is unsettled", revision=write.revision, error=_said(error))
-            return WriteUnsettled()
+            return self._unsettled(write, error)
         finally:
             self.called_at_ns = None
+        self._written()
         self._answered(done.seq)
         self._metrics.commit.observe((self._clock() - began_ns) / NS_PER_S)
         return Written(done.seq)
+
+    def _unsettled(self, write: Write, error: Exception) -> WriteUnsettled:
+        """Take note of a write that was not acknowledged; say so where that is no passing thing."""
+        now_ns = self._clock()
+        self._tried_on = write.revision
+        self._unwritten_since_ns = self._unwritten_since_ns or now_ns
+        self._metrics.commits_unsettled.inc()
+        self._log.debug("a commit is unsettled", revision=write.revision, error=words_of(error))
+        is_refused = is_refusal(error)
+        if is_refused:
+            self._metrics.writes_refused.inc()
+        # No stream at all is how an election looks too: as with silence, that is said only where it lasts.
+        is_sure = is_refused and not isinstance(error, NoStreamResponseError)
+        if is_sure or now_ns - self._unwritten_since_ns >= UNWRITTEN_NS:
+            self.writing.met(words_of(error), cure_of(error, self.stream), since_ns=self._unwritten_since_ns)
+        return WriteUnsettled(is_refused=is_refused)
+
+    def _written(self) -> None:
+        """The stream stores ledgers."""
+        self._tried_on, self._unwritten_since_ns = -1, None
+        self.writing.ended()
 
     def _answered(self, revision: int) -> None:
         self.revision, self.answered_at_ns = revision, self._clock()
@@ -163,28 +208,23 @@ class LedgerStore:
         try:
             ledger = decode(payload, lineage)
         except ValueError as error:
-            message = f"KV bucket {self._bucket} holds no ledger that this version can read; mend or delete its key"
+            message = f"KV bucket {self.bucket.name} holds no ledger that this version can read; mend or delete its key"
             raise ValueError(message) from error
         if ledger.prefix != self._prefix:
-            line = f"IDENTIFY_PREFIX: KV bucket {self._bucket} belongs to {ledger.prefix!r}; give another prefix"
+            line = f"IDENTIFY_PREFIX: KV bucket {self.bucket.name} belongs to {ledger.prefix!r}; give another prefix"
             raise SettingsError(line)
         return ledger
 
     async def _make(self) -> None:
-        replicas = self._replicas or (CLUSTER_REPLICAS if self._connection.is_clustered else 1)
-        config = api.KeyValueConfig(
-            bucket=self._bucket,
-            description="Who leads the IDENTIFY queue, what it granted, and what is left of the day",
-            history=1,
-            storage=api.StorageType.FILE,
-            replicas=replicas,
-        )
+        now_ns = self._clock()
+        if now_ns < self._make_at_ns:
+            raise _NotMadeError
         try:
-            await self.jetstream.create_key_value(config)
-        except BadRequestError:  # another coordinator was faster, perhaps with other settings
-            await self.jetstream.stream_info(self.stream)
-        else:
-            self._log.info("KV bucket made", bucket=self._bucket, replicas=replicas)
+            await self.bucket.make()
+        except APIError as error:
+            self._make_at_ns = now_ns + MAKE_AGAIN_NS
+            self.making.met(words_of(error), cure_of(error, self.stream))
+            raise _NotMadeError from error
 
     async def _was_never_written(self) -> bool:
         """Whether nobody has ever led here; a stream that was made anew, or is not ours to look at, proves nothing."""
@@ -220,7 +260,3 @@ async def first_answer(ask: Callable[[], Coroutine[Any, Any, _Answer]]) -> _Answ
 def _look_at(task: "asyncio.Task[Any]") -> None:
     if not task.cancelled():
         task.exception()
-
-
-def _said(error: Exception) -> str:
-    return str(error) or type(error).__name__

@@ -60,8 +60,10 @@ class Vitals:
         _, store, probe, connections = self._parts
         if not all(connection.is_connected for connection in connections):
             return "NATS is not connected"
+        if (trouble := store.making.reason or store.writing.reason or store.bucket.wrong) is not None:
+            return trouble
         if self._age_ns(store.answered_at_ns) > self._within_ns:
-            return "the ledger does not answer"
+            return f"the ledger does not answer: {store.unread}" if store.unread else "the ledger does not answer"
         if self._age_ns(probe.heard_at_ns) > self._within_ns:
             return "the traffic connection is silent"
         return self.why_dead()

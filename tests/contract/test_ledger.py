@@ -51,6 +51,20 @@ async def test_a_write_on_an_old_revision_is_not_done(bucket):
     assert await way.read() == LedgerRead(LEDGER, 1, written_on=0)
 
 
+async def test_an_entry_too_large_is_refused_as_often_as_it_is_written_and_a_smaller_one_is_not(bucket):
+    way = bucket.way("ai")
+    await way.read()
+    await bucket.refuse_grants(is_refused=True)
+    for _ in range(2):
+        assert await way.write(Write(LEDGER, 0)) == WriteUnsettled(is_refused=True)
+    assert (await way.read()).ledger is None
+    assert await way.write(Write(replace(LEDGER, grants=()), 0)) == Written(1)
+    assert await way.write(Write(next_to(LEDGER), 0)) in {WriteUnsettled(), WriteUnsettled(is_refused=True)}
+    await bucket.refuse_grants(is_refused=False)
+    assert await way.write(Write(next_to(LEDGER), 0)) == WriteUnsettled()  # an old revision is another matter
+    assert await way.write(Write(next_to(LEDGER), 1)) == Written(2)
+
+
 async def test_of_two_who_write_on_one_revision_one_wins(bucket):
     ways = [bucket.way(f"{name}i") for name in "abc"]
     await ways[0].read()

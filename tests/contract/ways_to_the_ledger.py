@@ -10,6 +10,7 @@ from typing import Protocol
 from nats import errors
 
 from coordinator.core.ledger import Ledger, LedgerRead, LedgerSeen, LedgerUnreadable, Write, WriteUnsettled, Written
+from coordinator.edge.bucket import KvBucket
 from coordinator.edge.connections import connect
 from coordinator.edge.ledger_json import LedgerWriter
 from coordinator.edge.log import make_log
@@ -24,6 +25,9 @@ from tests.processes import until
 from tests.simulation.engine import Engine
 from tests.simulation.key import Copy
 from tests.simulation.store import FAIR, StoreLine, Stream
+
+ENTRY_BYTES = 500
+"""An entry of one short grant is larger, with its headers; one of none is smaller."""
 
 Outcome = LedgerRead | LedgerUnreadable | Written | WriteUnsettled
 
@@ -43,6 +47,7 @@ class Bucket(Protocol):
     async def delete_key(self) -> None: ...
     async def delete_bucket(self) -> None: ...
     async def put_back(self, ledger: Ledger) -> None: ...
+    async def refuse_grants(self, *, is_refused: bool) -> None: ...
     async def go_away(self) -> None: ...
     async def come_back(self) -> None: ...
 
@@ -108,6 +113,10 @@ class ModelBucket:
         self.stream.key.restore(copy, self.stream.key.revision + 1, self.engine.now_ns)
         self.stream.show()
 
+    async def refuse_grants(self, *, is_refused: bool) -> None:
+        self.stream.grants_most, until_ns = 0, self.engine.now_ns + 3600 * SECOND
+        self.stream.refuses_until_ns = until_ns if is_refused else 0
+
     async def go_away(self) -> None:
         self.stream.away_until_ns = self.engine.now_ns + 3600 * SECOND
 
@@ -166,6 +175,11 @@ class RealBucket:
     async def put_back(self, ledger: Ledger) -> None:
         await (await self._jetstream.key_value("identify")).put("ledger", LedgerWriter().write(ledger))
 
+    async def refuse_grants(self, *, is_refused: bool) -> None:
+        config = (await self._jetstream.stream_info("KV_identify")).config
+        size = ENTRY_BYTES if is_refused else -1
+        await self._jetstream.update_stream(config.evolve(max_msg_size=size))
+
     async def go_away(self) -> None:
         await self._server.kill()
 
@@ -189,8 +203,9 @@ async def real_bucket(folder: Path):
         connection = await connect(settings, "store", log=log, metrics=metrics, lost=lost)
 
         def make_store() -> LedgerStore:
-            options = {"replicas": 1, "fresh_start": True, "clock": now_ns, "metrics": metrics, "log": log}
-            return LedgerStore(connection, bucket="identify", prefix="identify", **options)
+            bucket = KvBucket(connection, "identify", settings, log)
+            options = {"bucket": bucket, "fresh_start": True, "clock": now_ns, "metrics": metrics, "log": log}
+            return LedgerStore(connection, prefix="identify", **options)
 
         bucket = RealBucket(server, make_store, connection.jetstream())
         try:

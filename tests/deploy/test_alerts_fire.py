@@ -28,6 +28,7 @@ WAITING = series("identify_waiting", LEADER)
 LEFT = series("identify_session_starts_remaining", LEADER)
 HELD_BACK = series("identify_held_back", LEADER)
 SHORT = series("identify_projected_starts_short", LEADER)
+UNWRITTEN = series("identify_ledger_unwritten_seconds", LEADER)
 BUCKETS = series("identify_max_concurrency", LEADER)
 
 WELL = {
@@ -45,6 +46,7 @@ WELL = {
     GRANTED: "0+1x60",
     CONNECTED: "1x60",
     DROPPED: "0x60",
+    UNWRITTEN: "0x60",
 }
 
 FIRES = {
@@ -53,6 +55,7 @@ FIRES = {
     "no pod is scraped": ({LEADS: None, STANDS_BY: None}, ["IdentifyNobodyLeads"]),
     "one is left": ({STANDS_BY: None}, ["IdentifyNoStandby"]),
     "NATS is away": ({CONNECTED: "0x60"}, ["IdentifyNatsAway"]),
+    "the ledger is refused": ({UNWRITTEN: "0+60x60"}, ["IdentifyLedgerRefused"]),
     "limits are not known": ({BUCKETS: "0x60"}, ["IdentifyLimitsUnknown"]),
     "what is left is not known": ({LEFT: "-1x60"}, ["IdentifyLimitsUnknown"]),
     "nothing is granted": ({GRANTED: "7x60"}, ["IdentifyQueueStands"]),

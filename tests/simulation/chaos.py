@@ -53,6 +53,7 @@ class Chaos:
             Fault.DISCORD_AWAY: self._discord_away,
             Fault.EVERYBODY: self._everybody,
             Fault.REFRESH: self._refresh,
+            Fault.REFUSE: self._refuse,
         }
 
     def start(self) -> None:
@@ -195,6 +196,12 @@ class Chaos:
     def _away(self) -> bool:
         stream = self._world.stream
         stream.away_until_ns = self._engine.now_ns + self._engine.between(300 * MS, 8 * SECOND)
+        return True
+
+    def _refuse(self) -> bool:
+        stream = self._world.stream
+        stream.refuses_until_ns = self._engine.now_ns + self._engine.between(300 * MS, 12 * SECOND)
+        stream.grants_most = self._engine.random.choice((-1, -1, 0, 1, 3))
         return True
 
     def _delete(self) -> bool:

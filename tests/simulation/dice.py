@@ -198,4 +198,8 @@ class _Dice:
             barred |= {Fault.CHANGE_LIMITS, Fault.DISCORD_AWAY, Fault.REFRESH}
             barred |= LOSSES if self.is_tight else set()
         kinds = [fault for fault in style.faults if fault not in barred and self.maybe(style.fault_share)]
-        return tuple((fault, self.random.randrange(*style.every_s) * SECOND) for fault in kinds)
+        struck = [(fault, self.random.randrange(*style.every_s) * SECOND) for fault in kinds]
+        own = random.Random(f"refuse-{self.shape}-{self.seed}")  # every other throw stays what it was without this one
+        if own.random() < style.refuses:
+            struck.append((Fault.REFUSE, own.randrange(*style.every_s) * SECOND))
+        return tuple(struck)

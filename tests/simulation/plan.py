@@ -44,6 +44,7 @@ class Fault(StrEnum):
     DISCORD_AWAY = "Discord's API away"
     EVERYBODY = "kill every coordinator"
     REFRESH = "ask Discord again"
+    REFUSE = "refuse writes"
 
 
 @dataclass(frozen=True, slots=True)

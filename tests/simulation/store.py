@@ -56,6 +56,7 @@ class Stream:
     """The stream's leader: one key, everybody's calls, everybody's watches.
 
     Attributes:
+        refuses_until_ns: until then an entry of more than ``grants_most`` grants is too large for the stream.
         applied: told of each write that was done: by whom, what, on what, and the revision.
     """
 
@@ -64,6 +65,8 @@ class Stream:
         self.key = Key()
         self.weather = weather
         self.away_until_ns = 0
+        self.refuses_until_ns = 0
+        self.grants_most = 0
         self.suffered = 0
         self.applied: Callable[[Write, Ledger | None, int], None] = lambda _write, _before, _revision: None
         self._watches: list[StoreLine] = []
@@ -81,6 +84,10 @@ class Stream:
     def is_away(self) -> bool:
         """Whether the stream has no leader just now."""
         return self.engine.now_ns < self.away_until_ns
+
+    def refuses(self, write: Write) -> bool:
+        """Whether it stores no entry of this size just now: a limit, or a disk that is full."""
+        return self.engine.now_ns < self.refuses_until_ns and len(write.ledger.grants) > self.grants_most
 
     def apply(self, write: Write) -> int | None:
         """Do a write that has arrived, if it may be done."""
@@ -181,6 +188,11 @@ class StoreLine:
     def _write(self, call: int, write: Write) -> None:
         stream, weather = self._stream, self._stream.weather
         if stream.is_away and not self._engine.chance(0.2):  # what was proposed before may still be done
+            return
+        if stream.refuses(write) and not self._engine.chance(weather.done_refused):
+            stream.suffered += 1
+            if self._goes_through():
+                self._engine.after(self._hop_ns(), self._end, call, WriteUnsettled(is_refused=True))
             return
         revision = stream.apply(write)
         if stream.is_away or not self._goes_through() or self._engine.chance(weather.ack_lost):

@@ -6,7 +6,7 @@ from typing import Final
 from nats_identify.schedule.model import MS, SECOND
 from tests.simulation.plan import CrashLoop, Fault, Shape
 
-EVERY_FAULT: Final = tuple(fault for fault in Fault if fault is not Fault.REFRESH)
+EVERY_FAULT: Final = tuple(fault for fault in Fault if fault not in {Fault.REFRESH, Fault.REFUSE})
 _KILLS: Final = (Fault.KILL_LEADER, Fault.EVERYBODY, Fault.PAUSE_LEADER, Fault.STOP)
 
 
@@ -19,6 +19,7 @@ class Style:
         mixed: how often the replicas have different settings.
         plain: how often there are plain requesters; ``managed``: how many shards there are beside the buckets.
         tight: how often the day's budget is small.
+        refuses: how often the stream refuses writes for a while, again and again.
     """
 
     durations_s: tuple[int, ...]
@@ -35,6 +36,7 @@ class Style:
     mixed: float = 0.7
     static: float = 0.3
     tight: float = 0.0
+    refuses: float = 0.0
     totals: tuple[int, ...] = (15, 30, 60)
     days_s: tuple[int, ...] = (120, 300)
     slow_connect: float = 0.6
@@ -59,6 +61,7 @@ STYLES: Final[dict[Shape, Style]] = {
         sessions_s=(5, 10, 25),
         mixed=0.3,
         tight=0.2,
+        refuses=0.4,
         slow_connect=0.3,
         dies_after_grant=(0.0, 0.0, 0.02),
         lost=(0.0, 0.0, 0.01, 0.05),

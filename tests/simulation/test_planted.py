@@ -24,6 +24,7 @@ KNOWN = {
     "no compare-and-set": "terms",
     "a takeover keeps the term": "terms",
     "two commits in flight": "one write",
+    "a refused write is repeated at once": "pace",
     "an unknown outcome is taken for success": "lease",
     "an unknown outcome is taken for failure, and something else is written": "settle",
     "a lease counts from when its renewal was acknowledged": "lease",

@@ -15,6 +15,7 @@ from tests.simulation.checkers.figures import Figures
 from tests.simulation.checkers.identifies import Identifies
 from tests.simulation.checkers.loops import Loops
 from tests.simulation.checkers.order import Order
+from tests.simulation.checkers.pace import Pace
 from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Witness:
         self._engine = world.engine
         self.identifies = Identifies()
         self.commits = Commits()
+        self.pace = Pace()
         self.charges = Charges(world.plan.day_ns)
         self.figures = Figures()
         self.order = Order()
@@ -59,6 +61,7 @@ class Witness:
         order, commits = self.order, self.commits
         order.told(coordinator, event, now_ns)
         commits.told(coordinator, event, now_ns)
+        self.pace.told(coordinator, event, now_ns)
         self.charges.told(coordinator, event)
         self.figures.told(coordinator, event, now_ns)
         if type(event) in {LedgerRead, LedgerSeen}:
@@ -70,6 +73,7 @@ class Witness:
             if kind is Write:
                 assert isinstance(action, Write)
                 commits.writes(coordinator, action, now_ns)
+                self.pace.writes(coordinator, now_ns)
                 self.charges.writes(action, now_ns)
                 self.figures.writes(coordinator, action, now_ns)
                 self.loops.writes(action.ledger)

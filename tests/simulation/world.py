@@ -97,7 +97,7 @@ class World:
         self.is_open = False
         self.chaos.stop()
         self.traffic.weather, self.stream.weather = CALM, FAIR
-        self.stream.away_until_ns = 0
+        self.stream.away_until_ns = self.stream.refuses_until_ns = 0
         self.discord.fails = self.discord.nonsense = 0.0
         if not self.plan.is_static:
             self.discord.day.change(self.engine.now_ns, total=ENDLESS, remaining=ENDLESS)

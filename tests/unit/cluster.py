@@ -11,7 +11,8 @@ from nats_identify.schedule.model import MS, SECOND, Limits, Timing
 class Cluster:
     """Replicas that hear everything, and a key with compare-and-set.
 
-    ``held_writes`` keeps writes from arriving; ``lost_acks`` does them and loses the answer.
+    ``held_writes`` keeps writes from arriving; ``lost_acks`` does them and loses the answer. ``refuse_writes`` refuses
+    those of ``refused_names`` (None: of all), and keeps them in ``refused`` with the instant.
     """
 
     def __init__(self, *names, static=Limits(1, 1000, 1000), timing=None, fresh=True, **settings):  # noqa: B008  # frozen
@@ -27,6 +28,9 @@ class Cluster:
         self.frozen: set[str] = set()
         self.hold_writes = False
         self.lose_acks = False
+        self.refuse_writes = False
+        self.refused_names: set[str] | None = None
+        self.refused: list[tuple[int, Write]] = []
         self.held: list[tuple[str, Write]] = []
         self.is_away = False
         self.is_reading_away = False
@@ -114,6 +118,10 @@ class Cluster:
                         self.grant_log.append((name, action.body))
 
     def _write(self, name, write):
+        if self.refuse_writes and (self.refused_names is None or name in self.refused_names):
+            self.refused.append((self.now_ns, write))
+            self.tell(name, words.WriteUnsettled(is_refused=True))
+            return
         if self.is_away or write.revision != self.revision:
             self.tell(name, words.WriteUnsettled())
             return

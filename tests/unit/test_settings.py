@@ -74,6 +74,8 @@ def test_with_a_token_there_are_no_static_limits(load):
         ("IDENTIFY_SESSION_TOTAL", "0"),
         ("IDENTIFY_SESSION_RESERVE", "-1"),
         ("IDENTIFY_KV_REPLICAS", "2"),
+        ("IDENTIFY_KV_MAX_BYTES", "1MB"),
+        ("IDENTIFY_KV_MAX_BYTES", "0"),
         ("IDENTIFY_HTTP_PORT", "http"),
         ("IDENTIFY_HTTP_PORT", "65536"),
         ("IDENTIFY_LOG_LEVEL", "loud"),

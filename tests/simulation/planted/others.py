@@ -79,6 +79,24 @@ COMMITS: tuple[Planted, ...] = (
         ),
     ),
     Planted(
+        "a refused write is repeated at once",
+        (Edit(f"{REPLICA}.handle", "self._back_off_ns() if is_refused else 0", "0"),),
+        shape=Shape.ORDINARY,
+    ),
+    Planted(
+        "a refused write is given up, and something else is written in its place",
+        (
+            Edit(
+                f"{REPLICA}.handle",
+                "            self.schedule.was_lost(now_ns)\n",
+                "            self.schedule.was_lost(now_ns)\n            if is_refused:\n"
+                "                self.schedule.step_down(self._pending.grants)\n"
+                "                self._pending, self._is_unsettled = None, False\n",
+            ),
+        ),
+        shape=Shape.ORDINARY,
+    ),
+    Planted(
         "an unanswered read is never repeated",
         (
             Edit(
