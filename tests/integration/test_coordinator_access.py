@@ -12,7 +12,7 @@ import nkeys
 import pytest
 from nats.aio.client import Srv
 
-from coordinator.edge.connections import CannotServeError, Connection, Link, without_secrets
+from coordinator.edge.connections import CannotServeError, Connection, Link
 from coordinator.edge.log import make_log
 from coordinator.edge.metrics import Metrics
 from nats_identify.embedded import EmbeddedNats
@@ -202,7 +202,7 @@ async def test_sigterm_without_nats_ends_within_seconds_and_with_0(coordinator, 
 
 async def checked(version, *, clustered):
     lost = asyncio.get_running_loop().create_future()
-    connection = Connection(Link("store", "nats://host", False, (), make_log("warning", "text"), Metrics(), lost))
+    connection = Connection(Link("store", "nats://host", (), make_log("warning", "text"), Metrics(), lost))
     connection._server_info = {"cluster": "c"} if clustered else {}
     connection._current_server = Srv(None, server_version=version)
     await connection.check_server()
@@ -221,15 +221,3 @@ async def test_old_servers_are_refused_in_a_cluster_and_warned_about_alone(versi
 @pytest.mark.parametrize("version", ["2.11.0", "2.15.1", "3.0.0", "2.12.0-RC.1"])
 async def test_newer_servers_are_welcome(version):
     assert not (await checked(version, clustered=True)).done()
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("nats://user:pass@host:4222", "nats://host:4222"),
-        ("token@host", "nats://host"),
-        ("tls://[::1]:4222", "tls://[::1]:4222"),
-    ],
-)
-def test_an_address_is_shown_without_secrets(url, shown):
-    assert without_secrets(url) == shown
