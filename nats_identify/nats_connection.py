@@ -7,12 +7,14 @@ attempts in silence, or raises because it is closed.
 import asyncio
 import ssl
 from collections import UserString
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from nats import errors
 from nats.aio.client import Client, Srv
+from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport
 
 from nats_identify.nats_credentials import read_credentials
@@ -104,12 +106,14 @@ class NatsClient(Client):
     async def _connect_to_server(self, s: Srv) -> None:
         if self._transport is None and s.uri.scheme in {"nats", "tls"}:
             self._transport = _Transport()  # type: ignore[no-untyped-call]  # as above
-        await super()._connect_to_server(s)
+        with _cancellable():
+            await super()._connect_to_server(s)
 
     async def _process_connect_init(self) -> None:
         self._is_greeted = False
         try:
-            await super()._process_connect_init()
+            with _cancellable():
+                await super()._process_connect_init()
         except (errors.Error, OSError) as error:
             if self._is_greeted:
                 raise
@@ -163,14 +167,33 @@ class NatsClient(Client):
     def _read_creds_user_nkey(self, creds: str | UserString | Path) -> bytearray:
         return bytearray(_credentials(creds)[1])
 
+    # What follows lets a cancellation through: without it the task that is cancelled never ends.
+
+    async def request(self, *arguments: Any, **options: Any) -> Msg:  # noqa: ANN401  # nats-py's own
+        """Do as nats-py does."""
+        with _cancellable():
+            return await super().request(*arguments, **options)
+
+    async def flush(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401  # nats-py's own
+        """Do as nats-py does."""
+        with _cancellable():
+            await super().flush(*arguments, **options)
+
     async def _flush_pending(self, force_flush: bool = False) -> Any:  # noqa: ANN401  # nats-py's signature
-        """Let a cancellation through: nats-py drops one that meets it here, and its task would never end."""
-        task = asyncio.current_task()
-        asked_before = task.cancelling() if task else 0
-        flushed = await super()._flush_pending(force_flush)
+        with _cancellable():
+            return await super()._flush_pending(force_flush)
+
+
+@contextmanager
+def _cancellable() -> Iterator[None]:
+    """Raise a cancellation that was dropped in the block: by nats-py, or by `asyncio.wait_for` before Python 3.12."""
+    task = asyncio.current_task()
+    asked_before = task.cancelling() if task else 0
+    try:
+        yield
+    finally:
         if task is not None and task.cancelling() > asked_before:
             raise asyncio.CancelledError
-        return flushed
 
 
 def _credentials(source: str | UserString | Path) -> tuple[bytes, bytes]:

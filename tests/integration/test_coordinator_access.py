@@ -3,9 +3,7 @@
 import asyncio
 import json
 import os
-import shutil
 import signal
-import subprocess
 
 import nats
 import nkeys
@@ -112,28 +110,6 @@ async def test_least_rights_are_enough(start):
     await client.close()
     assert await process.end() == 0
     assert "permissions violation" not in process.log
-
-
-def openssl(folder, *arguments):
-    command = [shutil.which("openssl"), *arguments]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
-
-
-@pytest.fixture
-def certificates(tmp_path):
-    """An authority, a server's certificate for 127.0.0.1 and a client's."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl makes the certificates, and is not there")
-    folder = tmp_path / "certificates"
-    folder.mkdir()
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl(folder, "req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=authority")
-    for name in ("server", "client"):
-        openssl(folder, "req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        (folder / "names").write_text("subjectAltName=IP:127.0.0.1")
-        signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names")
-        openssl(folder, "x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", *signed)
-    return folder
 
 
 async def test_tls_with_certificates_on_both_sides(start, certificates):

@@ -14,7 +14,7 @@ SECRET = "hunter2"  # noqa: S105  # what must never be shown
 
 
 def seed_of(prefix=nkeys.PREFIX_BYTE_USER):
-    return nkeys.encode_seed(os.urandom(32), prefix)
+    return nkeys.encode_seed(bytes(range(32)), prefix)
 
 
 def credentials(*, jwt=b"aaa.bbb.ccc", seed=None):
