@@ -44,6 +44,9 @@ async def main(url, kind):
     with contextlib.suppress(QueueClosedError):
         await waiting
     say(f"closed after {monotonic() - began:.2f} s")
+    if connection is not None:
+        with contextlib.suppress(Exception):  # nats-py's own, which is the bot's to close
+            await connection.close()
 
 
 def run(url, loop, kind):
