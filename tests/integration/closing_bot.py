@@ -1,6 +1,7 @@
 """A bot for the tests of shutting down: it waits for a turn, closes its queue at SIGTERM, and says how long it took.
 
-Arguments: the URL, ``asyncio`` or ``uvloop``, and ``own`` or ``borrowed`` for the connection.
+Where NATS is stands in the environment. Arguments: ``asyncio`` or ``uvloop``, and ``own`` or
+``borrowed`` for the connection.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from time import monotonic
 import nats
 
 from nats_identify import NatsQueue, QueueClosedError
+from nats_identify.environment import nats_options, queue_from_environment
 
 
 def say(text):
@@ -23,13 +25,17 @@ async def ignore(_error):
     """Say nothing: what matters is what reaches the bot."""
 
 
-async def main(url, kind):
+async def main(kind):
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     connection = None
     if kind == "borrowed":
-        connection = await nats.connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=ignore)
-    queue = NatsQueue.connect(url) if connection is None else NatsQueue(connection)
+        options = nats_options()
+        servers = list(options.addresses.servers)
+        connection = await nats.connect(
+            servers, **options.settings, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=ignore
+        )
+    queue = queue_from_environment() if connection is None else NatsQueue(connection)
 
     async def wait_for_a_turn():
         async with queue.turn(0, on_progress=lambda _progress: say("asked")):
@@ -49,14 +55,14 @@ async def main(url, kind):
             await connection.close()
 
 
-def run(url, loop, kind):
+def run(loop, kind):
     factory = None
     if loop == "uvloop":
         import uvloop  # noqa: PLC0415  # one of the two
 
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(main(url, kind))
+        runner.run(main(kind))
 
 
 if __name__ == "__main__":
