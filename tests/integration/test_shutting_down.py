@@ -34,7 +34,7 @@ async def bot_of(server, output, loop, connection):
     """Run a bot that waits for a turn; it is killed in the end."""
     with output.open("wb") as log:
         bot = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-X", "dev", "-m", "tests.integration.closing_bot", loop, connection),
+            *(sys.executable, "-m", "tests.integration.closing_bot", loop, connection),
             cwd=ROOT,
             env={"PATH": os.environ["PATH"], **server.way_in},
             stdout=log,
