@@ -3,10 +3,8 @@
 Seconds become integer nanoseconds here, once; no message ever repeats the value of a secret.
 """
 
-import re
-import ssl
+import os
 from collections.abc import Mapping
-from pathlib import Path
 from socket import gethostname
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -16,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from coordinator.core import settings as core_settings
 from nats_identify.attempt import USE_WITHIN_MAX_NS
 from nats_identify.clock import NS_PER_S
+from nats_identify.nats_options import NatsOptions, NatsOptionsError
 from nats_identify.schedule.model import MAX_BUCKETS, SECOND, Limits, Timing
 from nats_identify.wire import Subjects
 
@@ -25,9 +24,6 @@ STATIC_TOTAL: Final = 1000
 
 CRASH_LOOP_GRANTS_MOST: Final = 100
 """The ledger carries them; a shard that identifies more often in an hour needs no guard, but a doctor."""
-
-_INBOX: Final = re.compile(r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")
-_URL: Final = re.compile(r"^((nats|tls|ws|wss)://)?([^@/]*@)?([^@/:\s]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?/?$")
 
 Seconds = Annotated[float, Field(allow_inf_nan=False, ge=0, le=86_400)]
 SomeSeconds = Annotated[float, Field(allow_inf_nan=False, gt=0, le=86_400)]
@@ -46,16 +42,18 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_ignore_empty=True, hide_input_in_errors=True, frozen=True, extra="ignore")
 
-    nats_url: str = Field("nats://127.0.0.1:4222", repr=False, description="nats://host:port, comma-separated")
-    nats_creds_file: FilePath | None = Field(None, description="a readable NATS credentials file")
-    nats_nkey_seed_file: FilePath | None = Field(None, description="a readable file with an NKey user seed")
-    nats_user: str | None = Field(None, description="a user name, together with NATS_PASSWORD")
-    nats_password: SecretStr | None = Field(None, description="together with NATS_USER")
-    nats_token: SecretStr | None = Field(None, description="a NATS token")
-    nats_tls_ca: FilePath | None = Field(None, description="a readable PEM file of certificate authorities")
-    nats_tls_cert: FilePath | None = Field(None, description="a readable PEM file, with NATS_TLS_KEY")
-    nats_tls_key: FilePath | None = Field(None, description="a readable PEM file, with NATS_TLS_CERT")
-    nats_inbox_prefix: str = Field("_INBOX", description="subject tokens without wildcards, as in _INBOX_bot")
+    # Checked by `NatsOptions`, as they are for a bot and for the command line.
+    nats_url: SecretStr | None = None
+    nats_creds_file: str | None = None
+    nats_nkey_seed_file: str | None = None
+    nats_user: str | None = None
+    nats_password: SecretStr | None = None
+    nats_token: SecretStr | None = None
+    nats_tls_ca: str | None = None
+    nats_tls_cert: str | None = None
+    nats_tls_key: str | None = None
+    nats_tls_handshake_first: str | None = None
+    nats_inbox_prefix: str | None = None
 
     discord_token: SecretStr | None = Field(None, description="the bot's token")
     discord_token_file: FilePath | None = Field(None, description="a readable file with the bot's token")
@@ -110,23 +108,6 @@ class Settings(BaseSettings):
     )
     identify_log_format: Literal["text", "json"] = Field("text", description="text or json")
 
-    @field_validator("nats_url")
-    @classmethod
-    def _check_url(cls, value: str) -> str:
-        urls = [url.strip() for url in value.split(",") if url.strip()]
-        if not urls or not all(_URL.match(url) for url in urls):
-            message = "is no address of a NATS server"
-            raise ValueError(message)
-        return ",".join(urls)
-
-    @field_validator("nats_inbox_prefix")
-    @classmethod
-    def _check_inbox(cls, value: str) -> str:
-        if not _INBOX.match(value):
-            message = "is no subject prefix"
-            raise ValueError(message)
-        return value
-
     @field_validator("identify_prefix")
     @classmethod
     def _check_prefix(cls, value: str) -> str:
@@ -141,47 +122,26 @@ class Settings(BaseSettings):
             raise ValueError(message)
         return value
 
-    @field_validator("nats_creds_file")
-    @classmethod
-    def _check_creds(cls, value: Path | None) -> Path | None:
-        # The client library reads a file without these lines for ever.
-        if value is not None:
-            text = value.read_bytes()
-            if b"BEGIN NATS USER JWT" not in text or b"BEGIN USER NKEY SEED" not in text:
-                message = "holds no user JWT and seed"
-                raise ValueError(message)
-        return value
-
-    @field_validator("nats_nkey_seed_file")
-    @classmethod
-    def _check_seed(cls, value: Path | None) -> Path | None:
-        if value is not None and not value.read_bytes().strip().startswith(b"SU"):
-            message = "holds no user seed, which begins with SU"
-            raise ValueError(message)
-        return value
-
     @model_validator(mode="after")
     def _check_relations(self) -> Self:
-        problems = [
-            f"{one.upper()}: is set without {other.upper()}; set both or neither"
-            for one, other in _TOGETHER
-            if getattr(self, one) is not None and getattr(self, other) is None
-        ]
-        ways = [name.upper() for name in _WAYS_IN if getattr(self, name) is not None]
-        if len(ways) > 1:
-            problems.append(f"{ways[0]}: is set together with {' and '.join(ways[1:])}; keep one of them")
         if self.discord_token is not None and self.discord_token_file is not None:
-            problems.append("DISCORD_TOKEN: is set together with DISCORD_TOKEN_FILE; keep one of them")
-        if problems:
-            raise SettingsError(*problems)
+            raise SettingsError("DISCORD_TOKEN: is set together with DISCORD_TOKEN_FILE; keep one of them")
         return self
 
     # --- what the parts of a coordinator are made from
 
-    @property
-    def nats_urls(self) -> list[str]:
-        """The servers of NATS_URL."""
-        return self.nats_url.split(",")
+    def nats(self) -> NatsOptions:
+        """Return where NATS is, and how to log in.
+
+        Raises:
+            SettingsError: a variable makes no sense, or a file that it names cannot be used.
+        """
+        values = {name: getattr(self, name) for name in Settings.model_fields if name.startswith("nats_")}
+        environment = {name.upper(): _text(value) for name, value in values.items() if value is not None}
+        try:
+            return NatsOptions.from_environment(environment)
+        except NatsOptionsError as error:
+            raise SettingsError(*error.problems) from None
 
     @property
     def timing(self) -> Timing:
@@ -216,26 +176,6 @@ class Settings(BaseSettings):
             raise SettingsError("DISCORD_TOKEN_FILE: holds no readable token; put the bot's token into it")
         return token
 
-    def tls(self) -> ssl.SSLContext | None:
-        """Return how NATS is to be trusted, or None where nothing about it is set.
-
-        Raises:
-            SettingsError: a file holds no certificate or key.
-        """
-        if self.nats_tls_ca is None and self.nats_tls_cert is None:
-            return None
-        try:
-            context = ssl.create_default_context(cafile=self.nats_tls_ca)
-        except (OSError, ssl.SSLError) as error:
-            raise SettingsError("NATS_TLS_CA: holds no certificate; give a PEM file") from error
-        if self.nats_tls_cert is not None:
-            try:
-                context.load_cert_chain(self.nats_tls_cert, self.nats_tls_key, password="")
-            except (OSError, ssl.SSLError) as error:
-                line = "NATS_TLS_CERT: does not fit NATS_TLS_KEY; give PEM files without a passphrase"
-                raise SettingsError(line) from error
-        return context
-
     def static_limits(self) -> Limits:
         """Return the limits where there is no token to ask Discord with."""
         total = self.identify_session_total or STATIC_TOTAL
@@ -259,15 +199,6 @@ class Settings(BaseSettings):
         )
 
 
-_TOGETHER: Final = (
-    ("nats_user", "nats_password"),
-    ("nats_password", "nats_user"),
-    ("nats_tls_cert", "nats_tls_key"),
-    ("nats_tls_key", "nats_tls_cert"),
-)
-_WAYS_IN: Final = ("nats_creds_file", "nats_nkey_seed_file", "nats_user", "nats_token")
-
-
 def load() -> Settings:
     """Read the environment.
 
@@ -275,9 +206,21 @@ def load() -> Settings:
         SettingsError: something is wrong with it; its lines say what.
     """
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
-        raise SettingsError(*(_line(problem) for problem in error.errors(include_url=False))) from None
+        lines = [_line(problem) for problem in error.errors(include_url=False)]
+        raise SettingsError(*lines, *_nats_problems()) from None
+    settings.nats()
+    return settings
+
+
+def _nats_problems() -> tuple[str, ...]:
+    """Return what is wrong with the NATS_ variables, whatever is wrong with the others."""
+    try:
+        NatsOptions.from_environment({name.upper(): value for name, value in os.environ.items()})
+    except NatsOptionsError as error:
+        return error.problems
+    return ()
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
@@ -290,6 +233,10 @@ def _line(problem: Mapping[str, Any]) -> str:
     name = str(problem["loc"][0])
     said = str(problem["msg"]).removeprefix("Value error, ")
     return f"{name.upper()}: {said[:1].lower()}{said[1:]}; give {Settings.model_fields[name].description}"
+
+
+def _text(value: str | SecretStr) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
 def _ns(seconds: float) -> int:

@@ -7,18 +7,19 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import nats
 import nats.errors
 from nats.aio.client import Client
 from pydantic import ValidationError
 
 from nats_identify.children import LINES_KEPT, ChildDiedError, Children
 from nats_identify.embedded import EmbeddedNats
+from nats_identify.nats_connection import NatsClient, open_connection
+from nats_identify.nats_options import NatsOptions
 from nats_identify.wire import Info, Subjects
 
 START_MOST_S: Final = 60.0
@@ -110,15 +111,19 @@ async def _connected(server: EmbeddedNats, children: Children) -> AsyncIterator[
         """The connection mends itself, unless the server is dead, which is seen above."""
 
     children.mind(death)
-    connecting = nats.connect(
-        server.url, name="nats-identify", max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=ignore
+    connecting = open_connection(
+        NatsOptions.of(server.url),
+        NatsClient(),
+        name="nats-identify",
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=0.1,
+        error_cb=ignore,
     )
     connection = await children.outlive(connecting)
     try:
         yield connection
     finally:
-        with suppress(nats.errors.Error, OSError):  # nats-py raises where the server is dead
-            await connection.close()
+        await connection.close()
 
 
 def _is_alive(process_id: int | None) -> bool:

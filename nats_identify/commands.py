@@ -11,7 +11,7 @@ from rich.console import Console
 
 from nats_identify.children import ChildDiedError, run_until_signalled
 from nats_identify.embedded import NatsServerError
-from nats_identify.environment import WrongEnvironmentError, connection_options
+from nats_identify.environment import WrongEnvironmentError, nats_options
 from nats_identify.status import NoAnswerError, draw_status, fetch_status
 from nats_identify.up import UpOptions, run_up
 from nats_identify.wire import Subjects
@@ -139,9 +139,11 @@ def status(
     What else says how to get in, such as NATS_USER and NATS_PASSWORD, is heeded as by a coordinator.
     """
     try:
-        answer = asyncio.run(fetch_status(server, prefix, **connection_options(os.environ)))
+        options = nats_options({**os.environ, "NATS_URL": server})
+        answer = asyncio.run(fetch_status(options, prefix))
     except WrongEnvironmentError as error:
-        typer.echo(error, err=True)
+        is_option = server != os.environ.get("NATS_URL")
+        typer.echo(str(error).replace("NATS_URL", "--server", 1) if is_option else error, err=True)
         raise typer.Exit(2) from error
     except NoAnswerError as error:
         typer.echo(error, err=True)

@@ -24,6 +24,9 @@ from nats_identify.trouble import Trouble
 ENDED_MOST = 1024
 """So many ended attempts are kept, to answer copies of their grants."""
 
+CANCEL_EVERY_S = 0.2
+"""How often a runner that is still there is cancelled again when the queue is closed."""
+
 RESTART_S = 1.0
 """A runner that a defect has ended is started again after so long."""
 
@@ -136,8 +139,9 @@ class AttemptQueue(Queue):
                 entry.granted.set_exception(QueueClosedError())
                 entry.granted.exception()  # retrieved here: nobody may be waiting any more
         if self._runner is not None:
-            self._runner.cancel()
-            await asyncio.wait({self._runner})  # whatever ended it is said by then, and is not the bot's to handle
+            while not self._runner.done():  # `asyncio.wait_for` before Python 3.12 may drop a cancellation
+                self._runner.cancel()
+                await asyncio.wait({self._runner}, timeout=CANCEL_EVERY_S)
 
     # --- for subclasses
 

@@ -22,6 +22,8 @@ from nats_identify.attempt import SendAnswer, SendCancel, SendRequest
 from nats_identify.clock import NS_PER_S, Clock, now_ns
 from nats_identify.driver import AttemptQueue, Entry, Message
 from nats_identify.loops import Move, belongs_here, cancel, let_go
+from nats_identify.nats_connection import CLOSE_WITHIN_S, FLUSH_WITHIN_S, NatsClient, open_connection
+from nats_identify.nats_options import DEFAULT_URL, NatsOptions
 from nats_identify.outage import OutageLog, address_of, addresses_in
 
 OUTBOX_MOST = 10_000
@@ -80,8 +82,7 @@ class NatsQueue(AttemptQueue):
         super().__init__(client=wire.client_name(client or socket.gethostname()), clock=clock)
         self._subjects = wire.Subjects(prefix)
         self._connection = connection
-        self._servers: Sequence[str] | None = None
-        self._options: dict[str, Any] = {}
+        self._options: NatsOptions | None = None  # of a connection of our own
         self._outbox: deque[tuple[str, bytes, str]] = deque(maxlen=OUTBOX_MOST)
         self._inbox = ""
         self._subscribed_to: Client | None = None
@@ -92,7 +93,7 @@ class NatsQueue(AttemptQueue):
     @classmethod
     def connect(
         cls,
-        servers: str | Sequence[str] = "nats://127.0.0.1:4222",
+        servers: str | Sequence[str] = DEFAULT_URL,
         *,
         prefix: str = "identify",
         client: str | None = None,
@@ -100,12 +101,22 @@ class NatsQueue(AttemptQueue):
     ) -> Self:
         """Return a queue with a connection of its own; use it with ``async with``, or ``await`` it and `close` it.
 
-        It does not wait for NATS: the shards do. ``options`` are those of `nats.connect`, such as
-        ``user_credentials``, ``nkeys_seed``, ``tls`` or ``inbox_prefix``.
+        It does not wait for NATS: the shards do. What can never work is refused here.
+
+        Args:
+            servers: a URL, several separated by commas as in ``NATS_URL``, or a sequence of them. Credentials in
+                them are percent-decoded.
+            prefix: as above.
+            client: as above.
+            options: those of `nats.connect`, such as ``user_credentials``, ``nkeys_seed``, ``tls``,
+                ``tls_handshake_first`` or ``inbox_prefix``.
+
+        Raises:
+            NatsOptionsError: a `ValueError`; an address, a file or a combination of options can never work.
+            TypeError: `nats.connect` has no such option.
         """
         queue = cls(None, prefix=prefix, client=client)
-        queue._servers = [servers] if isinstance(servers, str) else list(servers)
-        queue._options = options
+        queue._options = NatsOptions.of(servers, **options)
         return queue
 
     def __await__(self) -> Generator[Any, None, Self]:
@@ -120,20 +131,22 @@ class NatsQueue(AttemptQueue):
         connection = self._connection
         if connection is None or connection.is_closed:
             return
-        with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
-            await self._publish_outbox(connection)
-            await connection.flush(timeout=2)
-        if self._servers is not None:
-            with contextlib.suppress(nats.errors.Error, OSError):  # nats-py raises where the server is dead
-                await connection.close()
+        # A bot's own client under uvloop raises a RuntimeError where it has lost its connection.
+        with contextlib.suppress(nats.errors.Error, OSError, RuntimeError):
+            async with asyncio.timeout(CLOSE_WITHIN_S):
+                await self._publish_outbox(connection)
+                if self._options is None and connection.is_connected:
+                    await connection.flush(timeout=FLUSH_WITHIN_S)
+        if self._options is not None:
+            await connection.close()
 
     @property
     def description(self) -> str:
         """What it is, for people: where it asks and with which prefix, without what opens the server."""
         connection = self._connection
         connected = connection.connected_url.netloc if connection is not None and connection.connected_url else ""
-        servers = [f"{server}".rpartition("@")[2].rpartition("://")[2] for server in self._servers or [connected]]
-        at = ", ".join(servers) or "a connection of the bot's own"
+        servers = [connected] if self._options is None else list(self._options.addresses.servers)
+        at = addresses_in(servers) or "a connection of the bot's own"
         return f"a NatsQueue at {at} with the prefix {self._subjects.prefix}"
 
     async def info(self, *, timeout_s: float = INFO_TIMEOUT_S) -> wire.Info | None:
@@ -166,7 +179,7 @@ class NatsQueue(AttemptQueue):
     @property
     def _is_ours(self) -> bool:
         """Whether the connection is the queue's own, and not the bot's."""
-        return self._servers is not None
+        return self._options is not None
 
     def _enter(self) -> None:
         borrowed = None if self._is_ours or self._is_closed else self._connection
@@ -237,8 +250,8 @@ class NatsQueue(AttemptQueue):
     async def _connected(self) -> Client | None:
         """Return the connection, with our inbox on it, or None while it is opened; after a reconnect, renew all."""
         connection = self._connection
-        if self._servers is not None and (connection is None or connection.is_closed):
-            connection = await self._opened(self._servers)
+        if self._options is not None and (connection is None or connection.is_closed):
+            connection = await self._opened(self._options)
             if connection is None:
                 return None
         if connection is None or connection.is_closed:
@@ -260,10 +273,10 @@ class NatsQueue(AttemptQueue):
             self._drive(entry, words.Reconnected())
         return connection
 
-    async def _opened(self, servers: Sequence[str]) -> Client | None:
+    async def _opened(self, options: NatsOptions) -> Client | None:
         """Return a connection of our own once it is open; meanwhile the queue looks around each second."""
         if self._opening is None:
-            self._opening = asyncio.create_task(self._open(servers), name="NatsQueue connects")
+            self._opening = asyncio.create_task(self._open(options), name="NatsQueue connects")
         await asyncio.wait({self._opening}, timeout=LOOK_S)
         if not self._opening.done():
             return None
@@ -297,21 +310,20 @@ class NatsQueue(AttemptQueue):
         """The address of NATS, without any secret."""
         if self._connection is not None:
             return address_of(self._connection)
-        return addresses_in(list(self._servers or ()))
+        return addresses_in(list(self._options.addresses.servers) if self._options else [])
 
-    async def _open(self, servers: Sequence[str]) -> Client:
-        defaults: dict[str, Any] = {
-            "name": f"nats-identify {self._client}",
-            "max_reconnect_attempts": -1,
-            "reconnect_time_wait": 0.25,
-            "connect_timeout": 2,
-            "ping_interval": 10,
-            "error_cb": self._on_error,
-            "reconnected_cb": self._on_reconnected,
-        }
-        client = _Client()
-        await client.connect(list(servers), **{**defaults, **self._options})
-        return client
+    async def _open(self, options: NatsOptions) -> NatsClient:
+        return await open_connection(
+            options,
+            NatsClient(),
+            name=f"nats-identify {self._client}",
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.25,
+            connect_timeout=2,
+            ping_interval=10,
+            error_cb=self._on_error,
+            reconnected_cb=self._on_reconnected,
+        )
 
     async def _publish_outbox(self, connection: Client) -> None:
         """Send what is due; answers and cancels wait for the connection."""
@@ -347,15 +359,3 @@ class NatsQueue(AttemptQueue):
             return
         self._log.error(error)
         self._wake.set()
-
-
-class _Client(Client):
-    """nats-py's client, but where TLS is asked for, a server without it is told nothing, least of all a password."""
-
-    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        scheme = "" if self._current_server is None else self._current_server.uri.scheme
-        wants_tls = scheme == "tls" or (scheme == "nats" and self.options.get("tls") is not None)
-        if initial_connection and wants_tls and not info.get("tls_required"):
-            message = "the server offers no TLS, and the URL or the options ask for it"
-            raise nats.errors.Error(message)
-        await super()._process_info(info, initial_connection)

@@ -1,15 +1,15 @@
 """``nats-identify status``: asks one coordinator for the whole picture and lays it out; it changes nothing."""
 
-import re
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
-import nats
 import nats.errors
 from pydantic import ValidationError
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from nats_identify.nats_connection import NatsClient, open_connection
+from nats_identify.nats_options import NatsOptions
 from nats_identify.wire import BucketStatus, Projection, Status, Subjects
 
 ANSWER_WITHIN_S: Final = 2.0
@@ -21,13 +21,12 @@ class NoAnswerError(Exception):
     """There is no NATS at that address, or no coordinator on it."""
 
 
-async def fetch_status(server: str, prefix: str, **options: Any) -> Status:  # noqa: ANN401  # they are nats-py's own
+async def fetch_status(options: NatsOptions, prefix: str) -> Status:
     """Ask, once.
 
     Args:
-        server: where NATS is; several are parted by commas.
+        options: where NATS is, and how to log in.
         prefix: of the subjects.
-        options: those of `nats.connect` that let us in.
 
     Raises:
         NoAnswerError: nobody answers; the message says who.
@@ -39,23 +38,23 @@ async def fetch_status(server: str, prefix: str, **options: Any) -> Status:  # n
         said[:] = [error]
 
     try:
-        connection = await nats.connect(
-            server.split(","),
+        connection = await open_connection(
+            options,
+            NatsClient(),
             allow_reconnect=False,
             max_reconnect_attempts=1,  # the first connect is tried so often, too, whatever the line above says
             reconnect_time_wait=0.1,
             connect_timeout=2,
             error_cb=listen,
-            **options,
         )
     except (nats.errors.Error, OSError, TimeoutError) as error:
-        message = f"cannot connect to NATS at {_without_secrets(server)}: {_why(error, said)}"
+        message = f"cannot connect to NATS at {options.shown}: {_why(error, said)}"
         raise NoAnswerError(message) from error
     try:
         reply = await connection.request(subject, b"", timeout=ANSWER_WITHIN_S)
         return Status.model_validate_json(reply.data)
     except (nats.errors.Error, ValidationError) as error:
-        message = f"no coordinator answers on {subject} at {_without_secrets(server)}: {_why(error, said)}"
+        message = f"no coordinator answers on {subject} at {options.shown}: {_why(error, said)}"
         raise NoAnswerError(message) from error
     finally:
         await connection.close()
@@ -114,11 +113,7 @@ def _first(bucket: BucketStatus) -> str:
     return f"{named} and {others} more" if others else named
 
 
-def _without_secrets(server: str) -> str:
-    return re.sub(r"[^/,@]*@", "", server)
-
-
 def _why(error: Exception, said: list[Exception]) -> str:
     """The server's own word, where it gave one, tells more than what ended the request."""
     why = said[-1] if said and not isinstance(error, ValidationError) else error
-    return _without_secrets(str(why)) or type(why).__name__
+    return str(why) or type(why).__name__

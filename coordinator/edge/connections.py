@@ -6,20 +6,18 @@ the other. Neither buffers while it is disconnected: what is sent late is worse 
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from nats import errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from coordinator.edge.log import Log
 from coordinator.edge.metrics import Metrics
 from coordinator.edge.protocol import Handler, Protocol
 from coordinator.settings import Settings
+from nats_identify.nats_connection import NatsClient, open_connection
 
 COMPLAIN_EVERY_S: Final = 10.0
 """The same trouble is logged so often."""
@@ -54,14 +52,14 @@ class Link:
 
     name: str
     url: str
-    wants_tls: bool
     private: tuple[bytes, ...]
     log: Log
     metrics: Metrics
     lost: "asyncio.Future[None]"
+    returned: Callable[[], None] | None = None
 
 
-class Connection(Client):
+class Connection(NatsClient):
     """A NATS client that no message can break.
 
     nats-py ends its reading, silently and for seconds, at a subject that is not UTF-8 or a header block that
@@ -118,31 +116,6 @@ class Connection(Client):
             self._link.metrics.dropped.labels("unreadable").inc()
             self._link.log.debug("a message that cannot be read was dropped", error=repr(error))
 
-    async def _flush_pending(self, force_flush: bool = False) -> Any:  # noqa: ANN401  # nats-py's signature
-        """Let a cancellation through: nats-py drops one that meets it here, and its task would never end."""
-        task = asyncio.current_task()
-        asked_before = task.cancelling() if task else 0
-        flushed = await super()._flush_pending(force_flush)
-        if task is not None and task.cancelling() > asked_before:
-            raise asyncio.CancelledError
-        return flushed
-
-    async def request(self, *args: Any, **options: Any) -> Msg:  # noqa: ANN401  # nats-py's own arguments, unchanged
-        """Ask as nats-py does, and let a cancellation through: Python 3.11 drops one that comes with the answer."""
-        task = asyncio.current_task()
-        asked_before = task.cancelling() if task else 0
-        try:
-            return await super().request(*args, **options)
-        finally:
-            if task is not None and task.cancelling() > asked_before:
-                raise asyncio.CancelledError
-
-    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        if initial_connection and self._link.wants_tls and not info.get("tls_required"):
-            message = "the server offers no TLS, and NATS_URL or NATS_TLS_CA asks for it"
-            raise errors.Error(message)
-        await super()._process_info(info, initial_connection)
-
     async def on_error(self, error: Exception) -> None:
         """Take note of what the client library could not do."""
         if isinstance(error, errors.SlowConsumerError):
@@ -161,6 +134,20 @@ class Connection(Client):
         else:
             link.log.warning("NATS is not reachable; trying on", connection=link.name, url=link.url, error=said)
 
+    async def on_reconnected(self) -> None:
+        """Take note that the connection is back."""
+        self._link.metrics.connected.labels(self._link.name).set(1)
+        self._link.log.info("NATS is back", connection=self._link.name, url=self._link.url)
+        if self._link.returned is not None:
+            self._link.returned()
+        await self.check_server()
+
+    async def on_disconnected(self) -> None:
+        """Take note that the connection is lost; nats-py tries on."""
+        self._link.metrics.connected.labels(self._link.name).set(0)
+        if not self.is_closed:
+            self._link.log.warning("NATS is gone; trying on", connection=self._link.name, url=self._link.url)
+
     async def on_closed(self) -> None:
         """Tell the process that this connection will never come back."""
         if not self._is_leaving and not self._link.lost.done():
@@ -171,9 +158,6 @@ class Connection(Client):
     async def leave(self) -> None:
         """Send what is on its way, and close."""
         self._is_leaving = True
-        with suppress(errors.Error, OSError):
-            if self.is_connected:
-                await self.flush(timeout=1)
         await self.close()
 
     async def check_server(self) -> None:
@@ -214,57 +198,28 @@ async def connect(
         log: told of troubles.
         metrics: counts what is dropped.
         lost: gets the reason why this process cannot go on.
+
+    Raises:
+        CannotServeError: a file of the settings has become unusable since they were read.
+        SettingsError: so have the certificates.
     """
-    urls = settings.nats_urls
-    wants_tls = settings.nats_tls_ca is not None or any(url.startswith(("tls:", "wss:")) for url in urls)
-    shown = ", ".join(without_secrets(url) for url in urls)
+    options = settings.nats()
     guarded = tuple(beginning.encode() for beginning in private)
-    link = Link(name, shown, wants_tls, guarded, log, metrics, lost)
-    connection = Connection(link)
-
-    async def on_reconnected() -> None:
-        metrics.connected.labels(name).set(1)
-        log.info("NATS is back", connection=name, url=link.url)
-        if returned is not None:
-            returned()
-        await connection.check_server()
-
-    async def on_disconnected() -> None:
-        metrics.connected.labels(name).set(0)
-        if not connection.is_closed:
-            log.warning("NATS is gone; trying on", connection=name, url=link.url)
-
-    await connection.connect(
-        urls,
+    connection = Connection(Link(name, options.shown, guarded, log, metrics, lost, returned))
+    opening = open_connection(
+        options,
+        connection,
         name=f"identify-coordinator {settings.identify_replica_name} {name}",
         error_cb=connection.on_error,
         closed_cb=connection.on_closed,
-        reconnected_cb=on_reconnected,
-        disconnected_cb=on_disconnected,
-        inbox_prefix=settings.nats_inbox_prefix,
-        tls=settings.tls(),
-        **_who(settings),
+        reconnected_cb=connection.on_reconnected,
+        disconnected_cb=connection.on_disconnected,
         **_PATIENCE,
     )
+    try:
+        await opening
+    except errors.Error as error:
+        raise CannotServeError(str(error)) from error
     metrics.connected.labels(name).set(1)
     await connection.check_server()
     return connection
-
-
-def without_secrets(url: str) -> str:
-    """Return the address alone."""
-    parts = urlsplit(url if "://" in url else f"nats://{url}")
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
-
-def _who(settings: Settings) -> dict[str, Any]:
-    who: dict[str, Any] = {}
-    if settings.nats_creds_file is not None:
-        who["user_credentials"] = str(settings.nats_creds_file)
-    if settings.nats_nkey_seed_file is not None:
-        who["nkeys_seed"] = str(settings.nats_nkey_seed_file)
-    if settings.nats_user is not None and settings.nats_password is not None:
-        who["user"], who["password"] = settings.nats_user, settings.nats_password.get_secret_value()
-    if settings.nats_token is not None:
-        who["token"] = settings.nats_token.get_secret_value()
-    return who

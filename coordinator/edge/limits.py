@@ -122,7 +122,8 @@ class DiscordLimits:
         """Wait for a wish, or, as a standby that has never asked, for a while."""
         if not self._has_asked:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wished.wait(), STANDBY_ASKS_AFTER_S)
+                async with asyncio.timeout(STANDBY_ASKS_AFTER_S):  # `wait_for` may drop a cancellation
+                    await self._wished.wait()
         else:
             await self._wished.wait()
         self._wished.clear()

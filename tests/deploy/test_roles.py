@@ -11,7 +11,7 @@ import nats
 import nats.errors
 import pytest
 
-from nats_identify.environment import connection_options, queue_from_environment
+from nats_identify.environment import nats_options, queue_from_environment
 from nats_identify.shards import Shards, shards_of_pod
 from tests.deploy.conftest import docs_of
 from tests.deploy.server import environment_in_pod, running
@@ -259,4 +259,4 @@ async def test_with_tls_both_sides_trust_the_authority_alone(tree, tmp_path):
                 pass
         stranger = {**seen, "NATS_TLS_CA": ""}
         with pytest.raises(Exception, match=r"(?i)certificate"):
-            await nats.connect(over_tls["NATS_URL"], allow_reconnect=False, **connection_options(stranger))
+            await nats.connect(over_tls["NATS_URL"], allow_reconnect=False, **nats_options(stranger).settings)

@@ -3,16 +3,14 @@
 import asyncio
 import json
 import os
-import shutil
 import signal
-import subprocess
 
 import nats
 import nkeys
 import pytest
 from nats.aio.client import Srv
 
-from coordinator.edge.connections import CannotServeError, Connection, Link, without_secrets
+from coordinator.edge.connections import CannotServeError, Connection, Link
 from coordinator.edge.log import make_log
 from coordinator.edge.metrics import Metrics
 from nats_identify.embedded import EmbeddedNats
@@ -114,28 +112,6 @@ async def test_least_rights_are_enough(start):
     assert "permissions violation" not in process.log
 
 
-def openssl(folder, *arguments):
-    command = [shutil.which("openssl"), *arguments]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
-
-
-@pytest.fixture
-def certificates(tmp_path):
-    """An authority, a server's certificate for 127.0.0.1 and a client's."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl makes the certificates, and is not there")
-    folder = tmp_path / "certificates"
-    folder.mkdir()
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl(folder, "req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=authority")
-    for name in ("server", "client"):
-        openssl(folder, "req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        (folder / "names").write_text("subjectAltName=IP:127.0.0.1")
-        signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names")
-        openssl(folder, "x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", *signed)
-    return folder
-
-
 async def test_tls_with_certificates_on_both_sides(start, certificates):
     _, process = await start(
         f"""tls {{ cert_file: "{certificates}/server.pem", key_file: "{certificates}/server.key",
@@ -202,7 +178,7 @@ async def test_sigterm_without_nats_ends_within_seconds_and_with_0(coordinator, 
 
 async def checked(version, *, clustered):
     lost = asyncio.get_running_loop().create_future()
-    connection = Connection(Link("store", "nats://host", False, (), make_log("warning", "text"), Metrics(), lost))
+    connection = Connection(Link("store", "nats://host", (), make_log("warning", "text"), Metrics(), lost))
     connection._server_info = {"cluster": "c"} if clustered else {}
     connection._current_server = Srv(None, server_version=version)
     await connection.check_server()
@@ -221,15 +197,3 @@ async def test_old_servers_are_refused_in_a_cluster_and_warned_about_alone(versi
 @pytest.mark.parametrize("version", ["2.11.0", "2.15.1", "3.0.0", "2.12.0-RC.1"])
 async def test_newer_servers_are_welcome(version):
     assert not (await checked(version, clustered=True)).done()
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("nats://user:pass@host:4222", "nats://host:4222"),
-        ("token@host", "nats://host"),
-        ("tls://[::1]:4222", "tls://[::1]:4222"),
-    ],
-)
-def test_an_address_is_shown_without_secrets(url, shown):
-    assert without_secrets(url) == shown

@@ -1,6 +1,5 @@
 """How a shard's queue gets into NATS, and what it keeps to itself where it should not."""
 
-import asyncio
 import logging
 import ssl
 
@@ -11,22 +10,6 @@ from nats_identify.environment import queue_from_environment
 from tests.processes import until
 
 SECRET = "hunter2"  # noqa: S105  # what must never be told
-
-
-@pytest.fixture
-async def listener():
-    """A server that says it is NATS without TLS, and keeps what it is told."""
-    told = bytearray()
-
-    async def greet(reader, writer):
-        writer.write(b'INFO {"server_id":"x","version":"2.11.0","max_payload":1048576,"proto":1,"headers":true}\r\n')
-        while data := await reader.read(4096):
-            told.extend(data)
-            writer.write(b"PONG\r\n")
-        writer.close()
-
-    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
-        yield server.sockets[0].getsockname()[1], told
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from coordinator.settings import Settings
 from nats_identify import LocalQueue, NatsQueue
 from nats_identify.environment import (
     WrongEnvironmentError,
-    connection_options,
+    nats_options,
     queue_from_environment,
-    servers,
 )
+from tests.unit.test_nats_options import credentials, seed_of
 
 URL = {"NATS_URL": "nats://one:4222, nats://two:4222"}
 SECRET = "hunter2"  # noqa: S105  # what must never be shown
@@ -29,25 +29,30 @@ def test_a_pod_without_a_url_is_refused():
 
 
 def test_several_servers():
-    assert servers(URL) == ["nats://one:4222", "nats://two:4222"]
+    assert nats_options(URL).addresses.servers == ("nats://one:4222", "nats://two:4222")
 
 
 def test_every_way_in(tmp_path):
-    file = tmp_path / "file"
-    file.write_text(SECRET)
-    named = str(file)
-    assert connection_options({"NATS_USER": "shard", "NATS_PASSWORD": SECRET}) == {"user": "shard", "password": SECRET}
-    assert connection_options({"NATS_TOKEN": SECRET}) == {"token": SECRET}
-    assert connection_options({"NATS_CREDS_FILE": named}) == {"user_credentials": named}
-    assert connection_options({"NATS_NKEY_SEED_FILE": named}) == {"nkeys_seed": named}
-    assert connection_options({"NATS_INBOX_PREFIX": "_INBOX_shard.pod-0"}) == {"inbox_prefix": "_INBOX_shard.pod-0"}
-    assert connection_options({"NATS_USER": "", "NATS_INBOX_PREFIX": ""}) == {}
+    seed, creds = tmp_path / "seed", tmp_path / "creds"
+    seed.write_bytes(seed_of())
+    creds.write_bytes(credentials())
+    for environment, settings in (
+        ({"NATS_USER": "shard", "NATS_PASSWORD": SECRET}, {"user": "shard", "password": SECRET}),
+        ({"NATS_TOKEN": SECRET}, {"token": SECRET}),
+        ({"NATS_URL": f"nats://{SECRET}@host"}, {"token": SECRET}),
+        ({"NATS_CREDS_FILE": f"{creds}"}, {"user_credentials": f"{creds}"}),
+        ({"NATS_NKEY_SEED_FILE": f"{seed}"}, {"nkeys_seed": f"{seed}"}),
+        ({"NATS_INBOX_PREFIX": "_INBOX_shard.pod-0"}, {"inbox_prefix": "_INBOX_shard.pod-0"}),
+        ({"NATS_TLS_HANDSHAKE_FIRST": "1"}, {"tls_handshake_first": True}),
+        ({"NATS_USER": "", "NATS_INBOX_PREFIX": ""}, {}),
+    ):
+        assert nats_options(environment).settings == settings
 
 
 def test_trust(monkeypatch):
     asked = []
     monkeypatch.setattr(ssl, "create_default_context", lambda *, cafile: asked.append(cafile) or "context")
-    assert connection_options({"NATS_TLS_CA": "/ca.crt"}) == {"tls": "context"}
+    assert nats_options({"NATS_TLS_CA": "/ca.crt"}).settings == {"tls": "context"}
     assert asked == ["/ca.crt"]
 
 
@@ -56,13 +61,20 @@ def test_trust(monkeypatch):
     [
         ({"NATS_USER": "shard"}, "NATS_USER: is set without NATS_PASSWORD"),
         ({"NATS_PASSWORD": SECRET}, "NATS_PASSWORD: is set without NATS_USER"),
-        ({"NATS_USER": "shard", "NATS_PASSWORD": SECRET, "NATS_TOKEN": SECRET}, "NATS_USER and NATS_TOKEN: are set"),
-        ({"NATS_CREDS_FILE": "/nowhere"}, "NATS_CREDS_FILE: cannot be read"),
-        ({"NATS_NKEY_SEED_FILE": "/nowhere"}, "NATS_NKEY_SEED_FILE: cannot be read"),
+        (
+            {"NATS_USER": "shard", "NATS_PASSWORD": SECRET, "NATS_TOKEN": SECRET},
+            "NATS_USER: is set together with NATS_TOKEN",
+        ),
+        ({"NATS_CREDS_FILE": "/nowhere"}, "NATS_CREDS_FILE: is no file"),
+        ({"NATS_NKEY_SEED_FILE": "/nowhere"}, "NATS_NKEY_SEED_FILE: is no file"),
         ({"NATS_TLS_CA": "/nowhere"}, "NATS_TLS_CA: holds no certificate"),
         ({"NATS_TLS_CERT": "/nowhere"}, "NATS_TLS_CERT: is set without NATS_TLS_KEY"),
         ({"NATS_TLS_KEY": "/nowhere"}, "NATS_TLS_KEY: is set without NATS_TLS_CERT"),
         ({"NATS_TLS_CERT": "/nowhere", "NATS_TLS_KEY": "/nowhere"}, "NATS_TLS_CERT: does not fit NATS_TLS_KEY"),
+        ({"NATS_URL": " "}, "NATS_URL: names no server"),
+        ({"NATS_URL": f"nats://bot:{SECRET}@host:{SECRET}"}, "NATS_URL: it has a port that is no number"),
+        ({"NATS_URL": f"nats://bot:{SECRET}@host", "NATS_TOKEN": SECRET}, "NATS_URL: has credentials in it"),
+        ({"NATS_TLS_HANDSHAKE_FIRST": "perhaps"}, "NATS_TLS_HANDSHAKE_FIRST: is neither yes nor no"),
         ({"NATS_INBOX_PREFIX": "_INBOX.*"}, "NATS_INBOX_PREFIX: is no subject prefix"),
         ({"IDENTIFY_PREFIX": "a b"}, "IDENTIFY_PREFIX: prefix 'a b'"),
     ],

@@ -1,0 +1,212 @@
+"""Opens every connection to NATS: of the library, the command line and the coordinator. It knows no subject.
+
+`NatsClient` is nats-py's client without the cases in which it sends a password in clear, waits for ever, ends its
+attempts in silence, or raises because it is closed.
+"""
+
+import asyncio
+import ssl
+from collections import UserString
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from nats import errors
+from nats.aio.client import Client, Srv
+from nats.aio.msg import Msg
+from nats.aio.transport import TcpTransport
+
+from nats_identify.nats_credentials import read_credentials
+from nats_identify.nats_options import NatsOptions, NatsOptionsError
+
+FLUSH_WITHIN_S: Final = 2
+"""A server that does not confirm by then what was sent to it is not waited for when a connection is closed."""
+
+CLOSE_WITHIN_S: Final = 4
+"""The longest that `NatsClient.close` takes: a flush, and as much again for a websocket to end."""
+
+ClientT = TypeVar("ClientT", bound="NatsClient")
+
+
+async def open_connection(options: NatsOptions, client: ClientT, **behaviour: Any) -> ClientT:  # noqa: ANN401  # nats-py's own
+    """Connect this client, and return it.
+
+    Args:
+        options: where NATS is; its files are checked again.
+        client: a new one.
+        behaviour: more options of `nats.connect`, such as callbacks and durations; those of ``options`` come first.
+
+    Raises:
+        nats.errors.Error: a file cannot be used, or nats-py gave up.
+        OSError: there is no such server, if ``behaviour`` does not say to try on.
+    """
+    try:
+        options.check()
+    except NatsOptionsError as error:
+        raise errors.Error(str(error)) from None
+    client.asks_for_tls = options.wants_tls
+    try:
+        await client.connect(list(options.addresses.servers), **{**behaviour, **options.settings})
+    except BaseException:  # a cancellation, too
+        client.abort()
+        raise
+    return client
+
+
+class _Transport(TcpTransport):
+    """A TCP connection that ends at once, and drops what is written after its end.
+
+    A TLS connection to a server that hangs would otherwise wait half a minute for the server's farewell. asyncio
+    drops what is written too late, uvloop raises a RuntimeError; `drain`, which follows, raises what nats-py handles.
+    """
+
+    def __bool__(self) -> bool:
+        return True  # nats-py would replace it
+
+    def close(self) -> None:
+        if self._io_writer is not None:
+            self._io_writer.transport.abort()
+
+    async def wait_closed(self) -> None:
+        if self._io_writer is not None:  # a cancellation here would be raised in all that wait for it later
+            await asyncio.shield(self._io_writer.wait_closed())
+
+    def write(self, payload: bytes) -> None:
+        with suppress(RuntimeError):
+            super().write(payload)  # type: ignore[no-untyped-call]  # as nats-py has it
+
+    def writelines(self, payload: list[bytes]) -> None:
+        with suppress(RuntimeError):
+            super().writelines(payload)  # type: ignore[no-untyped-call]  # as above
+
+
+class NatsClient(Client):
+    """nats-py's client, made safe to use while NATS is away, stopped, or not what it should be.
+
+    Attributes:
+        asks_for_tls: a server without TLS is told nothing, least of all a password.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asks_for_tls = False
+        self._is_greeted = False
+
+    async def close(self) -> None:
+        """Send what is on its way, and close, within `CLOSE_WITHIN_S`. It raises nothing but a cancellation."""
+        with suppress(errors.Error, OSError):  # TimeoutError is an OSError
+            async with asyncio.timeout(CLOSE_WITHIN_S):
+                try:
+                    if self.is_connected:
+                        await self.flush(timeout=FLUSH_WITHIN_S)
+                finally:
+                    self.abort()  # nothing that follows waits for the server
+                    await super().close()
+
+    def abort(self) -> None:
+        """Drop what is on its way, and the TCP connection; nats-py is not told."""
+        self._pending = []
+        self._pending_data_size = 0
+        if self._transport is not None:
+            self._transport.close()  # type: ignore[no-untyped-call]  # as above
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        if self._transport is None and s.uri.scheme in {"nats", "tls"}:
+            self._transport = _Transport()  # type: ignore[no-untyped-call]  # as above
+        with _cancellable():
+            await super()._connect_to_server(s)
+
+    async def _process_connect_init(self) -> None:
+        self._is_greeted = False
+        try:
+            with _cancellable():
+                await super()._process_connect_init()
+        except (errors.Error, OSError) as error:
+            if self._is_greeted:
+                raise
+            raise errors.Error(self._why_not_greeted(error)) from error
+        except Exception as error:  # nats-py would end its attempts for good, in silence
+            message = f"the server's greeting cannot be used ({type(error).__name__})"
+            raise errors.Error(message) from error
+
+    def _why_not_greeted(self, error: Exception) -> str:
+        said = str(error) or type(error).__name__
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return said
+        if self.options["tls_handshake_first"]:
+            return (
+                f"no TLS handshake before INFO ({said}); is it for a server with handshake_first? "
+                "If not, unset NATS_TLS_HANDSHAKE_FIRST (tls_handshake_first)"
+            )
+        return (
+            f"the server sends no INFO ({said}); if it wants TLS first (handshake_first), "
+            "set NATS_TLS_HANDSHAKE_FIRST=1 (tls_handshake_first=True)"
+        )
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if initial_connection:
+            self._is_greeted = True
+            if self.asks_for_tls and not self._is_encrypted():
+                if info.get("tls_available"):
+                    info["tls_required"] = True  # nats-py goes by this alone
+                if not info.get("tls_required"):
+                    message = "the server offers no TLS, and the URL or an option asks for it"
+                    raise errors.Error(message)
+        await super()._process_info(info, initial_connection)
+
+    def _is_encrypted(self) -> bool:
+        scheme = "" if self._current_server is None else self._current_server.uri.scheme
+        return scheme == "wss" or bool(self.options["tls_handshake_first"])
+
+    def _connect_command(self) -> bytes:
+        try:
+            return super()._connect_command()
+        except errors.Error:
+            raise
+        except Exception as error:  # of a key; its text may hold a part of it
+            message = f"the credentials cannot be used ({type(error).__name__})"
+            raise errors.Error(message) from None
+
+    def _read_creds_user_jwt(self, creds: str | UserString | Path) -> bytearray:
+        """Read the JWT; nats-py's own never ends where there is none."""
+        return bytearray(_credentials(creds)[0])
+
+    def _read_creds_user_nkey(self, creds: str | UserString | Path) -> bytearray:
+        return bytearray(_credentials(creds)[1])
+
+    # What follows lets a cancellation through: without it the task that is cancelled never ends.
+
+    async def request(self, *arguments: Any, **options: Any) -> Msg:  # noqa: ANN401  # nats-py's own
+        """Do as nats-py does."""
+        with _cancellable():
+            return await super().request(*arguments, **options)
+
+    async def flush(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401  # nats-py's own
+        """Do as nats-py does."""
+        with _cancellable():
+            await super().flush(*arguments, **options)
+
+    async def _flush_pending(self, force_flush: bool = False) -> Any:  # noqa: ANN401  # nats-py's signature
+        with _cancellable():
+            return await super()._flush_pending(force_flush)
+
+
+@contextmanager
+def _cancellable() -> Iterator[None]:
+    """Raise a cancellation that was dropped in the block: by nats-py, or by `asyncio.wait_for` before Python 3.12."""
+    task = asyncio.current_task()
+    asked_before = task.cancelling() if task else 0
+    try:
+        yield
+    finally:
+        if task is not None and task.cancelling() > asked_before:
+            raise asyncio.CancelledError
+
+
+def _credentials(source: str | UserString | Path) -> tuple[bytes, bytes]:
+    try:
+        return read_credentials(source)
+    except ValueError as error:
+        message = f"the credentials file {error}"
+        raise errors.Error(message) from None
