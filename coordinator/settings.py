@@ -14,6 +14,7 @@ from pydantic import Field, FilePath, SecretStr, ValidationError, field_validato
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from coordinator.core import settings as core_settings
+from nats_identify.bot_token import BotTokenError, clean_bot_token, decode_bot_token
 from nats_identify.schedule.model import MAX_BUCKETS, SECOND, Limits, Timing
 from nats_identify.wire import Subjects
 
@@ -191,19 +192,19 @@ class Settings(BaseSettings):
         """Return the bot's token, or None where the limits are static.
 
         Raises:
-            SettingsError: DISCORD_TOKEN_FILE cannot be read, or is empty.
+            SettingsError: DISCORD_TOKEN or DISCORD_TOKEN_FILE holds no token, or the file cannot be read.
         """
-        if self.discord_token is not None:
-            return self.discord_token.get_secret_value().strip()
-        if self.discord_token_file is None:
-            return None
+        name = "DISCORD_TOKEN" if self.discord_token is not None else "DISCORD_TOKEN_FILE"
         try:
-            token = self.discord_token_file.read_text(encoding="ascii").strip()
-        except (OSError, ValueError):
-            token = ""
-        if not token:
-            raise SettingsError("DISCORD_TOKEN_FILE: holds no readable token; put the bot's token into it")
-        return token
+            if self.discord_token is not None:
+                return clean_bot_token(self.discord_token.get_secret_value())
+            if self.discord_token_file is not None:
+                return decode_bot_token(self.discord_token_file.read_bytes())
+        except BotTokenError as error:
+            raise SettingsError(f"{name}: {error}") from None
+        except OSError as error:
+            raise SettingsError(f"{name}: cannot be read ({error.strerror}); make it readable for this user") from None
+        return None
 
     def tls(self) -> ssl.SSLContext | None:
         """Return how NATS is to be trusted, or None where nothing about it is set.

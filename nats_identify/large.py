@@ -5,6 +5,7 @@ import logging
 import random
 from typing import TYPE_CHECKING, Final
 
+from nats_identify.bot_token import clean_bot_token
 from nats_identify.clock import NS_PER_MS, NS_PER_S, Clock, now_ns
 from nats_identify.local import LocalQueue
 from nats_identify.pace import Answer, Pace
@@ -33,7 +34,8 @@ class LargeBotQueue(LocalQueue):
     nothing is granted: unknown is closed. A shard that takes more than ten turns in an hour waits longer each time.
 
     Args:
-        token: the bot's token, for ``GET /gateway/bot``; it is sent to Discord and shown nowhere.
+        token: the bot's token, for ``GET /gateway/bot``; it is sent to Discord and shown nowhere. Blanks, quotes and
+            ``Bot `` around it are removed.
         api_url: where Discord's API is.
         reserve: the last session starts of a day, for priority 1 and above only.
         window_s: Discord's docs: 5 s. margin_s: for the network between here and Discord.
@@ -42,6 +44,7 @@ class LargeBotQueue(LocalQueue):
 
     Raises:
         ImportError: the extra ``http`` is not installed.
+        BotTokenError: the token cannot be one; it is a `ValueError`.
     """
 
     def __init__(
@@ -60,9 +63,9 @@ class LargeBotQueue(LocalQueue):
         except ImportError as error:
             message = "LargeBotQueue asks Discord over HTTP: pip install 'nats-identify[http]' ('.[http]' in a clone)"
             raise ImportError(message) from error
+        self._token = clean_bot_token(token)
         self._reserve = reserve
         super().__init__(window_s=window_s, margin_s=margin_s, use_within_s=use_within_s, clock=clock)
-        self._token = token
         self._api_url = api_url
         self._learned_at_ns: int | None = None
         self._fetching: asyncio.Task[None] | None = None
@@ -100,7 +103,7 @@ class LargeBotQueue(LocalQueue):
 
         from nats_identify import session_limit  # noqa: PLC0415  # it needs the same extra
 
-        pace = Pace()
+        pace, failed_at_ns = Pace(), None
         async with aiohttp.ClientSession() as session:
             while True:
                 retry_after_s = 0.0
@@ -115,10 +118,14 @@ class LargeBotQueue(LocalQueue):
                     answer, trouble = Answer.UNAVAILABLE, str(error)
                 else:
                     self._learned(limit)
+                    if failed_at_ns is not None:
+                        logger.info("Discord answers again, after %.1f s", (self._clock() - failed_at_ns) / NS_PER_S)
                     return
                 chance = random.random()  # noqa: S311  # jitter
                 wait_ns = pace.answered(answer, chance=chance, retry_after_ns=round(retry_after_s * NS_PER_S))
-                logger.warning("%s; asked again in %.1f s, the shards wait", trouble, wait_ns / NS_PER_S)
+                failed_at_ns = self._clock() if failed_at_ns is None else failed_at_ns
+                level = logging.ERROR if answer is Answer.TOKEN_REFUSED else logging.WARNING
+                logger.log(level, "%s; asked again in %.1f s, the shards wait", trouble, wait_ns / NS_PER_S)
                 await asyncio.sleep(wait_ns / NS_PER_S)
 
     def _learned(self, limit: "SessionLimit") -> None:
