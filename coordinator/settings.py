@@ -90,7 +90,7 @@ class Settings(BaseSettings):
         None, ge=1, le=5, description="1, 3 or 5 copies; unset: 1 on one NATS server, 3 on a cluster"
     )
 
-    identify_http_host: str = Field("127.0.0.1", description="an address of this machine")
+    identify_http_host: str = Field("127.0.0.1", description="an address of this machine; ::, all of both families")
     identify_http_port: int = Field(8080, ge=0, le=65_535, description="a port; 0: any free one")
     identify_replica_name: str = Field(
         default_factory=gethostname, min_length=1, max_length=128, description="a name for people"
@@ -122,6 +122,11 @@ class Settings(BaseSettings):
     def _check_prefix(cls, value: str) -> str:
         Subjects(value)
         return value
+
+    @field_validator("identify_http_host")
+    @classmethod
+    def _check_http_host(cls, value: str) -> str:
+        return value.strip().removeprefix("[").removesuffix("]")  # as in a URL
 
     @field_validator("identify_kv_replicas")
     @classmethod

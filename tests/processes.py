@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 from urllib.error import HTTPError, URLError
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -77,7 +77,7 @@ class CoordinatorProcess:
         if not served:
             assert self.process.returncode is None, self.log
             return 0, ""
-        return await asyncio.to_thread(_get, f"http://{served[-1]['addresses'][0]}{path}")
+        return await asyncio.to_thread(fetch_page, f"http://{served[-1]['addresses'][0]}{path}")
 
     async def is_ready(self) -> bool:
         return (await self.page("/readyz"))[0] == 200
@@ -160,9 +160,10 @@ class Mailbox:
                 await self.ask(bucket, managed=True, request_id=request_id, renewal=renewal, **fields)
 
 
-def _get(url: str) -> tuple[int, str]:
+def fetch_page(url: str) -> tuple[int, str]:
+    """GET a page of this machine, through no proxy; status 0 where nobody answers."""
     try:
-        with urlopen(url, timeout=5) as answer:  # noqa: S310  # always http
+        with build_opener(ProxyHandler({})).open(url, timeout=WITHIN_S) as answer:
             return answer.status, answer.read().decode()
     except HTTPError as error:
         return error.code, error.read().decode()

@@ -132,6 +132,11 @@ async def test_a_wrong_token_is_said_and_nothing_is_granted(start, client, disco
 
     (complaint, *_) = await until(has_complained, "it says so")
     assert "set the right one" in complaint["error"]
+    assert complaint["level"] == "error"
+    assert "set DISCORD_TOKEN or DISCORD_TOKEN_FILE" in complaint["do"]
+    assert await process.page("/readyz") == (503, f"{complaint['error']}\n")
+    for subject in ("identify.info", "identify.status"):
+        assert (await asked(client, subject))["trouble"] == complaint["error"]
     await mailbox.ask(0, managed=True, request_id="patient")
     assert (await mailbox.next("queued"))[0]["reason"] == "limits_unknown"
     assert await process.end() == 0

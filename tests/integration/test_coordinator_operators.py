@@ -1,14 +1,18 @@
 """What people and their tools ask of a coordinator: info, status, events, pages and the health check."""
 
+import asyncio
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 
+import pytest
+
 from nats_identify.wire import Info, Status
-from tests.processes import ROOT, Mailbox, until
+from tests.processes import ROOT, Mailbox, fetch_page, until
 
 
 async def asked(client, subject, payload=b""):
@@ -28,6 +32,7 @@ async def test_info_tells_a_client_the_limits(coordinator, client):
         "leader": "pod-0",
         "term": 1,
         "version": info["version"],
+        "trouble": None,
     }
 
 
@@ -41,8 +46,8 @@ async def test_status_shows_every_bucket_and_who_waits(start_coordinator, client
     Status.model_validate_json(json.dumps(status))
     assert (status["leader"], status["term"], status["role"], status["waiting"]) == ("pod-0", 1, "leader", 1)
     idle, busy = status["buckets"]
-    assert (idle["bucket"], idle["waiting"], idle["next_release_ms"]) == (0, 0, 0)
-    assert (busy["bucket"], busy["waiting"]) == (1, 1)
+    assert (idle["bucket"], idle["waiting"], idle["next_release_ms"], idle["reason"]) == (0, 0, 0, None)
+    assert (busy["bucket"], busy["waiting"], busy["reason"]) == (1, 1, "window")
     assert busy["next_release_ms"] > 0
     (waiting,) = busy["first"]
     assert (waiting["request_id"], waiting["shard_id"], waiting["client"]) == ("two", 3, "pod-b")
@@ -136,6 +141,26 @@ async def test_the_health_check_asks_the_coordinator_beside_it(coordinator):
     assert healthcheck(IDENTIFY_HTTP_PORT=port, IDENTIFY_HTTP_HOST="0.0.0.0") == 0  # noqa: S104  # asked on loopback
     await coordinator.end(signal.SIGKILL)
     assert healthcheck(IDENTIFY_HTTP_PORT=port) == 1
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="IPv6 is off on this machine")
+@pytest.mark.parametrize(
+    ("host", "addresses"),
+    [("::", ["127.0.0.1", "[::1]"]), ("::1", ["[::1]"]), ("[::1]", ["[::1]"]), ("localhost", ["127.0.0.1"])],
+)
+async def test_the_pages_are_served_on_ipv6_too(start_coordinator, host, addresses):
+    process = await start_coordinator(until_leader=False, IDENTIFY_HTTP_HOST=host)
+
+    async def serves():
+        return process.logged("HTTP is served")
+
+    port = (await until(serves, "it serves"))[0]["addresses"][0].rpartition(":")[2]
+    for address in addresses:
+        assert (await asyncio.to_thread(fetch_page, f"http://{address}:{port}/livez"))[0] == 200
+    # A proxy of the environment is for Discord: it knows nothing of this machine.
+    assert healthcheck(IDENTIFY_HTTP_PORT=port, IDENTIFY_HTTP_HOST=host, http_proxy="http://127.0.0.1:1") == 0
+    assert await process.end() == 0
+    assert healthcheck(IDENTIFY_HTTP_PORT=port, IDENTIFY_HTTP_HOST=host) == 1
 
 
 async def test_wrong_settings_exit_with_2_and_a_line_each(start_coordinator):
