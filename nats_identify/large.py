@@ -61,7 +61,7 @@ class LargeBotQueue(LocalQueue):
         try:
             import aiohttp  # noqa: F401, PLC0415  # an extra, imported only where it is used
         except ImportError as error:
-            message = "LargeBotQueue asks Discord over HTTP: pip install 'nats-identify[http]' ('.[http]' in a clone)"
+            message = "LargeBotQueue asks Discord over HTTP; in a clone of nats-identify: pip install '.[http]'"
             raise ImportError(message) from error
         self._token = clean_bot_token(token)
         self._reserve = reserve

@@ -6,7 +6,7 @@ import time
 import pytest
 from aiohttp import web
 
-from tests.processes import Mailbox, until
+from tests.processes import WITHIN_S, Mailbox, until
 
 SECRET = "hunter2"  # noqa: S105  # what must never be shown
 
@@ -50,7 +50,7 @@ def start(start_coordinator, discord):
 
 
 async def asked(client, subject, payload=b""):
-    return json.loads((await client.request(subject, payload, timeout=30)).data)
+    return json.loads((await client.request(subject, payload, timeout=WITHIN_S)).data)
 
 
 async def test_discord_s_figures_are_the_limits(start, client):
@@ -107,15 +107,15 @@ async def test_discord_is_asked_once_a_second_at_most_and_not_before_it_wants(st
     for shard_id in range(50):  # each claims what only Discord can know
         await box.ask(shard_id % 7, managed=True, shard_id=shard_id, max_concurrency=7)
     discord.status, discord.headers = 429, {"Retry-After": "2"}
-    trouble = await client.request("identify.refresh", b"", timeout=30)
+    trouble = await client.request("identify.refresh", b"", timeout=WITHIN_S)
     assert "wait 2.0 s" in trouble.headers["Nats-Service-Error"]
     assert json.loads(trouble.data)["max_concurrency"] == 2
-    again = await client.request("identify.refresh", b"", timeout=30)
+    again = await client.request("identify.refresh", b"", timeout=WITHIN_S)
     assert "is asked again in" in again.headers["Nats-Service-Error"]
     discord.status, discord.headers = 200, {}
 
     async def is_refreshed():
-        return not (await client.request("identify.refresh", b"", timeout=30)).headers
+        return not (await client.request("identify.refresh", b"", timeout=WITHIN_S)).headers
 
     await until(is_refreshed, "Discord is asked again")
     gaps = [later - earlier for earlier, later in zip(discord.asked_at, discord.asked_at[1:], strict=False)]
