@@ -83,6 +83,22 @@ class CoordinatorProcess:
         lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == event]
 
+    async def until_logged(self, event: str) -> dict[str, Any]:
+        """Wait until it has logged this, and return the newest line; a reply may come before the log does."""
+
+        async def look() -> list[dict[str, Any]]:
+            return self.logged(event)
+
+        return (await until(look, f"it logs {event!r}"))[-1]
+
+    async def until_metric(self, name: str, value: float) -> None:
+        """Wait until a sample of /metrics has this value; what a reply says may be counted after it."""
+
+        async def look() -> bool:
+            return await self.metric(name) == value
+
+        await until(look, f"{name} is {value:g}")
+
     async def page(self, path: str) -> tuple[int, str]:
         """GET a page; status 0 where nobody answers yet."""
         served = self.logged("HTTP is served")

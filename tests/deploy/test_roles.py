@@ -81,7 +81,7 @@ async def test_the_shards_work(docs, server, tmp_path, monkeypatch):
         await until(lambda: has(coordinator, "identify_waiting", 1), "it waits")
         waiting.cancel()
         await until(lambda: has(coordinator, "identify_waiting", 0), "it has withdrawn")
-        assert await coordinator.metric('identify_events_total{event="identified"}') == 1
+        await coordinator.until_metric('identify_events_total{event="identified"}', 1)
         assert "permissions violation" not in coordinator.log.lower()
     assert "Violation" not in server.log
 

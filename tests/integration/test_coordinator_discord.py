@@ -71,7 +71,7 @@ async def test_nothing_is_granted_before_discord_has_answered(start, client, dis
     queued, _ = await mailbox.next("queued")
     assert queued["reason"] == "limits_unknown"
     assert (await asked(client, "identify.info"))["max_concurrency"] is None
-    assert process.logged("no figures from Discord")
+    await process.until_logged("no figures from Discord")
     discord.status = 200
     granted, _ = await mailbox.until_granted("patient", renewal=1)
     assert granted["remaining"] == 899
@@ -126,15 +126,15 @@ async def test_discord_is_asked_once_a_second_at_most_and_not_before_it_wants(st
 async def test_a_wrong_token_is_said_and_nothing_is_granted(start, client, discord, mailbox):
     discord.status = 401
     process = await start()
-
-    async def has_complained():
-        return process.logged("no figures from Discord")
-
-    (complaint, *_) = await until(has_complained, "it says so")
+    complaint = await process.until_logged("no figures from Discord")
     assert "set the right one" in complaint["error"]
     assert complaint["level"] == "error"
     assert "set DISCORD_TOKEN or DISCORD_TOKEN_FILE" in complaint["do"]
-    assert await process.page("/readyz") == (503, f"{complaint['error']}\n")
+
+    async def is_unready_for_it():
+        return await process.page("/readyz") == (503, f"{complaint['error']}\n")
+
+    await until(is_unready_for_it, "/readyz says so")
     for subject in ("identify.info", "identify.status"):
         assert (await asked(client, subject))["trouble"] == complaint["error"]
     await mailbox.ask(0, managed=True, request_id="patient")

@@ -114,7 +114,7 @@ async def test_nothing_is_granted_without_nats_and_everything_after_it(coordinat
     await until(lambda: client_is_back(client), "the client is back")
     granted, _ = await mailbox.until_granted("patient", renewal=1)
     assert granted["remaining"] == 998
-    assert coordinator.logged("NATS is back")
+    await coordinator.until_logged("NATS is back")
 
 
 async def client_is_back(client):

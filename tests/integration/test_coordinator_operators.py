@@ -132,7 +132,7 @@ async def test_the_pages(coordinator, client, mailbox):
     for page in ("/livez", "/readyz", "/leader"):
         assert await coordinator.page(page) == (200, "ok\n")
     assert (await coordinator.page("/elsewhere"))[0] == 404
-    assert await coordinator.metric('identify_events_total{event="granted"}') == 1
+    await coordinator.until_metric('identify_events_total{event="granted"}', 1)
     assert await coordinator.metric("identify_leader") == 1
     assert await coordinator.metric("identify_term") == 1
     assert await coordinator.metric("identify_session_starts_remaining") == 999

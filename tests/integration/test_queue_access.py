@@ -62,8 +62,4 @@ async def test_the_environment_is_enough(coordinator, nats_server):
         queue.turn(0),
     ):
         pass
-
-    async def is_identified():
-        return await coordinator.metric('identify_events_total{event="identified"}') == 1
-
-    await until(is_identified, "the coordinator has taken in that it was used")
+    await coordinator.until_metric('identify_events_total{event="identified"}', 1)
