@@ -16,7 +16,7 @@ def main(arguments: list[str]) -> int:
     try:
         from coordinator.process import run  # noqa: PLC0415  # see above
     except ModuleNotFoundError as missing:
-        sys.stderr.write(f"python -m coordinator needs {missing.name}: install the extra `coordinator`\n")
+        sys.stderr.write(f"python -m coordinator needs {missing.name}; in a clone: pip install '.[coordinator]'\n")
         return 1
     return run()
 

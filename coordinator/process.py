@@ -97,8 +97,8 @@ class Process:
         core = settings.core(self._instance, grant_key=secrets.token_bytes(32), has_token=token is not None)
         self._replica = Replica(core)
         self._seat = Seat(self._replica, now_ns)
-        self._vitals = Vitals(settings.lease_ns, now_ns)
         self._limits = self._make_limits(token)
+        self._vitals = Vitals(settings.lease_ns, now_ns, lambda: self._limits.refusal)
 
     def _make_limits(self, token: str | None) -> DiscordLimits | StaticLimits:
         if token is None:
@@ -213,7 +213,7 @@ class Process:
             self._limits.wish("SIGHUP")
 
     def _read_gauges(self) -> None:
-        known = overview.status(self._replica, now_ns(), shards=self._limits.shards, version=VERSION)
+        known = overview.status(self._replica, now_ns(), limits=self._limits, version=VERSION)
         self._metrics.look_at(self._replica, known, len(self._inbox))
 
     def _say_what_is_unusual(self) -> None:

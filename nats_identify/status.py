@@ -10,11 +10,19 @@ from rich.table import Table
 
 from nats_identify.nats_connection import NatsClient, open_connection
 from nats_identify.nats_options import NatsOptions
-from nats_identify.wire import BucketStatus, Projection, Status, Subjects
+from nats_identify.schedule.model import Reason
+from nats_identify.wire import BucketStatus, HeldBack, Projection, Status, Subjects, WaitingRequest
 
 ANSWER_WITHIN_S: Final = 2.0
 SHARDS_NAMED: Final = 8
 """So many of those that wait are named for each bucket, the next first."""
+
+_WAITS_FOR: Final = {
+    Reason.WINDOW: "its window",
+    Reason.SESSION_LIMIT: "the next day: no session start is left but the reserve",
+    Reason.CRASH_LOOP: "the end of its crash loop's delay",
+    Reason.LIMITS_UNKNOWN: "Discord's limits, which are not known",
+}
 
 
 class NoAnswerError(Exception):
@@ -67,13 +75,17 @@ def draw_status(status: Status) -> RenderableType:
     left = "session starts: unknown" if limit.remaining is None else f"{limit.remaining} of {limit.total} starts left"
     reset = "" if limit.reset_after_ms is None else f" for {timedelta(seconds=limit.reset_after_ms // 1000)}"
     heading = f"{status.prefix}: {leads}\n{left}{reset}, {status.waiting} waiting{_prospects(status)}"
+    if status.trouble is not None:
+        heading += f"\nno figures from Discord: {status.trouble}"
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("bucket", "waiting", "next turn in"):
         table.add_column(column, justify="right")
+    table.add_column("waits for")
     table.add_column("first in line")
     for bucket in status.buckets:
         next_turn = f"{bucket.next_release_ms / 1000:.1f} s" if bucket.next_release_ms else "now"
-        table.add_row(f"{bucket.bucket}", f"{bucket.waiting}", next_turn, _first(bucket))
+        waits_for = _WAITS_FOR[bucket.reason] if bucket.reason is not None else ""
+        table.add_row(f"{bucket.bucket}", f"{bucket.waiting}", next_turn, waits_for, _first(bucket))
     return Group(heading, "", table)
 
 
@@ -85,9 +97,7 @@ def _prospects(status: Status) -> str:
     if status.restart is not None:
         lines.append(f"a restart of {status.restart.shards} shards now: all up {_prospect(status.restart)}")
     if status.held_back:
-        first = [
-            f"shard {held.shard_id} for {_duration(held.opens_in_ms)}" for held in status.crash_loops[:SHARDS_NAMED]
-        ]
+        first = [f"{_named(held)} for {_duration(held.opens_in_ms)}" for held in status.crash_loops[:SHARDS_NAMED]]
         lines.append(f"{status.held_back} held back, crash-looping: {', '.join(first)}")
     return "".join(f"\n{line}" for line in lines)
 
@@ -108,9 +118,15 @@ def _duration(duration_ms: int) -> timedelta:
 
 
 def _first(bucket: BucketStatus) -> str:
-    named = ", ".join(f"shard {request.shard_id}" for request in bucket.first[:SHARDS_NAMED])
+    named = ", ".join(_named(request) for request in bucket.first[:SHARDS_NAMED])
     others = bucket.waiting - min(len(bucket.first), SHARDS_NAMED)
     return f"{named} and {others} more" if others else named
+
+
+def _named(request: WaitingRequest | HeldBack) -> str:
+    """The shard and its client, such as its pod. Others choose that name: only what can be printed of it is shown."""
+    client = "".join(character for character in request.client or "" if character.isprintable())
+    return f"shard {request.shard_id} ({client})" if client else f"shard {request.shard_id}"
 
 
 def _why(error: Exception, said: list[Exception]) -> str:

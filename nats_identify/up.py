@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nats_identify.children import Children
-from nats_identify.cluster import environment_without, run_cluster
-from nats_identify.wire import Subjects
+from nats_identify.cluster import Cluster, environment_without, run_cluster
+from nats_identify.wire import Info, Subjects
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,32 @@ async def run_up(options: UpOptions, say: Callable[[str], None]) -> None:
         children = await stack.enter_async_context(Children())
         running = run_cluster(children, options.store, port=options.port, settings=_settings(options), shown=True)
         cluster = await stack.enter_async_context(running)
-        await children.outlive(cluster.until_known(lambda info: info.leader is not None, prefix=options.prefix))
+        await children.outlive(_until_ready(cluster, options.prefix, say))
         say(directions(cluster.url, options.prefix))
         say(f"What is granted is remembered in {options.store}. ctrl-C stops both.\n")
         await children.outlive(_forever())
+
+
+async def _until_ready(cluster: Cluster, prefix: str, say: Callable[[str], None]) -> None:
+    """Wait until it can grant; say once why that takes longer than the start of a process.
+
+    Raises:
+        TimeoutError: no coordinator answered, or none led.
+    """
+    info = await cluster.until_known(_is_settled, prefix=prefix)
+    if not _can_grant(info):
+        say(f"The queue is not ready: {info.trouble}.\nUntil that is mended nothing is granted. ctrl-C stops it.\n")
+        await cluster.until_known(_can_grant, prefix=prefix, within_s=None)
+
+
+def _can_grant(info: Info) -> bool:
+    limit = info.session_start_limit
+    return info.leader is not None and info.max_concurrency is not None and limit.remaining is not None
+
+
+def _is_settled(info: Info) -> bool:
+    """Whether Discord has answered, or there is none to ask."""
+    return info.leader is not None and (_can_grant(info) or info.trouble is not None)
 
 
 def directions(url: str, prefix: str) -> str:

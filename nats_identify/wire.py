@@ -216,7 +216,10 @@ class Projection(Message):
 
 
 class Info(Message):
-    """The limits a client needs; ``projection`` of those that wait, ``restart`` of as many as Discord recommends."""
+    """The limits a client needs; ``projection`` of those that wait, ``restart`` of as many as Discord recommends.
+
+    ``trouble``: why the coordinator that answers has no answer from Discord, such as a refused token; null: none.
+    """
 
     max_concurrency: Buckets | None = None
     window_ms: Natural
@@ -227,6 +230,7 @@ class Info(Message):
     leader: Text | None = None
     term: Natural = 0
     version: Text = ""
+    trouble: Text | None = None
 
 
 class WaitingRequest(Message):
@@ -241,11 +245,12 @@ class WaitingRequest(Message):
 
 
 class BucketStatus(Message):
-    """One bucket: how many wait, the first of them, and when the next turn is."""
+    """One bucket: how many wait, the first of them, when the next turn is, and what the first of them waits for."""
 
     bucket: int
     waiting: int
     next_release_ms: int
+    reason: Annotated[Reason | None, Field(strict=False)] = None
     first: list[WaitingRequest]
 
 

@@ -1,5 +1,7 @@
 """Serves /livez, /readyz, /leader and /metrics. It judges nothing: each page shows what another part says."""
 
+import errno
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -47,12 +49,12 @@ class Pages:
         await runner.setup()
         try:
             try:
-                await web.TCPSite(runner, host, port).start()
+                await _site(runner, host, port).start()
             except OSError as error:
                 names = "IDENTIFY_HTTP_HOST, IDENTIFY_HTTP_PORT"
-                line = f"{names}: {host} port {port} is not to be had ({error.strerror}); give another"
+                line = f"{names}: {host} port {port} is not to be had ({error.strerror or error}); give another"
                 raise SettingsError(line) from error
-            log.info("HTTP is served", addresses=[f"{name[0]}:{name[1]}" for name in runner.addresses])
+            log.info("HTTP is served", addresses=[_address(*name[:2]) for name in runner.addresses])
             yield
         finally:
             await runner.cleanup()
@@ -70,6 +72,29 @@ class Pages:
         self._read_gauges()
         page = generate_latest(self._metrics.registry)
         return web.Response(body=page, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _site(runner: web.AppRunner, host: str, port: int) -> web.BaseSite:
+    """Return what listens there. ``::`` is every address of both families, and where IPv6 is off every one of IPv4.
+
+    Raises:
+        OSError: the address is not to be had.
+    """
+    if host != "::":
+        return web.TCPSite(runner, host, port)
+    if not socket.has_dualstack_ipv6():
+        return web.TCPSite(runner, "0.0.0.0", port)  # noqa: S104  # as asked
+    try:  # asyncio alone would listen on `::` for IPv6 only
+        listening = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL:  # IPv6 is switched off for every interface
+            raise
+        return web.TCPSite(runner, "0.0.0.0", port)  # noqa: S104  # as asked
+    return web.SockSite(runner, listening)
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _answer(trouble: str | None) -> web.Response:

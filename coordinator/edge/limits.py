@@ -23,8 +23,12 @@ from nats_identify.session_limit import (
     fetch_session_limit,
 )
 
-STANDBY_ASKS_AFTER_S: Final = 10.0
-"""A standby asks by itself, once: it then knows that its token is right, and how many shards Discord recommends."""
+STANDBY_ASKS_AFTER_S: Final = 3.0
+"""A standby asks by itself, once: it then knows that its token is right, and how many shards Discord recommends.
+
+Sooner than the manifests' minReadySeconds, 5 s: a rollout with a wrong token stops at its first pod."""
+
+WHAT_TO_DO: Final = "set DISCORD_TOKEN or DISCORD_TOKEN_FILE to the bot's present token, and start this process again"
 
 RESERVE_IS_ALL: Final = "IDENTIFY_SESSION_RESERVE keeps the whole day for priority 1: nobody else is ever granted"
 
@@ -33,6 +37,8 @@ class StaticLimits:
     """Without a token nobody is asked: the limits are settings."""
 
     shards: int | None = None
+    trouble: str | None = None
+    refusal: str | None = None
 
     def wish(self, why: str) -> None:
         """There is nobody to ask."""
@@ -58,6 +64,8 @@ class DiscordLimits:
 
     Attributes:
         shards: how many Discord recommends, once known.
+        trouble: why the newest question had no answer, or None.
+        refusal: what Discord said of the token, where it refuses it, or None.
     """
 
     def __init__(
@@ -71,6 +79,8 @@ class DiscordLimits:
         log: Log,
     ) -> None:
         self.shards: int | None = None
+        self.trouble: str | None = None
+        self.refusal: str | None = None
         self._settings = settings
         self._token = token
         self._inbox = inbox
@@ -82,7 +92,7 @@ class DiscordLimits:
         self._pace = Pace()
         self._has_warned = False
         self._has_asked = False
-        self._trouble: str | None = None
+        self._failed_at_s: float | None = None  # by the event loop's clock
         self._ask_at_s = 0.0  # by the event loop's clock: not before this
 
     def wish(self, why: str) -> None:
@@ -94,8 +104,8 @@ class DiscordLimits:
         """Wait for a figure that is asked for from now on; return why there is none, else None."""
         loop = asyncio.get_running_loop()
         wait_s = self._ask_at_s - loop.time()
-        if self._trouble is not None and wait_s > 0:
-            return f"{self._trouble}; Discord is asked again in {wait_s:.0f} s"
+        if self.trouble is not None and wait_s > 0:
+            return f"{self.trouble}; Discord is asked again in {wait_s:.0f} s"
         if self._next is None:
             self._next = loop.create_future()
         waiting = self._next
@@ -110,13 +120,14 @@ class DiscordLimits:
                 await self._until_wished()
                 self._has_asked = True
                 waiting, self._next = self._next, None
-                self._trouble, wait_s = await self._fetch(session)
+                self.trouble, wait_s = await self._fetch(session)
                 self._ask_at_s = asyncio.get_running_loop().time() + wait_s
                 if waiting is not None and not waiting.done():
-                    waiting.set_result(self._trouble)
+                    waiting.set_result(self.trouble)
                 await asyncio.sleep(wait_s)
-                if self._trouble is not None and self._seat.is_leading:
-                    self._wished.set()  # whoever leads next makes its own wish
+                # A standby's next question is its first as a leader; but one that is not ready must not stay so.
+                if self.refusal is not None or (self.trouble is not None and self._seat.is_leading):
+                    self._wished.set()
 
     async def _until_wished(self) -> None:
         """Wait for a wish, or, as a standby that has never asked, for a while."""
@@ -140,15 +151,29 @@ class DiscordLimits:
         except DiscordUnavailableError as error:
             return self._failed(Answer.UNAVAILABLE, error)
         self.shards = limit.shards
+        self._succeeded()
         self._warn_of_reserve(limit)
         await self._inbox.tell_and_wait(Figure(limits_of(limit, self._settings)))
         return None, self._rest_s(Answer.OK)
 
     def _failed(self, answer: Answer, error: Exception, retry_after_ns: int = 0) -> tuple[str, float]:
         wait_s = self._rest_s(answer, retry_after_ns)
-        tell = self._log.error if answer is Answer.TOKEN_REFUSED else self._log.warning
-        tell("no figures from Discord", error=str(error), again_in_s=round(wait_s, 1))
+        again_in_s = round(wait_s, 1)
+        if self._failed_at_s is None:
+            self._failed_at_s = asyncio.get_running_loop().time()
+        if answer is Answer.TOKEN_REFUSED:
+            self.refusal = str(error)
+            self._log.error("no figures from Discord", error=str(error), do=WHAT_TO_DO, again_in_s=again_in_s)
+        else:
+            self._log.warning("no figures from Discord", error=str(error), again_in_s=again_in_s)
         return str(error), wait_s
+
+    def _succeeded(self) -> None:
+        self.refusal = None
+        if self._failed_at_s is not None:
+            after_s = asyncio.get_running_loop().time() - self._failed_at_s
+            self._log.info("Discord answers again", after_s=round(after_s, 1))
+            self._failed_at_s = None
 
     def _rest_s(self, answer: Answer, retry_after_ns: int = 0) -> float:
         self._metrics.fetches.labels(answer).inc()

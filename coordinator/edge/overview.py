@@ -1,12 +1,13 @@
 """Describes a replica as the wire's Info and Status, from its own book. It changes nothing; its size is bounded."""
 
 from heapq import nsmallest
+from typing import Protocol
 
 from coordinator.core.replica import Replica
 from coordinator.edge import projection
 from nats_identify.schedule.book import Book
 from nats_identify.schedule.line import Asking
-from nats_identify.schedule.model import MS
+from nats_identify.schedule.model import MS, Reason
 from nats_identify.wire import BucketStatus, HeldBack, Info, SessionStartLimit, Status, WaitingRequest, ms_up
 
 LISTED_PER_BUCKET = 20
@@ -14,9 +15,21 @@ LISTED_IN_ALL = 400
 """With 4096 buckets, and the longest names that may be given, a status stays below a NATS message of 1 MB."""
 
 
-def info(replica: Replica, now_ns: int, *, shards: int | None, version: str) -> Info:
+class FromDiscord(Protocol):
+    """What this process has from Discord.
+
+    Attributes:
+        shards: how many Discord recommends, None where that is not known.
+        trouble: why the newest question had no answer, or None.
+    """
+
+    shards: int | None
+    trouble: str | None
+
+
+def info(replica: Replica, now_ns: int, *, limits: FromDiscord, version: str) -> Info:
     """Return the limits a client needs."""
-    book = replica.schedule.book
+    book, shards = replica.schedule.book, limits.shards
     leader, term = _leader(replica)
     return Info(
         max_concurrency=book.max_concurrency,
@@ -28,13 +41,14 @@ def info(replica: Replica, now_ns: int, *, shards: int | None, version: str) -> 
         leader=leader,
         term=term,
         version=version,
+        trouble=limits.trouble,
     )
 
 
-def status(replica: Replica, now_ns: int, *, shards: int | None, version: str) -> Status:
+def status(replica: Replica, now_ns: int, *, limits: FromDiscord, version: str) -> Status:
     """Return the whole picture."""
     book = replica.schedule.book
-    known = info(replica, now_ns, shards=shards, version=version)
+    known = info(replica, now_ns, limits=limits, version=version)
     listed = min(LISTED_PER_BUCKET, LISTED_IN_ALL // max(1, len(book.room.lines)))
     return Status(
         **dict(known),
@@ -64,12 +78,22 @@ def _limit(book: Book, now_ns: int) -> SessionStartLimit:
 
 def _bucket(book: Book, bucket: int, listed: int, now_ns: int) -> BucketStatus:
     line = book.room.lines.get(bucket, ())
+    first = next(iter(line), None)
     return BucketStatus(
         bucket=bucket,
         waiting=len(line),
         next_release_ms=ms_up(max(0, book.opens_at_ns(bucket) - now_ns)),
+        reason=None if first is None else _reason(book, first, now_ns),
         first=[_waiting(asking, now_ns) for asking, _ in zip(line, range(listed), strict=False)],
     )
+
+
+def _reason(book: Book, first: Asking, now_ns: int) -> Reason:
+    """Return what the first in line waits for; the same as its reply says, at a cost that no other line adds to."""
+    closed = book.budget.closed_for(first.ask.priority)
+    if closed is not Reason.LIMITS_UNKNOWN and first.held_back_until_ns > now_ns:
+        return Reason.CRASH_LOOP
+    return closed or Reason.WINDOW
 
 
 def _held_back(book: Book, now_ns: int) -> list[HeldBack]:

@@ -77,11 +77,11 @@ class Service:
 
     def info(self) -> Info:
         """Return the limits as they are known here."""
-        return overview.info(self._replica, self._clock(), shards=self._limits.shards, version=VERSION)
+        return overview.info(self._replica, self._clock(), limits=self._limits, version=VERSION)
 
     def status(self) -> Status:
         """Return the whole picture as it is known here."""
-        return overview.status(self._replica, self._clock(), shards=self._limits.shards, version=VERSION)
+        return overview.status(self._replica, self._clock(), limits=self._limits, version=VERSION)
 
     async def _answer_info(self, request: Request) -> None:
         with suppress(ValueError, errors.Error):  # nobody to answer, or no way to

@@ -3,6 +3,7 @@
 NATS being down makes a coordinator unready, never dead: starting it again would not bring NATS back.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from coordinator.edge.connections import Connection
@@ -23,12 +24,14 @@ class Vitals:
     Args:
         lease_ns: the ledger must be seen, and the traffic heard, at this pace.
         clock: the replica's time.
+        refusal: what Discord said of the bot's token where it refuses it, else None: such a process can grant nothing.
     """
 
-    def __init__(self, lease_ns: int, clock: Clock) -> None:
+    def __init__(self, lease_ns: int, clock: Clock, refusal: Callable[[], str | None] = lambda: None) -> None:
         self._within_ns = READY_WITHIN_LEASES * lease_ns
         self._stuck_after_ns = max(STUCK_AFTER_NS, 3 * lease_ns)
         self._clock = clock
+        self._refusal = refusal
         self._parts: tuple[Runtime, LedgerStore, Probe, tuple[Connection, ...]] | None = None
         self._is_leaving = False
 
@@ -66,7 +69,7 @@ class Vitals:
             return f"the ledger does not answer: {store.unread}" if store.unread else "the ledger does not answer"
         if self._age_ns(probe.heard_at_ns) > self._within_ns:
             return "the traffic connection is silent"
-        return self.why_dead()
+        return self._refusal() or self.why_dead()
 
     def _age_ns(self, at_ns: int | None) -> int:
         return self._clock() - (at_ns or 0)

@@ -28,7 +28,7 @@ def require(
         WrongLibraryError: it is not.
     """
     wanted = f"{distribution}>={_text(at_least)},<{_text(below)}"
-    cure = f"pip install 'nats-identify[{extra}]'"
+    cure = f"in a clone of nats-identify: pip install '.[{extra}]'"
     found = _installed(distribution)
     for rival in rivals:
         if _installed(rival) is not None:
@@ -38,10 +38,10 @@ def require(
             )
             raise WrongLibraryError(message)
     if found is None:
-        message = f"{distribution} is not installed: {cure}"
+        message = f"{distribution} is not installed; {cure}"
         raise WrongLibraryError(message)
     if not at_least <= _major_minor(found) < below:
-        message = f"this integration was tried with {wanted}, and {distribution} {found} is installed: {cure}"
+        message = f"this integration was tried with {wanted}, and {distribution} {found} is installed; {cure}"
         raise WrongLibraryError(message)
 
 

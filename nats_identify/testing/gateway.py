@@ -160,7 +160,7 @@ class SimulatedGateway:
         """Everything that happened."""
         return self._backend.record
 
-    async def until(self, condition: Callable[[Report], bool], *, within_s: float = 30.0) -> Report:
+    async def until(self, condition: Callable[[Report], bool], *, within_s: float = 120.0) -> Report:
         """Wait for a condition on the report, and return the report that meets it.
 
         Raises:

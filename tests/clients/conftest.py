@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 from nats_identify.embedded import EmbeddedNats
 from nats_identify.testing import SimulatedGateway
 from tests.clients.environments import FAMILY, Environment
-from tests.processes import WITHIN_S, until
+from tests.processes import WITHIN_S, settle, until
 
 TOKEN = "MTAw.simulated.token"  # noqa: S105  # opens nothing but the simulated gateway
 
@@ -162,5 +162,5 @@ async def happened(client: Client) -> Counter[str]:
         events[message.subject.rpartition(".")[2]] += 1
 
     await client.subscribe("identify.event.*", cb=count)
-    await client.flush()
+    await settle(client)
     return events

@@ -165,7 +165,11 @@ def test_a_class_that_would_not_ask_is_refused():
 @pytest.mark.parametrize(
     ("distribution", "options", "said"),
     [
-        ("no-such-library", {}, r"no-such-library is not installed: pip install 'nats-identify\[extra\]'"),
+        (
+            "no-such-library",
+            {},
+            r"no-such-library is not installed; in a clone of nats-identify: pip install '\.\[extra\]'",
+        ),
         ("pytest", {"below": (1, 0)}, r"tried with pytest>=0.0,<1.0, and pytest \d"),
         ("pytest", {"rivals": ("ruff",)}, r"ruff is installed, and takes the same package name as pytest"),
     ],

@@ -10,6 +10,7 @@ from nats.aio.client import Client
 
 from nats_identify.embedded import EmbeddedNats
 from nats_identify.schedule.model import SECOND
+from tests.processes import WITHIN_S, settle
 from tests.simulation.broker import Delivery
 from tests.simulation.engine import Engine
 from tests.simulation.process import Process
@@ -105,11 +106,11 @@ class RealParty:
 
     async def subscribe(self, pattern: str) -> None:
         self._subscriptions[pattern] = await self.client.subscribe(pattern, cb=self._hear)
-        await self.client.flush()
+        await settle(self.client)
 
     async def unsubscribe(self, pattern: str) -> None:
         await self._subscriptions.pop(pattern).unsubscribe()
-        await self.client.flush()
+        await settle(self.client)
 
     async def publish(self, subject: str, payload: str, reply_to: str = "") -> None:
         await self.client.publish(subject, payload.encode(), reply=reply_to)
@@ -126,7 +127,7 @@ class RealParty:
 
     async def listen_for_marks(self) -> None:
         await self.client.subscribe("mark", cb=self._mark)
-        await self.client.flush()
+        await settle(self.client)
 
 
 class RealNet:
@@ -151,7 +152,7 @@ class RealNet:
             self._marks += 1
             marks.add(str(self._marks))
             await party.client.publish("mark", str(self._marks).encode())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(WITHIN_S):
             while not all(marks <= party.marks for party in there):  # noqa: ASYNC110  # another process carries them
                 await asyncio.sleep(0.001)  # between two looks
 

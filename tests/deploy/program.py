@@ -60,8 +60,9 @@ def probes_ask_what_is_served(docs: list[Doc]) -> Iterator[str]:
     port = environment_of(container, docs).get("IDENTIFY_HTTP_PORT", "8080")
     if str(ports_of(coordinator)["http"]) != port:
         yield f"the port http is {ports_of(coordinator)['http']}, and IDENTIFY_HTTP_PORT is {port}"
-    if environment_of(container, docs).get("IDENTIFY_HTTP_HOST", "127.0.0.1").startswith("127."):
-        yield "the pages are served on loopback, where no probe comes"
+    host = environment_of(container, docs).get("IDENTIFY_HTTP_HOST", "127.0.0.1")
+    if host != "::":
+        yield f"the pages are served on {host}: probes of a pod with another kind of address do not come through"
     for kind, path in (("startupProbe", "/livez"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz")):
         if container[kind]["httpGet"]["path"] != path:
             yield f"{kind} asks {container[kind]['httpGet']['path']}, not {path}"
@@ -112,9 +113,15 @@ def nats_keeps_within_its_volume(docs: list[Doc]) -> Iterator[str]:
         stop = containers(server)[0]["lifecycle"]["preStop"]["exec"]["command"][-1]
         if stop.partition("=ldm=")[2] != _setting(conf, "pid_file"):
             yield f"preStop looks for the server's id elsewhere than {_setting(conf, 'pid_file')}"
+        if re.search(r"^\s*(host|net|addr|listen)\s*[:=]", "".join(_nats_files(docs)), re.MULTILINE):
+            yield "nats.conf names an address to listen on: without one it listens on all, of IPv4 and IPv6"
         opened = {_setting(conf, "port"), _setting(conf, "http")}
         if not opened <= {str(port) for port in ports_of(server).values()}:
             yield f"nats.conf listens on {sorted(opened)}, and the container says {sorted(ports_of(server).values())}"
+
+
+def _nats_files(docs: list[Doc]) -> Iterator[str]:
+    return iter(get(docs, "ConfigMap", "nats-config")["data"].values())
 
 
 def _setting(conf: str, name: str) -> str:

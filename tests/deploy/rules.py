@@ -162,6 +162,22 @@ def _is_meant(policy: Doc, workload: Doc) -> bool:
     return selects(policy["spec"]["podSelector"].get("matchLabels", {}), labels_of(workload))
 
 
+def both_families_of_addresses_are_served(docs: list[Doc]) -> Iterator[str]:
+    """A cluster has IPv4, IPv6 or both: nothing may be written for one of them."""
+    for service in of_kind(docs, "Service"):
+        if service["spec"].get("ipFamilyPolicy") != "PreferDualStack" or "ipFamilies" in service["spec"]:
+            yield f"{name_of(service)} has addresses of one family alone in a cluster of two"
+    for policy in of_kind(docs, "NetworkPolicy"):
+        rules = [*policy["spec"].get("ingress", ()), *policy["spec"].get("egress", ())]
+        blocks = {peer["ipBlock"]["cidr"] for rule in rules for peer in _peers(rule) if "ipBlock" in peer}
+        if len({":" in block for block in blocks}) == 1:
+            yield f"{name_of(policy)} names addresses of one family alone: {sorted(blocks)}"
+
+
+def _peers(rule: Mapping[str, list[Doc]]) -> list[Doc]:
+    return [*rule.get("from", ()), *rule.get("to", ())]
+
+
 def mounted_paths_are_mounted(docs: list[Doc]) -> Iterator[str]:
     for workload in workloads(docs):
         for container in containers(workload):
@@ -275,6 +291,7 @@ EVERYWHERE: Final[tuple[Rule, ...]] = (
     ports_are_open,
     probes_ask_open_ports,
     network_policies_let_through_what_is_needed,
+    both_families_of_addresses_are_served,
     mounted_paths_are_mounted,
     one_pod_can_be_evicted_and_most_stay,
     pods_are_restricted,

@@ -76,14 +76,14 @@ class Server:
 
 
 @asynccontextmanager
-async def running(docs: list[Doc], folder: Path, *, certificates: Path | None = None):
-    """Run the server of these objects during the block."""
+async def running(docs: list[Doc], folder: Path, *, certificates: Path | None = None, everywhere: bool = False):
+    """Run the server of these objects during the block, on loopback, or where its configuration says."""
     file = write_config(docs, folder / "etc")
     file.write_text(file.read_text().replace("store_dir: /data", f"store_dir: {folder}/data"))
     if certificates is not None:  # the pod mounts them elsewhere
         tls = file.with_name("tls.conf")
         tls.write_text(tls.read_text().replace("/etc/nats-tls", str(certificates)))
-    places = ("-a", HOST, "-p", "-1", "-m", "-1", "-P", folder / "pid", "-l", folder / "log")
+    places = (*(() if everywhere else ("-a", HOST)), "-p", "-1", "-m", "-1", "-P", folder / "pid", "-l", folder / "log")
     command = [str(part) for part in (find_nats_server(), "-c", file, *places, "--ports_file_dir", folder)]
     environment = server_environment(docs)
     process = await asyncio.create_subprocess_exec(*command, env=environment)

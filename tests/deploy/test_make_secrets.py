@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from tests.deploy.rendering import DEPLOY, ROOT
+from tests.tokens import MEANT, TOKEN, WRONG
 
 GIT = shutil.which("git") or "git"
 
@@ -19,7 +20,9 @@ def folder(tmp_path):
 
 def make(folder, *arguments, token="the.bots-token"):  # noqa: S107  # it opens nothing
     command = [folder / "make-secrets", *arguments]
-    return subprocess.run(command, input=token, capture_output=True, text=True, check=False)
+    content = token.encode() if isinstance(token, str) else token
+    ran = subprocess.run(command, input=content, capture_output=True, check=False)
+    return subprocess.CompletedProcess(command, ran.returncode, ran.stdout.decode(), ran.stderr.decode())
 
 
 def contents(folder):
@@ -56,12 +59,20 @@ def test_what_is_there_is_kept_and_a_token_is_replaced_alone(folder):
     assert contents(prod) == {**before, "discord-token": "another.token"}
 
 
-@pytest.mark.parametrize("token", ["", "\n", "two words\n", "ümlaut\n"])
-def test_what_is_no_token_is_refused_and_not_repeated(folder, token):
-    refused = make(folder, folder / "overlays/prod", token=token)
+@pytest.mark.parametrize("name", MEANT)
+def test_a_token_is_taken_as_it_was_meant(folder, name):
+    assert make(folder, folder / "overlays/dev", token=MEANT[name]).returncode == 0
+    assert (folder / "overlays/dev/secrets/discord-token").read_text() == TOKEN
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_no_token_is_refused_and_not_repeated(folder, name):
+    content, said = WRONG[name]
+    refused = make(folder, folder / "overlays/prod", token=content)
     assert refused.returncode == 2
     assert "standard input holds no token" in refused.stderr
-    assert not token.strip() or token.strip() not in refused.stderr
+    assert said in refused.stderr
+    assert not any(part in refused.stderr for part in ("hunter2", "MTAw", "the-bot"))
     assert not (folder / "overlays/prod/secrets/discord-token").exists()
 
 

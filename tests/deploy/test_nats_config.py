@@ -1,12 +1,14 @@
 """The NATS configuration as the pods see it: valid to nats-server itself, and the same accounts in every overlay."""
 
 import shutil
+import socket
 
+import nats
 import pytest
 
 from tests.deploy.conftest import docs_of
 from tests.deploy.objects import get
-from tests.deploy.server import objections, server_environment, write_config
+from tests.deploy.server import objections, running, server_environment, write_config
 
 VIEWS = ("prod", "dev")
 
@@ -81,3 +83,14 @@ def test_the_nats_chart_finds_the_accounts(tree, tmp_path):
     assert objections(main, {"SERVER_NAME": "nats-0"}) == ""
     shutil.rmtree(tmp_path / "nats-identify")
     assert objections(main, {"SERVER_NAME": "nats-0"}) != ""
+
+
+async def test_it_listens_on_both_families_of_addresses(tree, tmp_path):
+    """As a pod would: no address is given to it, and clients come by IPv4 and IPv6."""
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("IPv6 is off on this machine")
+    async with running(docs_of(tree, "dev"), tmp_path, everywhere=True) as server:
+        for host in ("127.0.0.1", "[::1]"):
+            client = await nats.connect(f"nats://{host}:{server.port}", **server.way_in("operator"))
+            assert client.connected_url.hostname == host.strip("[]")
+            await client.close()

@@ -99,6 +99,20 @@ PLANTED = {
         "network_policies",
         lambda docs: coordinator(docs)["metadata"]["labels"].pop("nats-identify/client"),
     ),
+    "a Service of one family": (
+        "both_families",
+        lambda docs: get(docs, "Service", "nats")["spec"].pop("ipFamilyPolicy"),
+    ),
+    "a Service of a named family": (
+        "both_families",
+        lambda docs: get(docs, "Service", "nats")["spec"].update(ipFamilies=["IPv4"]),
+    ),
+    "Discord by IPv4": (
+        "both_families",
+        lambda docs: get(docs, "NetworkPolicy", "coordinator")["spec"]["egress"][-1].update(
+            to=[{"ipBlock": {"cidr": "0.0.0.0/0"}}]
+        ),
+    ),
     "a path": ("mounted_paths", lambda docs: setting(docs, "coordinator", DISCORD_TOKEN_FILE="/var/run/secrets/x")),  # noqa: S106  # a path
     "a config file": (
         "mounted_paths",
@@ -157,6 +171,7 @@ PLANTED = {
     "a misspelt bot's setting": ("variables_are_read", lambda docs: setting(docs, "shards", SHARDS_COUNT="5")),
     "another port": ("probes_ask_what", lambda docs: setting(docs, "coordinator", IDENTIFY_HTTP_PORT="8081")),
     "loopback": ("probes_ask_what", lambda docs: setting(docs, "coordinator", IDENTIFY_HTTP_HOST="127.0.0.1")),
+    "IPv4 alone": ("probes_ask_what", lambda docs: setting(docs, "coordinator", IDENTIFY_HTTP_HOST="0.0.0.0")),  # noqa: S104  # planted
     "ready means leading": (
         "probes_ask_what",
         lambda docs: container(docs)["readinessProbe"]["httpGet"].update(path="/leader"),
@@ -176,6 +191,7 @@ PLANTED = {
     "lost on a power cut": ("nats_keeps", lambda docs: conf(docs, "sync_interval: always", "sync_interval: 2m")),
     "a store that is nowhere": ("nats_keeps", lambda docs: conf(docs, "store_dir: /data", "store_dir: /store")),
     "another pid file": ("nats_keeps", lambda docs: conf(docs, "nats.pid", "pid")),
+    "NATS on IPv4 alone": ("nats_keeps", lambda docs: conf(docs, "http: 8222", "http: 8222\nhost: 0.0.0.0")),
     "another NATS port": ("nats_keeps", lambda docs: conf(docs, "port: 4222", "port: 4223")),
 }
 

@@ -15,7 +15,7 @@ from nats_identify.environment import nats_options, queue_from_environment
 from nats_identify.shards import Shards, shards_of_pod
 from tests.deploy.conftest import docs_of
 from tests.deploy.server import environment_in_pod, running
-from tests.processes import QUICK, ROOT, CoordinatorProcess, until
+from tests.processes import QUICK, ROOT, WITHIN_S, CoordinatorProcess, until
 
 OWN_TIMES = {name: value for name, value in QUICK.items() if name.startswith("IDENTIFY_")}
 """Small windows instead of Discord's; ports and the log as tests want them. Who it is on NATS stays the manifests'."""
@@ -81,7 +81,7 @@ async def test_the_shards_work(docs, server, tmp_path, monkeypatch):
         await until(lambda: has(coordinator, "identify_waiting", 1), "it waits")
         waiting.cancel()
         await until(lambda: has(coordinator, "identify_waiting", 0), "it has withdrawn")
-        assert await coordinator.metric('identify_events_total{event="identified"}') == 1
+        await coordinator.until_metric('identify_events_total{event="identified"}', 1)
         assert "permissions violation" not in coordinator.log.lower()
     assert "Violation" not in server.log
 
@@ -98,12 +98,12 @@ async def test_the_operators_work(docs, server, tmp_path):
         assert "coordinator-0 leads" in shown.stdout
         operator = await nats.connect(server.url, **server.way_in("operator"))
         happened = await operator.subscribe("identify.event.>")
-        reply = await operator.request("identify.request.0", b"", timeout=10)
+        reply = await operator.request("identify.request.0", b"", timeout=WITHIN_S)
         assert json.loads(reply.data)["status"] == "granted"
         await reply.respond(b"")
-        assert (await happened.next_msg(timeout=5)).subject.startswith("identify.event.")
+        assert (await happened.next_msg(timeout=WITHIN_S)).subject.startswith("identify.event.")
         for subject in ("identify.info", "identify.status", "identify.refresh", "$SRV.INFO.identify-coordinator"):
-            assert json.loads((await operator.request(subject, b"", timeout=5)).data)
+            assert json.loads((await operator.request(subject, b"", timeout=WITHIN_S)).data)
         stream = operator.jetstream()
         assert json.loads((await stream.get_msg(STREAM, subject=LEDGER)).data)["leader"] == "coordinator-0"
         assert (await stream.stream_info(STREAM)).state.messages == 1
@@ -236,7 +236,7 @@ async def test_the_servers_own_account_hears_nothing_of_the_queue(docs, server, 
         await until(coordinator.is_leader, "it leads")
         admin = await nats.connect(server.url, **server.way_in("admin"))
         with pytest.raises(nats.errors.NoRespondersError):
-            await admin.request("identify.status", b"", timeout=5)
+            await admin.request("identify.status", b"", timeout=WITHIN_S)
         await admin.close()
 
 

@@ -14,7 +14,7 @@ from coordinator.edge.connections import CannotServeError, Connection, Link
 from coordinator.edge.log import make_log
 from coordinator.edge.metrics import Metrics
 from nats_identify.embedded import EmbeddedNats
-from tests.processes import QUICK, CoordinatorProcess, until
+from tests.processes import QUICK, WITHIN_S, CoordinatorProcess, until
 
 SECRET = "hunter2"  # noqa: S105  # what must never be shown
 
@@ -48,7 +48,7 @@ USERS = 'authorization { users: [ { user: "bot", password: "hunter2" } ] }'
 
 async def granted(server, **way_in):
     client = await nats.connect(server.url, **way_in)
-    reply = await client.request("identify.request.0", b"", timeout=30)
+    reply = await client.request("identify.request.0", b"", timeout=WITHIN_S)
     await client.close()
     return json.loads(reply.data)["status"] == "granted"
 
@@ -105,7 +105,7 @@ async def test_least_rights_are_enough(start):
     client = await nats.connect(server.url, user="admin", password="admin")  # noqa: S106  # of this test alone
     await client.jetstream().create_key_value(bucket="identify")
     await until(process.is_leader, "it leads")
-    reply = await client.request("identify.request.0", b"", timeout=30)
+    reply = await client.request("identify.request.0", b"", timeout=WITHIN_S)
     assert json.loads(reply.data)["status"] == "granted"
     await client.close()
     assert await process.end() == 0

@@ -6,7 +6,7 @@ import time
 import pytest
 from aiohttp import web
 
-from tests.processes import Mailbox, until
+from tests.processes import WITHIN_S, Mailbox, until
 
 SECRET = "hunter2"  # noqa: S105  # what must never be shown
 
@@ -50,7 +50,7 @@ def start(start_coordinator, discord):
 
 
 async def asked(client, subject, payload=b""):
-    return json.loads((await client.request(subject, payload, timeout=30)).data)
+    return json.loads((await client.request(subject, payload, timeout=WITHIN_S)).data)
 
 
 async def test_discord_s_figures_are_the_limits(start, client):
@@ -71,7 +71,7 @@ async def test_nothing_is_granted_before_discord_has_answered(start, client, dis
     queued, _ = await mailbox.next("queued")
     assert queued["reason"] == "limits_unknown"
     assert (await asked(client, "identify.info"))["max_concurrency"] is None
-    assert process.logged("no figures from Discord")
+    await process.until_logged("no figures from Discord")
     discord.status = 200
     granted, _ = await mailbox.until_granted("patient", renewal=1)
     assert granted["remaining"] == 899
@@ -107,15 +107,15 @@ async def test_discord_is_asked_once_a_second_at_most_and_not_before_it_wants(st
     for shard_id in range(50):  # each claims what only Discord can know
         await box.ask(shard_id % 7, managed=True, shard_id=shard_id, max_concurrency=7)
     discord.status, discord.headers = 429, {"Retry-After": "2"}
-    trouble = await client.request("identify.refresh", b"", timeout=30)
+    trouble = await client.request("identify.refresh", b"", timeout=WITHIN_S)
     assert "wait 2.0 s" in trouble.headers["Nats-Service-Error"]
     assert json.loads(trouble.data)["max_concurrency"] == 2
-    again = await client.request("identify.refresh", b"", timeout=30)
+    again = await client.request("identify.refresh", b"", timeout=WITHIN_S)
     assert "is asked again in" in again.headers["Nats-Service-Error"]
     discord.status, discord.headers = 200, {}
 
     async def is_refreshed():
-        return not (await client.request("identify.refresh", b"", timeout=30)).headers
+        return not (await client.request("identify.refresh", b"", timeout=WITHIN_S)).headers
 
     await until(is_refreshed, "Discord is asked again")
     gaps = [later - earlier for earlier, later in zip(discord.asked_at, discord.asked_at[1:], strict=False)]
@@ -126,12 +126,17 @@ async def test_discord_is_asked_once_a_second_at_most_and_not_before_it_wants(st
 async def test_a_wrong_token_is_said_and_nothing_is_granted(start, client, discord, mailbox):
     discord.status = 401
     process = await start()
-
-    async def has_complained():
-        return process.logged("no figures from Discord")
-
-    (complaint, *_) = await until(has_complained, "it says so")
+    complaint = await process.until_logged("no figures from Discord")
     assert "set the right one" in complaint["error"]
+    assert complaint["level"] == "error"
+    assert "set DISCORD_TOKEN or DISCORD_TOKEN_FILE" in complaint["do"]
+
+    async def is_unready_for_it():
+        return await process.page("/readyz") == (503, f"{complaint['error']}\n")
+
+    await until(is_unready_for_it, "/readyz says so")
+    for subject in ("identify.info", "identify.status"):
+        assert (await asked(client, subject))["trouble"] == complaint["error"]
     await mailbox.ask(0, managed=True, request_id="patient")
     assert (await mailbox.next("queued"))[0]["reason"] == "limits_unknown"
     assert await process.end() == 0

@@ -3,6 +3,9 @@
 import asyncio
 import json
 import random
+from contextlib import suppress
+
+import nats.errors
 
 from tests.processes import until
 
@@ -60,11 +63,13 @@ async def test_garbage_leaves_it_serving(coordinator, nats_server, client):
     writer.close()
 
     async def is_granted():
-        reply = await client.request("identify.request.0", b'{"priority": 10}', timeout=30)
-        return json.loads(reply.data or b"{}").get("status") == "granted"
+        # The server may have cut a coordinator that read too slowly: what was sent meanwhile is lost, so ask again.
+        with suppress(nats.errors.TimeoutError, nats.errors.NoRespondersError):
+            reply = await client.request("identify.request.0", b'{"priority": 10}', timeout=3)
+            return json.loads(reply.data or b"{}").get("status") == "granted"
 
-    await until(is_granted, "it grants", within_s=60)
+    await until(is_granted, "it grants", within_s=120)
     assert coordinator.process.returncode is None
     assert "Traceback" not in coordinator.log
-    assert json.loads((await client.request("identify.status", b"", timeout=30)).data)["role"] == "leader"
+    await until(coordinator.is_leader, "it leads, or does so again")
     assert await coordinator.end() == 0

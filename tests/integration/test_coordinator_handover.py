@@ -2,14 +2,14 @@
 
 import json
 
-from tests.processes import until
+from tests.processes import WITHIN_S, until
 
 PLAIN = 1_500  # more than a page
 
 
 async def waiting(client, coordinator):
     """The askings of each bucket's head, as this coordinator knows them."""
-    status = json.loads((await client.request("identify.status", b"")).data)
+    status = json.loads((await client.request("identify.status", b"", timeout=WITHIN_S)).data)
     return status["name"], status["waiting"]
 
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 
-from tests.processes import Mailbox, until
+from tests.processes import WITHIN_S, Mailbox, until
 
 
 async def ledger_grants(client):
@@ -13,7 +13,7 @@ async def ledger_grants(client):
 
 
 async def test_an_empty_payload_is_granted_with_all_that_the_contract_names(coordinator, client):
-    reply = await client.request("identify.request.0", b"", timeout=30)
+    reply = await client.request("identify.request.0", b"", timeout=WITHIN_S)
     grant = json.loads(reply.data)
     assert grant | {"grant_id": "", "request_id": "", "waited_ms": 0} == {
         "status": "granted",
@@ -33,7 +33,7 @@ async def test_an_empty_payload_is_granted_with_all_that_the_contract_names(coor
 
 async def test_a_plain_requester_gets_one_reply_after_the_window(coordinator, client):
     began = time.monotonic()
-    replies = await asyncio.gather(*(client.request("identify.request.0", b"", timeout=30) for _ in range(3)))
+    replies = await asyncio.gather(*(client.request("identify.request.0", b"", timeout=WITHIN_S) for _ in range(3)))
     assert [json.loads(reply.data)["status"] for reply in replies] == ["granted"] * 3
     assert time.monotonic() - began >= 2 * 0.6  # window plus grace, twice
 
@@ -138,19 +138,19 @@ GARBAGE = [
 
 async def test_what_is_wrong_is_said(coordinator, client):
     for bucket, payload, says in GARBAGE:
-        reply = await client.request(f"identify.request.{bucket}", payload, timeout=30)
+        reply = await client.request(f"identify.request.{bucket}", payload, timeout=WITHIN_S)
         body = json.loads(reply.data)
         assert (body["status"], body["code"]) == ("refused", "bad_request"), payload
         assert says in body["message"]
         assert reply.headers["Nats-Service-Error-Code"] == "400"
         assert reply.headers["Nats-Service-Error"] == body["message"]
-    granted = await client.request("identify.request.0", b"", timeout=30)
+    granted = await client.request("identify.request.0", b"", timeout=WITHIN_S)
     assert json.loads(granted.data)["status"] == "granted"
 
 
 async def test_a_wrong_bucket_is_refused_by_naming_the_right_one(start_coordinator, client):
     await start_coordinator(IDENTIFY_MAX_CONCURRENCY="4")
-    reply = await client.request("identify.request.2", b'{"shard_id": 5}', timeout=30)
+    reply = await client.request("identify.request.2", b'{"shard_id": 5}', timeout=WITHIN_S)
     body = json.loads(reply.data)
     assert (body["code"], body["max_concurrency"], reply.headers["Nats-Service-Error-Code"]) == (
         "wrong_bucket",
@@ -158,7 +158,7 @@ async def test_a_wrong_bucket_is_refused_by_naming_the_right_one(start_coordinat
         "409",
     )
     assert "bucket 1" in body["message"]
-    moved = await client.request("identify.request.5", b'{"shard_id": 5, "max_concurrency": 16}', timeout=30)
+    moved = await client.request("identify.request.5", b'{"shard_id": 5, "max_concurrency": 16}', timeout=WITHIN_S)
     assert json.loads(moved.data)["bucket"] == 1
 
 
@@ -197,8 +197,8 @@ async def test_a_garbage_answer_frees_and_settles_nothing(start_coordinator, cli
 
 async def test_an_exhausted_day_is_said_at_once(start_coordinator, client, mailbox):
     await start_coordinator(IDENTIFY_SESSION_TOTAL="1", IDENTIFY_SESSION_RESERVE="0")
-    await client.request("identify.request.0", b"", timeout=30)
-    reply = await client.request("identify.request.0", b"", timeout=30)
+    await client.request("identify.request.0", b"", timeout=WITHIN_S)
+    reply = await client.request("identify.request.0", b"", timeout=WITHIN_S)
     body = json.loads(reply.data)
     assert (body["code"], reply.headers["Nats-Service-Error-Code"]) == ("session_limit", "429")
     assert body["retry_after_ms"] > 0
@@ -208,7 +208,7 @@ async def test_an_exhausted_day_is_said_at_once(start_coordinator, client, mailb
 
 
 async def test_a_plain_request_that_is_not_granted_in_time_is_told(coordinator, client):
-    await client.request("identify.request.0", b"", timeout=30)
-    reply = await client.request("identify.request.0", b'{"timeout_ms": 100}', timeout=30)
+    await client.request("identify.request.0", b"", timeout=WITHIN_S)
+    reply = await client.request("identify.request.0", b'{"timeout_ms": 100}', timeout=WITHIN_S)
     assert json.loads(reply.data)["code"] == "timeout"
     assert reply.headers["Nats-Service-Error-Code"] == "408"

@@ -45,4 +45,4 @@ async def test_the_environment_is_enough(coordinator, nats_server):
         queue.turn(0),
     ):
         pass
-    assert await coordinator.metric('identify_events_total{event="identified"}') == 1
+    await coordinator.until_metric('identify_events_total{event="identified"}', 1)

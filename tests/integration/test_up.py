@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from nats_identify import NatsQueue
-from nats_identify.testing import BareShard, Report, ShardState, SimulatedGateway
+from nats_identify.testing import BareShard, Misbehaviour, Report, ShardState, SimulatedGateway
 from tests.integration.command import Command, command
 from tests.processes import WITHIN_S, until
 
@@ -84,8 +84,8 @@ async def test_the_next_one_reads_the_ledger_that_the_last_one_left(tmp_path):
 
 async def test_discord_tells_the_limits_where_there_is_a_token(tmp_path):
     token_file = tmp_path / "token"
-    token_file.write_text("of no bot\n")
-    async with SimulatedGateway(max_concurrency=7, remaining=500, token="of no bot") as gateway:  # noqa: S106  # as it says
+    token_file.write_text("Bot of.no.bot\n")  # as it was pasted
+    async with SimulatedGateway(max_concurrency=7, remaining=500, token="of.no.bot") as gateway:  # noqa: S106  # as it says
         settings = {**QUICK, "DISCORD_API_URL": gateway.rest_url, "DISCORD_TOKEN": "another"}
         store = str(tmp_path / "store")
         async with command(tmp_path, *UP, "--store", store, "--token-file", str(token_file), **settings) as up:
@@ -97,6 +97,30 @@ async def test_discord_tells_the_limits_where_there_is_a_token(tmp_path):
                     return info and info.max_concurrency and (info.max_concurrency, info.session_start_limit.remaining)
 
                 assert await until(known, "Discord has told the limits") == (7, 500)
+            assert await up.end(signal.SIGTERM) == 0, up.output
+
+
+async def test_with_a_refused_token_it_is_not_ready_and_says_so(tmp_path):
+    async with SimulatedGateway(token="of.no.bot") as gateway:  # noqa: S106  # as it says
+        settings = {**QUICK, "DISCORD_API_URL": gateway.rest_url, "DISCORD_TOKEN": "another"}
+        async with command(tmp_path, *UP, "--store", str(tmp_path / "store"), **settings) as up:
+            await up.until_said("The queue is not ready: Discord refuses the bot's token (HTTP 401)")
+            assert "set DISCORD_TOKEN or DISCORD_TOKEN_FILE to the bot's present token" in up.output
+            assert "The queue is ready" not in up.output
+            assert "another" not in up.output
+            assert await up.end(signal.SIGTERM) == 0, up.output
+            assert "The queue is ready" not in up.output
+
+
+async def test_with_discord_away_it_is_ready_once_discord_answers(tmp_path):
+    async with SimulatedGateway() as gateway:
+        gateway.misbehave(Misbehaviour.server_error(), Misbehaviour.server_error())
+        settings = {**QUICK, "DISCORD_API_URL": gateway.rest_url, "DISCORD_TOKEN": "some"}
+        async with command(tmp_path, *UP, "--store", str(tmp_path / "store"), **settings) as up:
+            await up.until_said("ctrl-C stops both")
+            not_ready, ready = "The queue is not ready: Discord answered HTTP 503", "The queue is ready"
+            assert 0 <= up.output.index(not_ready) < up.output.index(ready)
+            assert "Discord answers again" in up.output
             assert await up.end(signal.SIGTERM) == 0, up.output
 
 

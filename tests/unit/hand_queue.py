@@ -12,7 +12,7 @@ FOREVER_NS = 2**62
 
 async def until(condition: Callable[[], bool]) -> None:
     """Let the other tasks run until this holds."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110  # one helper for any condition, with a deadline
             await asyncio.sleep(0)
 

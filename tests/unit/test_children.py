@@ -22,7 +22,7 @@ def is_alive(process_id: int) -> bool:
 
 
 async def test_the_first_line_is_the_child_s_own_and_stderr_is_none_of_it():
-    async with asyncio.timeout(30), Children() as children:
+    async with asyncio.timeout(120), Children() as children:
         program = "import sys; print('warning', file=sys.stderr, flush=True); " + FOR_EVER
         child = await children.start("one", *PYTHON, program)
         assert await children.outlive(child.first_line()) == "here\n"
@@ -30,7 +30,7 @@ async def test_the_first_line_is_the_child_s_own_and_stderr_is_none_of_it():
 
 async def test_a_child_that_dies_ends_the_work_and_its_last_lines_are_kept():
     program = "import sys; [print(n) for n in range(100)]; print('no [more]', file=sys.stderr); sys.exit(3)"
-    async with asyncio.timeout(30), Children() as children:
+    async with asyncio.timeout(120), Children() as children:
         await children.start("other", *PYTHON, FOR_EVER)
         await children.start("one", *PYTHON, program)
         with pytest.raises(ChildDiedError, match=r"(?s)^one ended with status 3\n.*  \| 99\b") as died:
@@ -42,7 +42,7 @@ async def test_a_child_that_dies_ends_the_work_and_its_last_lines_are_kept():
 
 async def test_endless_lines_do_not_stop_the_reading():
     program = "import sys; sys.stdout.write('x' * 1_000_000); sys.stdout.write('\\nend\\n'); sys.exit(1)"
-    async with asyncio.timeout(30), Children() as children:
+    async with asyncio.timeout(120), Children() as children:
         await children.start("one", *PYTHON, program)
         with pytest.raises(ChildDiedError, match=r"end$"):
             await children.outlive(asyncio.Event().wait())
@@ -53,7 +53,7 @@ async def test_none_is_left_not_even_one_that_ignores_sigterm_or_a_grandchild(mo
     program = "import signal, subprocess, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
     program += "print(subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()']).pid, flush=True); "
     program += "signal.pause()"
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         async with Children() as children:
             child = await children.start("stubborn", *PYTHON, program)
             grandchild_id = int(await child.first_line())
@@ -66,7 +66,7 @@ async def test_none_is_left_not_even_one_that_ignores_sigterm_or_a_grandchild(mo
 
 
 async def test_work_that_fails_leaves_none():
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         children = Children()
         child = await children.start("one", *PYTHON, FOR_EVER)
         with pytest.raises(RuntimeError, match="work"):
@@ -79,7 +79,7 @@ async def test_another_s_death_can_be_minded():
     async def death():
         return ChildDiedError("a stranger", None, ["last words"])
 
-    async with asyncio.timeout(30), Children() as children:
+    async with asyncio.timeout(120), Children() as children:
         children.mind(death)
         with pytest.raises(ChildDiedError, match=r"a stranger ended\n  \| last words"):
             await children.outlive(asyncio.Event().wait())

@@ -40,8 +40,8 @@ def test_a_missing_extra_is_named(missing, command, extra):
     program += "from nats_identify.__main__ import main; sys.exit(main())"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert ended.returncode == 1
-    install = f"pip install 'nats-identify[{extra}]', or '.[{extra}]' in a clone"
-    assert ended.stderr == f"nats-identify needs {missing}: {install}\n"
+    install = f"in a clone of it: pip install '.[{extra}]'"
+    assert ended.stderr == f"nats-identify needs {missing}; {install}\n"
 
 
 def test_status_needs_nothing_of_the_demo():

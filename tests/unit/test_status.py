@@ -5,8 +5,9 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from nats_identify.schedule.model import Reason
 from nats_identify.status import draw_status
-from nats_identify.wire import HeldBack, Projection, SessionStartLimit, Status
+from nats_identify.wire import BucketStatus, HeldBack, Projection, SessionStartLimit, Status
 
 
 def drawn(**fields):
@@ -40,9 +41,24 @@ def test_a_restart_is_told_before_it_starts():
 
 
 def test_those_that_are_held_back_are_named():
-    held_back = [HeldBack(request_id="r", shard_id=7, opens_in_ms=290_500)]
+    held_back = [HeldBack(request_id="r", shard_id=7, opens_in_ms=290_500, client="shards-7")]
     text = drawn(held_back=1, crash_loops=held_back)
-    assert "1 held back, crash-looping: shard 7 for 0:04:51" in text
+    assert "1 held back, crash-looping: shard 7 (shards-7) for 0:04:51" in text
+
+
+def test_what_each_bucket_waits_for_and_who_waits_is_named():
+    request = {"request_id": "r", "priority": 0, "managed": True, "waited_ms": 5}
+    first = [{**request, "shard_id": 3, "client": "shards-3"}, {**request, "shard_id": 7, "client": "\x1b[31mx"}]
+    rest = {"waiting": 2, "next_release_ms": 1500, "first": first}
+    buckets = [BucketStatus(bucket=number, reason=reason, **rest) for number, reason in enumerate(Reason)]
+    lines = drawn(buckets=buckets).splitlines()[-4:]
+    assert all(line.endswith("shard 3 (shards-3), shard 7 ([31mx)") for line in lines)
+    waits_for = ["its window", "the next day", "its crash loop's delay", "Discord's limits"]
+    assert [said for said, line in zip(waits_for, lines, strict=True) if said not in line] == []
+
+
+def test_trouble_with_discord_is_shown():
+    assert "no figures from Discord: it refuses the token" in drawn(trouble="it refuses the token")
 
 
 def test_an_older_coordinator_says_less():
