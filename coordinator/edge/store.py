@@ -57,6 +57,7 @@ class LedgerStore:
         revision: the newest that was read or written.
         answered_at_ns: when that was.
         called_at_ns: when the call began that is still under way, else None.
+        log: as given.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class LedgerStore:
         self._fresh_start = fresh_start
         self._clock = clock
         self._metrics = metrics
-        self._log = log
+        self.log = log
         self._writer = LedgerWriter()
         self._has_seen_one = False
 
@@ -126,7 +127,7 @@ class LedgerStore:
             done = await self.jetstream.publish(self.subject, self._writer.write(write.ledger), headers=headers)
         except _TROUBLE as error:
             self._metrics.commits_unsettled.inc()
-            self._log.debug("a commit is unsettled", revision=write.revision, error=_said(error))
+            self.log.debug("a commit is unsettled", revision=write.revision, error=_said(error))
             return WriteUnsettled()
         finally:
             self.called_at_ns = None
@@ -184,7 +185,7 @@ class LedgerStore:
         except BadRequestError:  # another coordinator was faster, perhaps with other settings
             await self.jetstream.stream_info(self.stream)
         else:
-            self._log.info("KV bucket made", bucket=self._bucket, replicas=replicas)
+            self.log.info("KV bucket made", bucket=self._bucket, replicas=replicas)
 
     async def _was_never_written(self) -> bool:
         """Whether nobody has ever led here; a stream that was made anew, or is not ours to look at, proves nothing."""
