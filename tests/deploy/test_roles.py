@@ -342,12 +342,12 @@ async def test_a_shard_has_few_subscriptions(server):
 
 
 async def test_shards_leave_room_for_coordinators(docs, tmp_path):
-    """What is left when all connections that shards may have are taken; three of them stand for the 4096."""
+    """What is left when all connections that shards may have are taken; three of them stand for the 2048."""
     few = json.loads(json.dumps(docs))
     for doc in few:
         if "accounts.conf" in doc.get("data", {}):
             text = doc["data"]["accounts.conf"]
-            doc["data"]["accounts.conf"] = text.replace("max_connections: 4096", "max_connections: 3")
+            doc["data"]["accounts.conf"] = text.replace("max_connections: 2048", "max_connections: 3")
             assert doc["data"]["accounts.conf"] != text
     async with running(few, tmp_path / "few") as server:
         held = [await nats.connect(server.url, **server.way_in("shard")) for _ in range(3)]
