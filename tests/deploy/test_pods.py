@@ -179,8 +179,8 @@ async def test_a_pod_s_inbox_is_its_own(walled, name):
 
 
 async def test_the_common_user_is_gone(walled):
+    way_in = {"user": "shard", "password": "p0"}
     with pytest.raises(nats.errors.Error, match=r"(?i)authorization"):
-        way_in = {"user": "shard", "password": "p0"}
         await nats.connect(walled.url, allow_reconnect=False, max_reconnect_attempts=1, **way_in)
 
 
