@@ -9,6 +9,7 @@ import pytest
 
 from tests.processes import until
 
+TOKEN = "MTAw.of-no-bot.at-all"  # noqa: S105  # opens nothing
 UNPACKED_MB = 256
 COST_MB_MOST = 48  # a bomb that is unpacked costs all of it
 
@@ -58,7 +59,7 @@ async def test_it_costs_little_and_is_no_answer(start_coordinator, answer):
     impostor = Impostor(head, body, is_endless=is_endless)
     server = await asyncio.start_server(impostor.handle, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/api"
-    process = await start_coordinator(DISCORD_TOKEN="of no bot", DISCORD_API_URL=url)  # noqa: S106  # as it says
+    process = await start_coordinator(DISCORD_TOKEN=TOKEN, DISCORD_API_URL=url)
     before = peak_mb(process)
 
     async def has_failed():
@@ -74,7 +75,7 @@ async def test_nothing_packed_is_asked_for(start_coordinator):
     impostor = Impostor(OK + b"\r\n", b"{}")
     server = await asyncio.start_server(impostor.handle, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/api"
-    await start_coordinator(DISCORD_TOKEN="of no bot", DISCORD_API_URL=url)  # noqa: S106  # as it says
+    await start_coordinator(DISCORD_TOKEN=TOKEN, DISCORD_API_URL=url)
 
     async def is_asked():
         return impostor.questions

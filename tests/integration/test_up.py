@@ -112,7 +112,8 @@ async def test_a_wrong_setting_ends_it_with_the_coordinator_s_own_words(tmp_path
 SECRETS = {
     "NATS_PASSWORD": "hunter2",
     "NATS_TOKEN": "hunter2",
-    "DISCORD_TOKEN": "hunter2",
+    "DISCORD_TOKEN": "MTAw.of-no-bot.hunter2",
+    "DISCORD_API_URL": "http://127.0.0.1:1/api",  # where there is no Discord
     "AWS_SECRET_ACCESS_KEY": "hunter2",
     "DATABASE_URL": "postgres://me:hunter2@127.0.0.1/db",
 }
