@@ -59,7 +59,10 @@ class Settings(BaseSettings):
     discord_token: SecretStr | None = Field(None, description="the bot's token")
     discord_token_file: FilePath | None = Field(None, description="a readable file with the bot's token")
     discord_api_url: str = Field(
-        "https://discord.com/api/v10", pattern=r"^https?://[^\s/]+", description="an http(s) address"
+        # What it names is logged: a user or password in it would be shown.
+        "https://discord.com/api/v10",
+        pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$",
+        description="an http(s) address without a user, a password or a query",
     )
 
     identify_prefix: str = Field("identify", description="subject tokens, one prefix for each bot token")

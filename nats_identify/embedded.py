@@ -7,8 +7,10 @@ import asyncio
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
@@ -22,9 +24,24 @@ STOP_WITHIN_S: Final = 10.0
 _LOOK_EVERY_S: Final = 0.005
 _LOG_LINES_SHOWN: Final = 10
 
+_SECRET_NAME: Final = re.compile(r"^(NATS|DISCORD)_|TOKEN|PASS|SECRET|KEY|CRED|SEED|AUTH", re.IGNORECASE)
+_SECRET_VALUE: Final = re.compile(r"://[^/\s]*@")  # an address with a user or a password
+
+_FOR_US_ALONE: Final = 0o700
+_OTHERS_MAY_WRITE: Final = 0o002
+
 
 class NatsServerError(Exception):
     """There is no nats-server, or it does not start; the message says what to do."""
+
+
+def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that look like no secret, by their name and by what they hold."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if not _SECRET_NAME.search(name) and not _SECRET_VALUE.search(value)
+    }
 
 
 def find_nats_server() -> Path:
@@ -102,7 +119,8 @@ class EmbeddedNats:
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,  # a ctrl-C is for us; the server ends after those whom it serves
             pass_fds=(self._lock_fd,),  # a server that outlives us keeps its store to itself
-            env={name: value for name, value in os.environ.items() if "TOKEN" not in name},  # the bot's is not for it
+            env=without_secrets(os.environ),
+            umask=0o077,  # its store and its log are for us alone, in whatever folder
         )
         try:
             async with asyncio.timeout(READY_WITHIN_S):
@@ -144,14 +162,36 @@ class EmbeddedNats:
 
     def _take_store(self) -> None:
         """Lock the store: two servers over one would each grant what the other has granted."""
-        self.store_dir.mkdir(parents=True, exist_ok=True)
-        self._lock_fd = os.open(self.store_dir / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+        self._make_private()
+        try:
+            self._lock_fd = os.open(self._lock_file, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            message = f"{self._lock_file} cannot be opened ({error.strerror}); remove it, or give another --store"
+            raise NatsServerError(message) from None
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._give_store()
             message = f"{self.store_dir} is in use by another nats-server; give another --store, or end that one"
             raise NatsServerError(message) from None
+
+    def _make_private(self) -> None:
+        """Make the folder of the store for us alone; one that was made by somebody else keeps its mode."""
+        self.store_dir.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            self.store_dir.mkdir(mode=_FOR_US_ALONE)
+        if self.store_dir.stat().st_mode & _OTHERS_MAY_WRITE:
+            message = f"{self.store_dir} can be written by everybody; chmod 700 it, or give another --store"
+            raise NatsServerError(message)
+        if self._lock_file.exists():  # ours, of a version that left it open to readers
+            self.store_dir.chmod(_FOR_US_ALONE)
+        if self.log_file.is_symlink():
+            message = f"{self.log_file} is a symbolic link; remove it, or give another --store"
+            raise NatsServerError(message)
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.store_dir / "lock"
 
     def _give_store(self) -> None:
         if self._lock_fd >= 0:
@@ -173,7 +213,11 @@ class EmbeddedNats:
             f"jetstream {{ store_dir: {json.dumps(str(self.store_dir / 'jetstream'))}, sync_interval: always }}",
             self._extra,
         ]
-        self._config_file.write_text("\n".join(lines), encoding="utf-8")
+        new = self._config_file.with_suffix(".new")
+        new.unlink(missing_ok=True)
+        with os.fdopen(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
+            file.write("\n".join(lines))
+        new.replace(self._config_file)  # a link in its place is replaced, never written through
 
     async def _is_ready(self) -> bool:
         if self._process is None or self._process.returncode is not None:

@@ -69,6 +69,7 @@ class LedgerStore:
         called_at_ns: when the call began that is still under way, else None.
         unread: why the newest read came to nothing, else None.
         making, writing: why the KV bucket cannot be made, or the ledger not be written.
+        log: as given.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class LedgerStore:
         self._fresh_start = fresh_start
         self._clock = clock
         self._metrics = metrics
-        self._log = log
+        self.log = log
         self._writer = LedgerWriter()
         self._has_seen_one = False
         self._tried_on = -1  # the revision that a write is tried on, in vain so far
@@ -164,7 +165,7 @@ class LedgerStore:
         self._tried_on = write.revision
         self._unwritten_since_ns = self._unwritten_since_ns or now_ns
         self._metrics.commits_unsettled.inc()
-        self._log.debug("a commit is unsettled", revision=write.revision, error=words_of(error))
+        self.log.debug("a commit is unsettled", revision=write.revision, error=words_of(error))
         is_refused = is_refusal(error)
         if is_refused:
             self._metrics.writes_refused.inc()

@@ -3,7 +3,8 @@
 The headers alone: a leader with a thousand buckets need not be sent all that it has just written.
 
 A watch can fall silent when its consumer's server dies or the stream is made anew: it is started again when
-the store knows of more than it has shown.
+the store knows of more than it has shown. Where NATS gives no consumer at all, because others use up what the account
+may have, the core's reads each third of a lease stand in: grants are as fast, a takeover takes so much longer.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from typing import Final
 from nats import errors
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext, api
+from nats.js.errors import APIError, NotFoundError
 
 from coordinator.core.ledger import LedgerRead, LedgerSeen
 from coordinator.edge.store import INSTANCE_HEADER, LedgerStore
@@ -37,6 +39,7 @@ class LedgerWatch:
 
     def __init__(self, store: LedgerStore, instance: str, show: Callable[[LedgerSeen], object]) -> None:
         self._store = store
+        self._is_refused = False
         self._instance = instance
         self._show = show
         self._news = asyncio.Event()
@@ -61,14 +64,28 @@ class LedgerWatch:
                     deliver_policy=api.DeliverPolicy.LAST,
                     config=api.ConsumerConfig(headers_only=True),
                 )
+                self._take_note(None)
                 await self._until_silent()
-            except (errors.Error, OSError):
-                pass  # there is no stream yet, or no leader: the next try comes in a second
+            except (errors.Error, OSError) as error:
+                self._take_note(error)  # or there is no stream yet, or no leader: the next try comes in a second
             finally:
                 if subscription is not None:
                     with suppress(errors.Error, OSError):
                         await subscription.unsubscribe()
             await asyncio.sleep(LOOK_EVERY_S)
+
+    def _take_note(self, error: Exception | None) -> None:
+        """Log that NATS refuses the consumer, and that it does so no more; outages are the store's to report."""
+        is_refused = isinstance(error, APIError) and not isinstance(error, NotFoundError)
+        if is_refused and not self._is_refused:
+            self._store.log.warning(
+                "NATS refuses a watch of the ledger; it is read each third of a lease instead, and asked for again",
+                stream=self._store.stream,
+                error=str(error),
+            )
+        elif error is None and self._is_refused:
+            self._store.log.info("the ledger is watched again", stream=self._store.stream)
+        self._is_refused = is_refused or (self._is_refused and error is not None)
 
     async def _until_silent(self) -> None:
         """Return when the watch has not shown what was known a while ago, or the stream began anew."""

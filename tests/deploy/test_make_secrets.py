@@ -48,6 +48,31 @@ def test_nobody_else_may_read_them(folder):
     assert {path.stat().st_mode & 0o077 for path in (secrets, *secrets.iterdir())} == {0}
 
 
+def test_what_was_open_to_others_is_closed(folder, tmp_path):
+    """A folder that somebody made with 0777, files that all may read, and a link to elsewhere."""
+    overlay, bot, elsewhere = folder / "overlays/prod", folder / "examples/shards", tmp_path / "elsewhere"
+    elsewhere.write_text("mine")
+    for place in (overlay / "secrets", bot / "secrets"):
+        place.mkdir()
+        place.chmod(0o777)
+        (place / "shard-password").symlink_to(elsewhere)
+        (place / "discord-token").write_text("an.old.token")
+        (place / "discord-token").chmod(0o666)
+    made = make(folder, "--token", overlay, bot)
+    assert made.returncode == 0
+    assert "everybody could write" in made.stderr
+    for place in (overlay / "secrets", bot / "secrets"):
+        assert {path.stat().st_mode & 0o077 for path in (place, *place.iterdir())} == {0}
+    assert elsewhere.read_text() == "mine"
+
+
+def test_a_folder_that_is_a_link_is_refused(folder, tmp_path):
+    (folder / "overlays/prod/secrets").symlink_to(tmp_path)
+    refused = make(folder, folder / "overlays/prod")
+    assert refused.returncode == 2
+    assert "is a symbolic link" in refused.stderr
+
+
 def test_what_is_there_is_kept_and_a_token_is_replaced_alone(folder):
     prod = folder / "overlays/prod"
     make(folder, prod)

@@ -31,6 +31,14 @@ def test_nats_server_takes_it_with_tls(tree, tmp_path):
     assert objections(main, server_environment(docs)) == ""
 
 
+def test_the_chart_has_the_limits_of_our_own_servers(tree):
+    own = (tree.folder / "nats/nats.conf").read_text()
+    values = (tree.folder / "overlays/external-nats/values.yaml").read_text()
+    limits = [line for line in own.splitlines() if line.startswith("max_")]
+    assert [line.partition(":")[0] for line in limits] == ["max_payload", "max_pending", "max_connections"]
+    assert all(f"\n    {line}\n" in values for line in limits)
+
+
 PLANTED = {
     "an unknown field": ("nats.conf", "max_file_store", "max_file_stores"),
     "a misspelt permission": ("accounts.conf", "subscribe: {", "subscribes: {"),

@@ -125,6 +125,79 @@ def status(server, role="operator"):
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+CREATE = f"$JS.API.CONSUMER.CREATE.{STREAM}"
+
+
+async def make_consumer(operator, name, **config):
+    """Ask for a consumer as an attacker would; return the error, or None."""
+    wanted = {"name": name, "filter_subject": LEDGER, "ack_policy": "none", "deliver_policy": "all", **config}
+    body = {"stream_name": STREAM, "config": wanted, "action": "create"}
+    reply = await operator.request(f"{CREATE}.{name}.{LEDGER}", json.dumps(body).encode(), timeout=10)
+    return json.loads(reply.data).get("error")
+
+
+async def use_up_all_consumers(operator):
+    """Make consumers that stay, until there are no more."""
+    for number in range(1_000):
+        error = await make_consumer(operator, f"c{number}", durable_name=f"c{number}")
+        if error is not None:
+            assert error["err_code"] == 10026  # maximum consumers limit reached
+            return [f"c{made}" for made in range(number)]
+    pytest.fail("there is no end of consumers")
+
+
+async def test_coordinators_go_on_without_a_watch(docs, server, tmp_path):
+    """NATS counts consumers by stream, not by user: an operator can use them up. Reads stand in for the watch."""
+    async with coordinating(docs, server, tmp_path) as first:
+        await until(first.is_leader, "the first leads")
+        operator = await nats.connect(server.url, **server.way_in("operator"))
+        made = await use_up_all_consumers(operator)
+        assert len(made) <= 64
+        async with coordinating(docs, server, tmp_path, "coordinator-1") as second:
+            await until(second.is_ready, "the second is ready")
+            refused = (
+                "NATS refuses a watch of the ledger; it is read each third of a lease instead, and asked for again"
+            )
+
+            async def is_said():
+                return second.logged(refused)
+
+            await until(is_said, "it says that it has no watch")
+            assert json.loads((await operator.request("identify.request.0", b"", timeout=10)).data)["grant_id"]
+            assert await first.end() == 0
+            await until(second.is_leader, "the second takes over")
+            assert json.loads((await operator.request("identify.request.0", b"", timeout=10)).data)["grant_id"]
+            for name in made:
+                await operator.request(f"$JS.API.CONSUMER.DELETE.{STREAM}.{name}", b"", timeout=10)
+
+            async def is_over():
+                return second.logged("the ledger is watched again")
+
+            await until(is_over, "it says that it has one again")
+            assert len(second.logged(refused)) == 1
+        await operator.close()
+
+
+@pytest.mark.parametrize("subject", [f"$JS.API.STREAM.PURGE.{STREAM}", f"$JS.API.STREAM.DELETE.{STREAM}"])
+async def test_a_consumer_of_the_operators_delivers_nothing_elsewhere(docs, server, tmp_path, subject):
+    """NATS delivers only where somebody listens on exactly this subject; an API subject is never one."""
+    async with coordinating(docs, server, tmp_path) as coordinator:
+        await until(coordinator.is_leader, "it leads")
+        operator = await nats.connect(server.url, **server.way_in("operator"))
+        assert await make_consumer(operator, "evil", deliver_subject=subject, headers_only=True) is None
+        assert (await make_consumer(operator, "cycle", deliver_subject=LEDGER))["err_code"] == 10081
+        stream = operator.jetstream()
+        before = (await stream.stream_info(STREAM)).state.last_seq
+
+        async def has_moved():
+            return (await stream.stream_info(STREAM)).state.last_seq > before + 2
+
+        await until(has_moved, "the ledger has been written meanwhile")
+        assert (await stream.stream_info(STREAM)).state.messages == 1
+        await operator.close()
+    assert "Violation" not in server.log
+
+
 DELETIONS = [f"$JS.API.STREAM.{verb}.{STREAM}" for verb in ("DELETE", "PURGE", "UPDATE", "MSG.DELETE", "SNAPSHOT")]
 OTHERS = [
     *("$KV.other.ledger", "$KV.identify.other", "$JS.API.STREAM.CREATE.other", "$JS.API.STREAM.NAMES"),
@@ -148,8 +221,18 @@ REFUSED = {
         "publish": [
             *(LEDGER, *DELETIONS, *OTHERS, f"$JS.API.STREAM.CREATE.{STREAM}", "identify.event.granted"),
             *("identify.queue", "identify.queue.x", "_INBOX_shard.shards-1.x", "_INBOX_coordinator.x"),
+            *(CREATE, f"{CREATE}.c", f"{CREATE}.c.>", f"{CREATE}.c.$KV.other.ledger"),
+            *(f"$JS.API.CONSUMER.DURABLE.CREATE.{STREAM}.c", f"$JS.API.CONSUMER.INFO.{STREAM}.c"),
+            *(f"$JS.API.CONSUMER.{verb}.{STREAM}" for verb in ("LIST", "NAMES", "DELETE")),
+            *(
+                f"$JS.API.CONSUMER.{verb}.{STREAM}.c"
+                for verb in ("PAUSE", "RESET", "UNPIN", "LEADER.STEPDOWN", "MSG.NEXT")
+            ),
+            *(f"$JS.API.DIRECT.GET.{STREAM}", f"$JS.API.STREAM.LEADER.STEPDOWN.{STREAM}", f"$JS.FC.{STREAM}.c"),
+            *(f"$JS.ACK.{STREAM}.c.1.1.1.1.1", "$JS.EVENT.ADVISORY.x"),
         ],
         "subscribe": [
+            *("$JS.>", "$JS.EVENT.ADVISORY.>", f"$JS.FC.{STREAM}.>"),
             *(">", "identify.>", "identify.request.*", "identify.confirm.*.*", "identify.queue", "identify.status"),
             *("$KV.>", "$SRV.>", "_INBOX.>", "_INBOX_shard.>", "_INBOX_coordinator.>"),
         ],
@@ -205,6 +288,90 @@ async def test_what_may_be_done_is_not_taken_for_refused(server):
     mixed = ["identify.request.0", LEDGER, "identify.info"]
     assert await allowed(server, "shard", "publish", mixed) == ["identify.request.0", "identify.info"]
     assert await allowed(server, "operator", "subscribe", ["identify.event.>", ">"]) == ["identify.event.>"]
+
+
+async def until_closed(server, role, do):
+    """Return when the server has closed a connection of this role that did this."""
+    closed = asyncio.Event()
+
+    async def note():
+        closed.set()
+
+    async def ignore(_error):
+        """The server's log says why; the client may be cut off before it is told."""
+
+    client = await nats.connect(
+        server.url, error_cb=ignore, disconnected_cb=note, allow_reconnect=False, **server.way_in(role)
+    )
+    try:
+        await do(client)
+        async with asyncio.timeout(WITHIN_S):
+            await closed.wait()
+    finally:
+        await client.close()
+
+
+async def test_a_shard_s_message_is_small(docs, server, tmp_path):
+    """Of 8 KiB, header and body; a request has 4 KiB at most. More ends the connection and reaches no coordinator."""
+
+    async def send_a_large_body(client):
+        await client.publish("identify.request.0", b"x" * 8_193)
+
+    async def send_a_large_header(client):
+        await client.publish("identify.request.0", b"{}", headers={"X": "x" * 8_193})
+
+    async with coordinating(docs, server, tmp_path) as coordinator:
+        await until(coordinator.is_leader, "it leads")
+        for do in (send_a_large_body, send_a_large_header):
+            await until_closed(server, "shard", do)
+        assert server.log.lower().count("maximum payload exceeded") == 2
+        assert await coordinator.metric('identify_events_total{event="refused"}') == 0
+        shard = await nats.connect(server.url, **server.way_in("shard"))
+        largest = json.dumps({"client": "x" * 64}).encode().ljust(4_096)
+        assert json.loads((await shard.request("identify.request.0", largest, timeout=10)).data)["status"] == "granted"
+        await shard.close()
+
+
+async def test_a_shard_has_few_subscriptions(server):
+    async def subscribe(client):
+        for number in range(257):
+            await client.subscribe(f"_INBOX_shard.one.{number}")
+
+    await until_closed(server, "shard", subscribe)
+    assert "maximum subscriptions exceeded" in server.log.lower()
+
+
+async def test_shards_leave_room_for_coordinators(docs, tmp_path):
+    """What is left when all connections that shards may have are taken; three of them stand for the 2048."""
+    few = json.loads(json.dumps(docs))
+    for doc in few:
+        if "accounts.conf" in doc.get("data", {}):
+            text = doc["data"]["accounts.conf"]
+            doc["data"]["accounts.conf"] = text.replace("max_connections: 2048", "max_connections: 3")
+            assert doc["data"]["accounts.conf"] != text
+    async with running(few, tmp_path / "few") as server:
+        held = [await nats.connect(server.url, **server.way_in("shard")) for _ in range(3)]
+        with pytest.raises(nats.errors.Error, match="maximum account active connections"):
+            await nats.connect(server.url, allow_reconnect=False, max_reconnect_attempts=1, **server.way_in("shard"))
+        async with coordinating(few, server, tmp_path) as coordinator:
+            await until(coordinator.is_leader, "it leads")
+            assert json.loads((await held[0].request("identify.request.0", b"", timeout=10)).data)["grant_id"]
+        for client in held:
+            await client.close()
+
+
+async def test_nats_still_says_that_a_shard_is_gone(docs, server, tmp_path):
+    """Between two accounts, too: a grant that reaches no inbox comes back as 503, and its turn goes to the next."""
+    async with coordinating(docs, server, tmp_path, IDENTIFY_WINDOW="2") as coordinator:
+        await until(coordinator.is_leader, "it leads")
+        gone = await nats.connect(server.url, **server.way_in("shard", "_INBOX_shard.shards-0"))
+        await gone.publish("identify.request.0", b"", reply="_INBOX_shard.shards-0.nobody-listens")
+        await gone.close()
+
+        async def is_undeliverable():
+            return await coordinator.metric('identify_events_total{event="undeliverable"}')
+
+        await until(is_undeliverable, "NATS says so")
 
 
 async def test_a_planted_right_is_found(tree, tmp_path):

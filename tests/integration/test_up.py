@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -130,6 +131,69 @@ async def test_a_wrong_setting_ends_it_with_the_coordinator_s_own_words(tmp_path
         assert "IDENTIFY_WINDOW: " in up.output
         assert "the coordinator ended with status 2" in up.output
         assert up.family() == []
+
+
+SECRETS = {
+    "NATS_PASSWORD": "hunter2",
+    "NATS_TOKEN": "hunter2",
+    "DISCORD_TOKEN": "MTAw.of-no-bot.hunter2",
+    "DISCORD_API_URL": "http://127.0.0.1:1/api",  # where there is no Discord
+    "AWS_SECRET_ACCESS_KEY": "hunter2",
+    "DATABASE_URL": "postgres://me:hunter2@127.0.0.1/db",
+}
+
+
+async def test_nats_server_is_given_no_secret(tmp_path):
+    async with command(tmp_path, *UP, "--store", str(tmp_path / "store"), **QUICK, **SECRETS) as up:
+        await address_of(up)
+        (server,) = up.family("nats-server")
+        environment = await asyncio.to_thread(Path(f"/proc/{server}/environ").read_bytes)
+        assert b"PATH=" in environment
+        assert b"hunter2" not in environment
+
+
+async def test_the_store_is_for_its_owner_alone(tmp_path):
+    store = tmp_path / "store"
+    async with command(tmp_path, *UP, "--store", str(store), **QUICK) as up:
+        await address_of(up)
+        assert await up.end(signal.SIGTERM) == 0, up.output
+    assert {path.name: oct(path.stat().st_mode & 0o077) for path in (store, *store.rglob("*"))} == {
+        path.name: "0o0" for path in (store, *store.rglob("*"))
+    }
+    store.chmod(0o755)  # as an older version made it
+    async with command(tmp_path, *UP, "--store", str(store), **QUICK) as up:
+        await address_of(up)
+        assert store.stat().st_mode & 0o077 == 0
+        assert await up.end(signal.SIGTERM) == 0, up.output
+
+
+async def test_nothing_is_written_through_a_link(tmp_path):
+    store, elsewhere = tmp_path / "store", tmp_path / "elsewhere"
+    store.mkdir()
+    elsewhere.write_text("mine")
+    (store / "nats-server.conf").symlink_to(elsewhere)
+    async with command(tmp_path, *UP, "--store", str(store), **QUICK) as up:
+        await address_of(up)
+        assert await up.end(signal.SIGTERM) == 0, up.output
+    assert elsewhere.read_text() == "mine"
+    for name in ("lock", "nats-server.log"):
+        (store / name).unlink()
+        (store / name).symlink_to(elsewhere)
+        async with command(tmp_path, *UP, "--store", str(store), **QUICK) as up:
+            assert await up.ended() == 1
+            assert f"{name} " in up.output
+            assert "remove it" in up.output
+        assert elsewhere.read_text() == "mine"
+        (store / name).unlink()
+
+
+async def test_a_store_that_everybody_may_write_to_is_refused(tmp_path):
+    store = tmp_path / "store"
+    store.mkdir()
+    store.chmod(0o777)
+    async with command(tmp_path, *UP, "--store", str(store), **QUICK) as up:
+        assert await up.ended() == 1
+        assert "chmod 700" in up.output
 
 
 @pytest.mark.parametrize(("victim", "said"), [("coordinator", "by SIGKILL"), ("nats-server", "nats-server ended")])

@@ -95,6 +95,7 @@ def test_with_a_token_there_are_no_static_limits(load):
         ("NATS_URL", f"nats://bot:{SECRET}%ff@host"),
         ("NATS_TLS_HANDSHAKE_FIRST", "perhaps"),
         ("DISCORD_API_URL", "discord.com"),
+        ("DISCORD_API_URL", "https://discord.com/api?token=x"),
         ("NATS_CREDS_FILE", "/nowhere/bot.creds"),
         ("DISCORD_TOKEN_FILE", "/nowhere/token"),
     ],
@@ -123,6 +124,15 @@ def test_what_does_not_go_together_is_said_without_a_secret(load, environment, n
     lines = lines_of(load, **environment)
     assert lines[0].startswith(f"{named}: is set ")
     assert SECRET not in str(lines)
+
+
+@pytest.mark.parametrize("url", [f"https://me:{SECRET}@discord.com/api/v10", f"http://{SECRET}@127.0.0.1:1"])
+def test_an_address_with_a_password_is_refused_and_not_repeated(load, url):
+    """It is part of what is logged when Discord does not answer."""
+    (line,) = lines_of(load, DISCORD_API_URL=url)
+    assert line.startswith("DISCORD_API_URL: ")
+    assert "without a user" in line
+    assert SECRET not in line
 
 
 def test_two_tokens_are_one_too_many(load, tmp_path):
