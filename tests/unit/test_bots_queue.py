@@ -39,7 +39,10 @@ async def asynchronous():
         (lambda: "nats://a:4222", "a NatsQueue at a:4222 with the prefix identify"),
         ("nats://127.0.0.1:4222", "a NatsQueue at 127.0.0.1:4222 with the prefix identify"),
         (" nats://a:4222 , nats://b:4222,", "a NatsQueue at a:4222, b:4222 with the prefix identify"),
-        ("nats://shard:p@ss/word@a:4222,tls://shard:p@ss/word@b", "a NatsQueue at a:4222, b:4222 with the prefix identify"),
+        (
+            "nats://shard:p@ss/word@a:4222,tls://shard:p@ss/word@b",
+            "a NatsQueue at a:4222, b:4222 with the prefix identify",
+        ),
         (partial(NatsQueue.connect, "a", prefix="bots.x"), "a NatsQueue at a:4222 with the prefix bots.x"),
     ],
 )
