@@ -1,12 +1,8 @@
 """Says one trouble with the ledger at once, then seldom, and once when it is over. It mends nothing."""
 
-from typing import Final
-
 from coordinator.edge.log import Log
+from nats_identify import trouble
 from nats_identify.clock import NS_PER_S, Clock
-
-SAY_EVERY_NS: Final = 30 * NS_PER_S
-"""A trouble that stays is logged so often."""
 
 
 class Trouble:
@@ -29,8 +25,7 @@ class Trouble:
         self._clock = clock
         self._log = log
         self._since_ns: int | None = None
-        self._said_at_ns: int | None = None
-        self._has_been_said = False
+        self._lines = trouble.Trouble()
 
     @property
     def lasts_s(self) -> float:
@@ -42,13 +37,11 @@ class Trouble:
         now_ns = self._clock()
         self._since_ns = self._since_ns or since_ns or now_ns
         self.reason = f"{self._what}: {error}; {do}"
-        if self._said_at_ns is None or now_ns - self._said_at_ns >= SAY_EVERY_NS:
-            self._said_at_ns, self._has_been_said = now_ns, True
+        if self._lines.note(now_ns) is not None:
             self._log.error(self._what, error=error, do=do, lasts_s=round(self.lasts_s, 1))
 
     def ended(self) -> None:
         """What could not be done has been done."""
-        if self._since_ns is not None and self._has_been_said:
+        if self._lines.over(self._clock()) is not None:
             self._log.warning(self._over, after_s=round(self.lasts_s, 1))
         self.reason = self._since_ns = None
-        self._has_been_said = False
