@@ -83,12 +83,13 @@ async def test_an_nkey(start, tmp_path):
 
 
 async def test_least_rights_are_enough(start):
-    """With the KV bucket made by somebody else, this is all that a coordinator must be allowed."""
+    """With the KV bucket made by another, this is all that a coordinator needs; STREAM.INFO, to check its settings."""
     rights = """
     authorization { users: [
       { user: "admin", password: "admin" }
       { user: "coordinator", password: "hunter2", permissions: {
         publish: [ "$KV.identify.ledger", "$JS.API.STREAM.MSG.GET.KV_identify", "$JS.API.CONSUMER.CREATE.KV_identify",
+                   "$JS.API.STREAM.INFO.KV_identify",
                    "$JS.FC.KV_identify.>", "identify.event.*", "identify.queue", "identify.queue.*",
                    "_INBOX_coordinator.>", "_INBOX.>" ],
         subscribe: [ "identify.request.*", "identify.confirm.*.*", "identify.cancel.*", "identify.info",
