@@ -4,6 +4,7 @@ from typing import Final
 
 from coordinator.edge.log import Log
 from nats_identify.clock import NS_PER_S, Clock
+from nats_identify.printable import printable
 
 SAY_EVERY_NS: Final = 30 * NS_PER_S
 """A trouble that stays is logged so often."""
@@ -41,7 +42,7 @@ class Trouble:
         """It was met just now: ``error`` in the server's words, what to ``do``, and since when if not since now."""
         now_ns = self._clock()
         self._since_ns = self._since_ns or since_ns or now_ns
-        self.reason = f"{self._what}: {error}; {do}"
+        self.reason = f"{self._what}: {printable(error)}; {do}"
         if self._said_at_ns is None or now_ns - self._said_at_ns >= SAY_EVERY_NS:
             self._said_at_ns, self._has_been_said = now_ns, True
             self._log.error(self._what, error=error, do=do, lasts_s=round(self.lasts_s, 1))
