@@ -24,6 +24,7 @@ HEADERS = (
     b"NATS/1.0 503\r\n\r\n",
     b"NATS/1.0\r\nStatus: 503\r\n\r\n",
     b"NATS/1.0 abc\r\n\r\n",
+    b"NATS/1.0 503 \xff\r\n\r\n",
     b"NATS/1.0\r\nno colon\r\n\r\n",
     b"NATS/1.0\r\n\xff\xfe: \xff\r\n\r\n",
     b"no header block",
