@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import resource
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -40,6 +41,7 @@ class Figures:
     answers: int
     log_lines: dict[str, int]
     alarms_kept: int
+    memory_grown_mb: float  # of the whole test process: the sender's buffers are in it
 
 
 class Fleet:
@@ -76,7 +78,7 @@ async def run(url, replies, caplog, *, seed):
             await hostile.send(replies, HostileCoordinator.benign)
             await _processed(hostile, fleet, 777_777)
         caplog.clear()
-        begin = monotonic()
+        begin, memory = monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         asking_info = asyncio.create_task(_ask_info(queue))
         async with Pulse() as pulse:
             await hostile.send(replies, HostileCoordinator.malicious)
@@ -108,6 +110,7 @@ async def run(url, replies, caplog, *, seed):
         answers=sum(CONFIRM.fullmatch(subject) is not None for _, subject in subjects),
         log_lines=dict(lines),
         alarms_kept=alarms,
+        memory_grown_mb=round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) / 1024, 1),
     )
     assert not exceptions, [task.exception() for task in exceptions]
     assert not early, figures
