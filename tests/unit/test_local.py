@@ -171,7 +171,7 @@ async def test_a_request_that_is_ended_again_and_again_is_asked_anew_at_a_bounde
         await desk.pass_ms(120_000)
     assert 15 <= len(ids) == len(set(ids)) <= 22
     lines = [line for line in caplog.messages if line.startswith("shard 1 waits: its request ended")]
-    assert len(lines) == 5  # the 1st, 2nd, 4th, 8th and 16th time
+    assert 4 <= len(lines) <= 5  # at once, and then each 30 s: the next pause is 9.6 s at most
     await desk.pass_ms(10_000)
     assert waiting.result().request_id not in ids
     assert not desk.queue._entries.keys() & set(ids)
