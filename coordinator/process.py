@@ -34,6 +34,7 @@ from coordinator.edge.watch import LedgerWatch
 from coordinator.runtime import Runtime
 from coordinator.settings import Settings, SettingsError, load, unknown_variables
 from nats_identify.clock import now_ns
+from nats_identify.printable import printable
 from nats_identify.schedule.model import SECOND
 from nats_identify.wire import Subjects
 
@@ -250,9 +251,9 @@ def _say(troubles: BaseExceptionGroup[Exception]) -> None:
             case ExceptionGroup():
                 _say(trouble)
             case SettingsError():
-                sys.stderr.writelines(f"{line}\n" for line in trouble.lines)
+                sys.stderr.writelines(f"{printable(line)}\n" for line in trouble.lines)
             case _:
-                sys.stderr.write(f"{trouble}\n")
+                sys.stderr.write(f"{printable(trouble)}\n")
 
 
 async def _raise_from(lost: "asyncio.Future[None]") -> None:

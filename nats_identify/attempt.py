@@ -145,10 +145,11 @@ class SendAnswer:
 
 @dataclass(frozen=True, slots=True)
 class HandOver:
-    """The shard may identify until ``use_by_ns``."""
+    """The shard may identify until ``use_by_ns``; ``answer_to``: where every answer to this grant goes."""
 
     grant: wire.Granted
     use_by_ns: int
+    answer_to: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +279,7 @@ class Attempt:
             return answer + self._ask_on(now_ns) if self.state is State.ASKING else answer
         self.state, self._held = State.HOLDING, (grant.grant_id, answer_to)
         self._renew_at_ns = self._near_at_ns = None
-        return [HandOver(grant, use_by_ns)]
+        return [HandOver(grant, use_by_ns, answer_to)]
 
     def _queued(self, queued: wire.Queued, now_ns: int) -> list[AttemptAction]:
         if queued.request_id != self.request_id or self.state is not State.ASKING:

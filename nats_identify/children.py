@@ -9,6 +9,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
+from nats_identify.printable import printable_lines
+
 LINES_KEPT: Final = 20
 ERRORS_KEPT: Final = 15  # of these, if there are so many: they say why
 """So many last lines of a child are shown when it dies."""
@@ -29,7 +31,7 @@ class ChildDiedError(Exception):
     """
 
     def __init__(self, name: str, status: int | None, last_lines: Iterable[str]) -> None:
-        super().__init__("\n".join([f"{name} ended{_how(status)}", *(f"  | {line}" for line in last_lines)]))
+        super().__init__("\n".join([f"{name} ended{_how(status)}", *(printable_lines(line) for line in last_lines)]))
         self.status = status
 
 

@@ -16,9 +16,10 @@ from nats_identify import wire
 from nats_identify.attempt import AskAnew, Attempt, AttemptEvent, SendAnswer, SendCancel, SendRequest, Source
 from nats_identify.clock import NS_PER_S, Clock, now_ns
 from nats_identify.loops import Home, Move, cancel
+from nats_identify.printable import printable
 from nats_identify.queue import Grant, OnProgress, Progress, Queue, QueueClosedError, check_request
 from nats_identify.schedule.alarms import Alarms, Look
-from nats_identify.schedule.model import Outcome
+from nats_identify.schedule.model import Code, Outcome
 from nats_identify.trouble import Trouble
 
 ENDED_MOST = 1024
@@ -216,7 +217,8 @@ class AttemptQueue(Queue):
                     if isinstance(action, SendRequest) and entry.unanswered_since_ns is None:
                         entry.unanswered_since_ns = self._clock()
                     self._post(entry, action)
-                case words.HandOver(grant, use_by_ns):
+                case words.HandOver(grant, use_by_ns, answer_to):
+                    entry.answer_to = answer_to
                     self._hand_over(entry, grant, use_by_ns)
                 case words.Tell():
                     self._progressed(entry, action)
@@ -258,8 +260,6 @@ class AttemptQueue(Queue):
         entry = self._entries.get(request_id) or self._ended.get(request_id)
         if entry is not None:
             entry.unanswered_since_ns, entry.is_silent = None, False
-            if event.answer_to:
-                entry.answer_to = event.answer_to
             self._drive(entry, event)
 
     def _tell_silence(self, most_ns: int) -> int:
@@ -305,11 +305,11 @@ class AttemptQueue(Queue):
         entry.grant_id = entry.answer_to = ""
         entry.unanswered_since_ns, entry.is_silent = None, False
         self._entries[entry.attempt.request_id] = entry
-        if anew.anew_count & (anew.anew_count - 1) == 0:  # the 1st, 2nd, 4th, 8th … time: no flood of lines
+        if self._refusals.setdefault(Code.ENDED, Trouble()).note(self._clock()) is not None:  # no flood of lines
             logger.warning(
                 "shard %d waits: its request ended, and not by this process (%s); it asks anew as %s, at the end of "
                 "its line, for the %d. time in this wait; look for who else uses the id or the cancel subject",
-                *(ended.shard_id, anew.message, entry.attempt.request_id, anew.anew_count),
+                *(ended.shard_id, printable(anew.message), entry.attempt.request_id, anew.anew_count),
             )
         self._drive(entry, words.Begin(anew.pause_ns))
 
@@ -357,7 +357,7 @@ class AttemptQueue(Queue):
 
     def _progressed(self, entry: Entry, told: words.Tell) -> None:
         if told.problem and self._refusals.setdefault(told.reason, Trouble()).note(self._clock()) is not None:
-            logger.warning("shard %d waits: %s", entry.attempt.shard_id, told.problem)
+            logger.warning("shard %d waits: %s", entry.attempt.shard_id, printable(told.problem))
         if entry.on_progress is None:
             return
         try:

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from nats_identify.printable import printable
+
 HOST: Final = "127.0.0.1"
 READY_WITHIN_S: Final = 20.0
 STOP_WITHIN_S: Final = 10.0
@@ -250,5 +252,6 @@ class EmbeddedNats:
     def _complaint(self, what: str) -> str:
         said = ""
         with suppress(OSError):
-            said = "\n".join(self.log_file.read_text(errors="replace").splitlines()[-_LOG_LINES_SHOWN:])
+            lines = self.log_file.read_text(errors="replace").splitlines()[-_LOG_LINES_SHOWN:]
+            said = "\n".join(printable(line) for line in lines)
         return f"nats-server {what}; its log, {self.log_file}, ends with:\n{said}"

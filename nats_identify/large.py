@@ -10,6 +10,7 @@ from nats_identify.clock import NS_PER_MS, NS_PER_S, Clock, now_ns
 from nats_identify.local import LocalQueue
 from nats_identify.loops import Move, cancel
 from nats_identify.pace import Answer, Pace
+from nats_identify.printable import printable
 from nats_identify.schedule import model
 from nats_identify.schedule.budget import SessionBudget
 from nats_identify.schedule.crash_loop import CrashLoopGuard
@@ -143,7 +144,7 @@ class LargeBotQueue(LocalQueue):
         if (lasted_ns := self._trouble.note(now_ns)) is not None:
             since = f" (for {lasted_ns / NS_PER_S:.0f} s now)" if lasted_ns else ""
             level = logging.ERROR if answer is Answer.TOKEN_REFUSED else logging.WARNING
-            logger.log(level, "%s%s; asked again in %.1f s, the shards wait", why, since, wait_ns / NS_PER_S)
+            logger.log(level, "%s%s; asked again in %.1f s, the shards wait", printable(why), since, wait_ns / NS_PER_S)
 
     def _learned(self, limit: "SessionLimit") -> None:
         self._pace.answered(Answer.OK, chance=0)

@@ -1,13 +1,13 @@
 """Opens every connection to NATS: of the library, the command line and the coordinator. It knows no subject.
 
 `NatsClient` is nats-py's client without the cases in which it sends a password in clear, waits for ever, ends its
-attempts in silence, or raises because it is closed.
+attempts or its reading in silence, or raises because it is closed.
 """
 
 import asyncio
 import ssl
 from collections import UserString
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -19,6 +19,7 @@ from nats.aio.transport import TcpTransport
 
 from nats_identify.nats_credentials import read_credentials
 from nats_identify.nats_options import NatsOptions, NatsOptionsError
+from nats_identify.nats_protocol import Protocol
 
 FLUSH_WITHIN_S: Final = 2
 """A server that does not confirm by then what was sent to it is not waited for when a connection is closed."""
@@ -82,14 +83,19 @@ class _Transport(TcpTransport):
 
 
 class NatsClient(Client):
-    """nats-py's client, made safe to use while NATS is away, stopped, or not what it should be.
+    """nats-py's client, made safe to use while NATS is away, stopped, or not what it should be, whatever is sent to it.
+
+    Args:
+        unreadable: called with the error for each message that cannot be read and was dropped; it raises nothing.
 
     Attributes:
         asks_for_tls: a server without TLS is told nothing, least of all a password.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, unreadable: Callable[[Exception], None] | None = None) -> None:
         super().__init__()
+        self._ps: Protocol = Protocol(self)
+        self._unreadable = unreadable
         self.asks_for_tls = False
         self._is_greeted = False
 
@@ -110,6 +116,18 @@ class NatsClient(Client):
         self._pending_data_size = 0
         if self._transport is not None:
             self._transport.close()  # type: ignore[no-untyped-call]  # as above
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        """Drop a message that cannot be read.
+
+        nats-py would end its reading, silently and until its pings give up, at a subject that is not UTF-8 or a header
+        block that is none. Every client that may publish to this one could send such a message.
+        """
+        try:
+            await super()._process_msg(sid, subject, reply, data, headers)
+        except (ValueError, LookupError, errors.Error) as error:
+            if self._unreadable is not None:
+                self._unreadable(error)
 
     async def _connect_to_server(self, s: Srv) -> None:
         if self._transport is None and s.uri.scheme in {"nats", "tls"}:

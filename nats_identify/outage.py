@@ -10,8 +10,11 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from nats.aio.client import Client
+from pydantic import ValidationError
 
+from nats_identify import wire
 from nats_identify.clock import NS_PER_S
+from nats_identify.printable import printable
 from nats_identify.trouble import Trouble
 
 BLIP_NS: Final = NS_PER_S
@@ -40,11 +43,12 @@ class OutageLog:
         self._since_ns: int | None = None
         self._away = Trouble()
         self._unanswered = Trouble()
+        self._unusable = Trouble()
         self._errors: dict[str, Trouble] = {}
 
     def error(self, error: Exception) -> None:
         """Keep why the connection failed; `connection` says so, if it is not back by then."""
-        self._why = _SECRET.sub("//", f"{type(error).__name__}: {error}".rstrip(": "))
+        self._why = printable(_SECRET.sub("//", f"{type(error).__name__}: {error}".rstrip(": ")))
 
     def error_while_connected(self, error: Exception, where: str, now_ns: int) -> None:
         """Log an error that ends no connection, such as a permission that is missing."""
@@ -94,6 +98,17 @@ class OutageLog:
             *(self._requests, where, lasted, "none is connected" if self._is_absent else "requests have no answer"),
         )
 
+    def unusable_reply(self, why: Exception, where: str, now_ns: int) -> None:
+        """Log that a reply was dropped. ``why``: the error that its reading raised."""
+        if self._unusable.note(now_ns) is None:
+            return
+        said = wire.why_invalid(why) if isinstance(why, ValidationError) else printable(why)
+        logger.warning(
+            "a reply at %s was dropped, as others may be: %s. Is a coordinator of another version running there, or "
+            "does another client publish to the inboxes of this bot? The shards wait for a reply that can be used",
+            *(where, said),
+        )
+
     def coordinator_answers(self, now_ns: int) -> None:
         """Take in that a coordinator has answered."""
         self._is_absent = False
@@ -105,9 +120,10 @@ def address_of(client: Client) -> str:
     """Return where a client is connected, or would be, without any secret: hosts and ports alone."""
     here = client.connected_url
     urls = [here] if here is not None else client.servers
-    return ", ".join(f"{url.hostname or '?'}:{url.port or 4222}" for url in urls) or "an unknown address"
+    return printable(", ".join(f"{url.hostname or '?'}:{url.port or 4222}" for url in urls)) or "an unknown address"
 
 
 def addresses_in(servers: list[str]) -> str:
     """Return the hosts and ports of these URLs, without any secret."""
-    return ", ".join(urlsplit(url if "://" in url else f"nats://{url}").netloc.rpartition("@")[2] for url in servers)
+    addresses = [urlsplit(url if "://" in url else f"nats://{url}").netloc.rpartition("@")[2] for url in servers]
+    return printable(", ".join(addresses))

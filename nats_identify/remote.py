@@ -25,6 +25,7 @@ from nats_identify.loops import Move, belongs_here, cancel, let_go
 from nats_identify.nats_connection import CLOSE_WITHIN_S, FLUSH_WITHIN_S, NatsClient, open_connection
 from nats_identify.nats_options import DEFAULT_URL, NatsOptions
 from nats_identify.outage import OutageLog, address_of, addresses_in
+from nats_identify.printable import printable
 
 OUTBOX_MOST = 10_000
 """So many messages wait for the connection; beyond it the oldest are dropped, and renewals make up for them."""
@@ -37,6 +38,14 @@ ANSWER_WITHIN_NS = 3 * NS_PER_S
 
 SILENCE_NS = 5 * NS_PER_S
 """The log says so of requests after this: a standby takes over from a dead leader in less."""
+
+REPLIES_MOST = 16_384
+REPLIES_BYTES_MOST = 8 * 1024 * 1024
+"""So many replies, and bytes of them, wait to be handled; beyond either they are dropped, and renewals make up for it.
+A process with 4096 shards has 4096 replies after a reconnect, of about 300 bytes each."""
+
+SUBJECT_SHOWN_MOST = 100
+"""So many characters of a wrong reply subject are shown in the log."""
 
 INFO_TIMEOUT_S = 1.0
 """How long to wait for the limits before asking without them."""
@@ -58,7 +67,8 @@ class NatsQueue(AttemptQueue):
                 ...
 
     Args:
-        connection: a nats-py client. It stays the bot's: it is not closed here.
+        connection: a nats-py client. It stays the bot's: it is not closed here, and reads as nats-py does: a message
+            with a header block that is none stops its reading until its pings give up. `connect` has no such weakness.
         prefix: the bot's subjects, ``IDENTIFY_PREFIX`` of its coordinators.
         client: a name for people, such as the pod; the host's by default.
         clock: nanoseconds that only grow; tests bring their own.
@@ -147,7 +157,7 @@ class NatsQueue(AttemptQueue):
         connected = connection.connected_url.netloc if connection is not None and connection.connected_url else ""
         servers = [connected] if self._options is None else list(self._options.addresses.servers)
         at = addresses_in(servers) or "a connection of the bot's own"
-        return f"a NatsQueue at {at} with the prefix {self._subjects.prefix}"
+        return f"a NatsQueue at {printable(at)} with the prefix {self._subjects.prefix}"
 
     async def info(self, *, timeout_s: float = INFO_TIMEOUT_S) -> wire.Info | None:
         """The limits as a coordinator knows them, or None where none answers.
@@ -166,7 +176,7 @@ class NatsQueue(AttemptQueue):
         try:
             reply = await connection.request(self._subjects.info, b"", timeout=timeout_s)
             return wire.Info.model_validate_json(reply.data)
-        except (nats.errors.Error, TimeoutError, ValidationError):
+        except (nats.errors.Error, TimeoutError, ValidationError):  # unknown limits: requests are answered with them
             return None
 
     async def _start(self) -> Self:
@@ -260,7 +270,12 @@ class NatsQueue(AttemptQueue):
         reconnects = connection.stats["reconnects"]
         if connection is not self._subscribed_to:
             self._inbox = connection.new_inbox()
-            await connection.subscribe(f"{self._inbox}.*", cb=self._on_reply)
+            await connection.subscribe(
+                f"{self._inbox}.*",
+                cb=self._on_reply,
+                pending_msgs_limit=REPLIES_MOST,
+                pending_bytes_limit=REPLIES_BYTES_MOST,
+            )
             info = await self._ask_info(connection, INFO_TIMEOUT_S) if connection.is_connected else None
             if info is not None and info.max_concurrency is not None:
                 self._adopt(info.max_concurrency)
@@ -315,7 +330,7 @@ class NatsQueue(AttemptQueue):
     async def _open(self, options: NatsOptions) -> NatsClient:
         return await open_connection(
             options,
-            NatsClient(),
+            NatsClient(unreadable=self._drop),
             name=f"nats-identify {self._client}",
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.25,
@@ -341,13 +356,34 @@ class NatsQueue(AttemptQueue):
                 self._no_answer(entry)
             return
         try:
-            reply = wire.decode_reply(message.data)
-        except ValidationError:
-            logger.debug("a reply that is none of this contract was ignored")
+            reply = self._read(message)
+        except ValueError as error:
+            self._drop(error)
             return
         self._log.coordinator_answers(self._clock())
         self._received(message.subject.rpartition(".")[2], words.Received(reply, message.reply))
         self._wake.set()
+
+    def _read(self, message: Msg) -> wire.Granted | wire.Queued | wire.Refused:
+        """Return the reply.
+
+        The answer to a grant goes to the grant's reply subject. One that is not its confirm subject is not used: a
+        shard would publish where the sender of the reply likes, such as to JetStream's API.
+
+        Raises:
+            ValueError: it is none that can be used.
+        """
+        if len(message.data) > wire.REPLY_BYTES_MOST:
+            why = f"it has {len(message.data)} bytes; a reply has {wire.REPLY_BYTES_MOST} at most"
+            raise ValueError(why)
+        reply = wire.decode_reply(message.data)
+        if isinstance(reply, wire.Granted) and message.reply != self._subjects.confirm(reply.bucket, reply.grant_id):
+            why = f"a grant whose answer is to go to {message.reply[:SUBJECT_SHOWN_MOST]!r}"
+            raise ValueError(why)
+        return reply
+
+    def _drop(self, why: Exception) -> None:
+        self._log.unusable_reply(why, self._where(), self._clock())
 
     async def _on_reconnected(self) -> None:
         self._wake.set()

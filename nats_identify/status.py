@@ -7,15 +7,21 @@ import nats.errors
 from pydantic import ValidationError
 from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from nats_identify.nats_connection import NatsClient, open_connection
 from nats_identify.nats_options import NatsOptions
+from nats_identify.printable import printable
 from nats_identify.schedule.model import Reason
-from nats_identify.wire import BucketStatus, HeldBack, Projection, Status, Subjects, WaitingRequest
+from nats_identify.wire import BucketStatus, HeldBack, Projection, Status, Subjects, WaitingRequest, why_invalid
 
 ANSWER_WITHIN_S: Final = 2.0
 SHARDS_NAMED: Final = 8
 """So many of those that wait are named for each bucket, the next first."""
+
+NAME_MOST: Final = 64
+TROUBLE_MOST: Final = 300
+"""Characters of a name, and of a coordinator's trouble, that are shown."""
 
 _WAITS_FOR: Final = {
     Reason.WINDOW: "its window",
@@ -61,7 +67,13 @@ async def fetch_status(options: NatsOptions, prefix: str) -> Status:
     try:
         reply = await connection.request(subject, b"", timeout=ANSWER_WITHIN_S)
         return Status.model_validate_json(reply.data)
-    except (nats.errors.Error, ValidationError) as error:
+    except ValidationError as error:
+        message = (
+            f"what answers on {subject} at {options.shown} is no coordinator of this version ({why_invalid(error)}); "
+            "update the older of the two, or find out who else answers there"
+        )
+        raise NoAnswerError(message) from error
+    except (nats.errors.Error, OSError) as error:  # TimeoutError is an OSError
         message = f"no coordinator answers on {subject} at {options.shown}: {_why(error, said)}"
         raise NoAnswerError(message) from error
     finally:
@@ -71,12 +83,13 @@ async def fetch_status(options: NatsOptions, prefix: str) -> Status:
 def draw_status(status: Status) -> RenderableType:
     """Lay it out: a line on the whole, and one on each bucket."""
     limit = status.session_start_limit
-    leads = "nobody leads" if status.leader is None else f"{status.leader} leads, term {status.term}"
+    prefix, leader = printable(status.prefix, NAME_MOST), printable(status.leader or "", NAME_MOST)
+    leads = "nobody leads" if status.leader is None else f"{leader} leads, term {status.term}"
     left = "session starts: unknown" if limit.remaining is None else f"{limit.remaining} of {limit.total} starts left"
-    reset = "" if limit.reset_after_ms is None else f" for {timedelta(seconds=limit.reset_after_ms // 1000)}"
-    heading = f"{status.prefix}: {leads}\n{left}{reset}, {status.waiting} waiting{_prospects(status)}"
+    reset = "" if limit.reset_after_ms is None else f" for {_duration(limit.reset_after_ms // 1000 * 1000)}"
+    heading = f"{prefix}: {leads}\n{left}{reset}, {status.waiting} waiting{_prospects(status)}"
     if status.trouble is not None:
-        heading += f"\nno figures from Discord: {status.trouble}"
+        heading += f"\nno figures from Discord: {printable(status.trouble, TROUBLE_MOST)}"
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("bucket", "waiting", "next turn in"):
         table.add_column(column, justify="right")
@@ -85,8 +98,8 @@ def draw_status(status: Status) -> RenderableType:
     for bucket in status.buckets:
         next_turn = f"{bucket.next_release_ms / 1000:.1f} s" if bucket.next_release_ms else "now"
         waits_for = _WAITS_FOR[bucket.reason] if bucket.reason is not None else ""
-        table.add_row(f"{bucket.bucket}", f"{bucket.waiting}", next_turn, waits_for, _first(bucket))
-    return Group(heading, "", table)
+        table.add_row(f"{bucket.bucket}", f"{bucket.waiting}", next_turn, waits_for, Text(_first(bucket)))
+    return Group(Text(heading), "", table)
 
 
 def _prospects(status: Status) -> str:
@@ -124,12 +137,12 @@ def _first(bucket: BucketStatus) -> str:
 
 
 def _named(request: WaitingRequest | HeldBack) -> str:
-    """The shard and its client, such as its pod. Others choose that name: only what can be printed of it is shown."""
-    client = "".join(character for character in request.client or "" if character.isprintable())
+    """The shard and its client, such as its pod. Others choose that name."""
+    client = printable(request.client or "", NAME_MOST)
     return f"shard {request.shard_id} ({client})" if client else f"shard {request.shard_id}"
 
 
 def _why(error: Exception, said: list[Exception]) -> str:
     """The server's own word, where it gave one, tells more than what ended the request."""
-    why = said[-1] if said and not isinstance(error, ValidationError) else error
-    return str(why) or type(why).__name__
+    why = said[-1] if said else error
+    return printable(why) or type(why).__name__

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nats_identify.children import Children
 from nats_identify.cluster import Cluster, environment_without, run_cluster
+from nats_identify.printable import printable
 from nats_identify.wire import Info, Subjects
 
 
@@ -59,7 +60,8 @@ async def _until_ready(cluster: Cluster, prefix: str, say: Callable[[str], None]
     """
     info = await cluster.until_known(_is_settled, prefix=prefix)
     if not _can_grant(info):
-        say(f"The queue is not ready: {info.trouble}.\nUntil that is mended nothing is granted. ctrl-C stops it.\n")
+        why = printable(info.trouble)
+        say(f"The queue is not ready: {why}.\nUntil that is mended nothing is granted. ctrl-C stops it.\n")
         await cluster.until_known(_can_grant, prefix=prefix, within_s=None)
 
 

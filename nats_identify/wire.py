@@ -6,13 +6,17 @@ pydantic lives here and at the coordinator's settings; the cores never see it.
 import re
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from nats_identify.printable import printable
 from nats_identify.schedule import model
 from nats_identify.schedule.model import MS, Ask, Code, Outcome, Reason
 
 REQUEST_BYTES_MOST: Final = 4096
 """A larger request is refused."""
+
+REPLY_BYTES_MOST: Final = 16_384
+"""A larger reply is not read: one has 1 KiB of text at most, and numbers."""
 
 ERROR_NUMBERS: Final = {
     Code.BAD_REQUEST: 400,
@@ -24,14 +28,22 @@ ERROR_NUMBERS: Final = {
 }
 """The NATS service header ``Nats-Service-Error-Code`` of each refusal, as in HTTP."""
 
-_INT_MOST: Final = 2**53  # what every JSON library can carry exactly
+WHY_MOST: Final = 200
+"""Characters of what is said of a message that is none of this contract."""
+
+INT_MOST: Final = 2**53
+"""The largest number on the wire: what every JSON library can carry exactly."""
+
 TOKEN: Final = r"^[A-Za-z0-9_-]{1,64}$"  # noqa: S105  # not a secret
 """What a request id looks like: one token of a NATS subject."""
 
 _PREFIX: Final = re.compile(r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")
 
-Natural = Annotated[int, Field(ge=0, le=_INT_MOST)]
+Natural = Annotated[int, Field(ge=0, le=INT_MOST)]
 Token = Annotated[str, Field(pattern=TOKEN)]
+Figure = Annotated[int, Field(ge=-INT_MOST, le=INT_MOST)]
+"""A number that is shown to people, and decides nothing."""
+
 Buckets = Annotated[int, Field(ge=1, le=model.MAX_BUCKETS)]
 Text = Annotated[str, Field(max_length=1024)]
 """Text for people from outside: bounded here, escaped by `nats_identify.printable` wherever it is shown."""
@@ -108,10 +120,10 @@ class Request(Message):
     request_id: Token | None = None
     renewal: Natural = 0
     waited_ms: Natural = 0
-    max_concurrency: Annotated[int, Field(ge=1, le=_INT_MOST)] | None = None
+    max_concurrency: Annotated[int, Field(ge=1, le=INT_MOST)] | None = None
     priority: Annotated[int, Field(ge=-10, le=10)] = 0
     managed: bool = False
-    timeout_ms: Annotated[int, Field(gt=0, le=_INT_MOST)] | None = None
+    timeout_ms: Annotated[int, Field(gt=0, le=INT_MOST)] | None = None
     client: Annotated[str, Field(max_length=128), AfterValidator(_of_128_bytes)] | None = None
     source: Token | None = None
     asked_us: Natural | None = None
@@ -170,7 +182,7 @@ class Queued(Message):
     shard_id: Natural
     bucket: Natural
     request_id: Token
-    position: Annotated[int, Field(ge=1, le=_INT_MOST)]
+    position: Annotated[int, Field(ge=1, le=INT_MOST)]
     eta_ms: Natural | None
     renew_in_ms: Natural
     reason: Annotated[Reason, Field(strict=False)]
@@ -197,9 +209,9 @@ class ReplyTo(Message):
 class SessionStartLimit(Message):
     """The day's limit, as Discord words it; null where nobody knows."""
 
-    total: int | None = None
-    remaining: int | None = None
-    reset_after_ms: int | None = None
+    total: Figure | None = None
+    remaining: Figure | None = None
+    reset_after_ms: Figure | None = None
 
 
 class Projection(Message):
@@ -209,9 +221,9 @@ class Projection(Message):
     less the reserve, has no session start for. They wait for the next day, and that is counted in.
     """
 
-    shards: int
-    all_up_in_ms: int | None = None
-    session_starts_short: int | None = None
+    shards: Figure
+    all_up_in_ms: Figure | None = None
+    session_starts_short: Figure | None = None
     budget_suffices: bool | None = None
 
 
@@ -236,20 +248,20 @@ class Info(Message):
 class WaitingRequest(Message):
     """One request in a bucket's queue, in its order."""
 
-    request_id: str
-    shard_id: int
-    priority: int
+    request_id: Text
+    shard_id: Figure
+    priority: Figure
     managed: bool
-    waited_ms: int
-    client: str | None = None
+    waited_ms: Figure
+    client: Text | None = None
 
 
 class BucketStatus(Message):
     """One bucket: how many wait, the first of them, when the next turn is, and what the first of them waits for."""
 
-    bucket: int
-    waiting: int
-    next_release_ms: int
+    bucket: Figure
+    waiting: Figure
+    next_release_ms: Figure
     reason: Annotated[Reason | None, Field(strict=False)] = None
     first: list[WaitingRequest]
 
@@ -257,22 +269,22 @@ class BucketStatus(Message):
 class HeldBack(Message):
     """One request whose shard crash-loops: it is granted no sooner."""
 
-    request_id: str
-    shard_id: int
-    opens_in_ms: int
-    client: str | None = None
+    request_id: Text
+    shard_id: Figure
+    opens_in_ms: Figure
+    client: Text | None = None
 
 
 class Status(Info):
     """The whole picture, as the coordinator that answers sees it."""
 
-    name: str
-    role: str
-    prefix: str
-    waiting: int
-    reserve: int
-    margin_ms: int = 0
-    held_back: int = 0
+    name: Text
+    role: Text
+    prefix: Text
+    waiting: Figure
+    reserve: Figure
+    margin_ms: Figure = 0
+    held_back: Figure = 0
     crash_loops: list[HeldBack] = Field(default_factory=list)
     buckets: list[BucketStatus]
 
@@ -293,7 +305,7 @@ def reply_of(body: model.Granted | model.Queued | model.Refused, term: int = 0) 
                 grant_id=body.grant_id,
                 renewal=body.renewal,
                 use_within_ms=body.use_within_ns // MS,
-                waited_ms=body.waited_ns // MS,
+                waited_ms=min(body.waited_ns // MS, INT_MOST),  # a request may say that it has waited the most
                 remaining=body.remaining,
                 max_concurrency=body.max_concurrency,
                 term=term,
@@ -305,7 +317,7 @@ def reply_of(body: model.Granted | model.Queued | model.Refused, term: int = 0) 
                 request_id=body.request_id,
                 position=body.position,
                 eta_ms=None if body.eta_ns is None else ms_up(body.eta_ns),
-                renew_in_ms=body.renew_in_ns // MS,
+                renew_in_ms=min(body.renew_in_ns // MS, INT_MOST),
                 reason=body.reason,
                 max_concurrency=body.max_concurrency,
             )
@@ -320,8 +332,15 @@ def reply_of(body: model.Granted | model.Queued | model.Refused, term: int = 0) 
 
 
 def ms_up(duration_ns: int) -> int:
-    """Milliseconds, rounded up: what must be waited is never shortened."""
-    return -(-duration_ns // MS)
+    """Milliseconds, rounded up: what must be waited is never shortened; 285,000 years at most, as JSON can carry."""
+    return min(-(-duration_ns // MS), INT_MOST)
+
+
+def why_invalid(error: ValidationError) -> str:
+    """Return on one line what is wrong with a message; none of its values is in it but what is printable."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    return printable(f"{field or 'the body'}: {first['msg']}", WHY_MOST)
 
 
 def decode_reply(payload: bytes) -> Granted | Queued | Refused:

@@ -15,9 +15,9 @@ from nats.aio.msg import Msg
 
 from coordinator.edge.log import Log
 from coordinator.edge.metrics import Metrics
-from coordinator.edge.protocol import Handler, Protocol
 from coordinator.settings import Settings
 from nats_identify.nats_connection import NatsClient, open_connection
+from nats_identify.nats_protocol import Handler
 
 COMPLAIN_EVERY_S: Final = 10.0
 """The same trouble is logged so often."""
@@ -60,18 +60,14 @@ class Link:
 
 
 class Connection(NatsClient):
-    """A NATS client that no message can break.
-
-    nats-py ends its reading, silently and for seconds, at a subject that is not UTF-8 or a header block that
-    is none; anybody who may publish could send one.
+    """A NATS client that answers nobody on a private subject, and serves handlers straight off the wire.
 
     Attributes:
         received: messages that were handled straight off the wire; it only grows.
     """
 
     def __init__(self, link: Link) -> None:
-        super().__init__()
-        self._ps: Protocol = Protocol(self)
+        super().__init__(unreadable=self._drop)
         self._link = link
         self._complained_at: dict[str, float] = {}
         self._is_leaving = False
@@ -110,11 +106,11 @@ class Connection(NatsClient):
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         if reply.startswith(self._link.private):
             reply = b""
-        try:
-            await super()._process_msg(sid, subject, reply, data, headers)
-        except (ValueError, LookupError, errors.Error) as error:
-            self._link.metrics.dropped.labels("unreadable").inc()
-            self._link.log.debug("a message that cannot be read was dropped", error=repr(error))
+        await super()._process_msg(sid, subject, reply, data, headers)
+
+    def _drop(self, error: Exception) -> None:
+        self._link.metrics.dropped.labels("unreadable").inc()
+        self._link.log.debug("a message that cannot be read was dropped", error=repr(error))
 
     async def on_error(self, error: Exception) -> None:
         """Take note of what the client library could not do."""

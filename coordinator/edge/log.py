@@ -5,7 +5,9 @@ import sys
 from typing import Any, Final
 
 import structlog
-from structlog.typing import FilteringBoundLogger, Processor
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
+from nats_identify.printable import printable, printable_lines
 
 Log = FilteringBoundLogger
 
@@ -26,9 +28,18 @@ def make_log(level: str, style: str, **always: Any) -> Log:  # noqa: ANN401  # w
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        *((_on_one_line,) if style == "text" else ()),  # JSON escapes by itself
         last,
     ]
     wrapper = structlog.make_filtering_bound_logger(_LEVELS[level])
     printer = structlog.PrintLogger(sys.stderr)
     log: Log = structlog.wrap_logger(printer, processors=processors, wrapper_class=wrapper, **always)
     return log
+
+
+def _on_one_line(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
+    """Escape what came from outside: structlog shows an event, an exception and a field without blanks as they are."""
+    return {
+        name: (printable_lines if name == "exception" else printable)(value) if isinstance(value, str) else value
+        for name, value in line.items()
+    }

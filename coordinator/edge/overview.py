@@ -8,7 +8,7 @@ from coordinator.edge import projection
 from nats_identify.schedule.book import Book
 from nats_identify.schedule.line import Asking
 from nats_identify.schedule.model import MS, Reason
-from nats_identify.wire import BucketStatus, HeldBack, Info, SessionStartLimit, Status, WaitingRequest, ms_up
+from nats_identify.wire import INT_MOST, BucketStatus, HeldBack, Info, SessionStartLimit, Status, WaitingRequest, ms_up
 
 LISTED_PER_BUCKET = 20
 LISTED_IN_ALL = 400
@@ -118,6 +118,6 @@ def _waiting(asking: Asking, now_ns: int) -> WaitingRequest:
         shard_id=ask.shard_id,
         priority=ask.priority,
         managed=ask.managed,
-        waited_ms=max(0, now_ns - asking.asked_at_ns) // MS,
+        waited_ms=min(max(0, now_ns - asking.asked_at_ns) // MS, INT_MOST),
         client=ask.client or None,
     )

@@ -3,6 +3,7 @@
 from coordinator.edge.log import Log
 from nats_identify import trouble
 from nats_identify.clock import NS_PER_S, Clock
+from nats_identify.printable import printable
 
 
 class Trouble:
@@ -36,7 +37,7 @@ class Trouble:
         """It was met just now: ``error`` in the server's words, what to ``do``, and since when if not since now."""
         now_ns = self._clock()
         self._since_ns = self._since_ns or since_ns or now_ns
-        self.reason = f"{self._what}: {error}; {do}"
+        self.reason = f"{self._what}: {printable(error)}; {do}"
         if self._lines.note(now_ns) is not None:
             self._log.error(self._what, error=error, do=do, lasts_s=round(self.lasts_s, 1))
 

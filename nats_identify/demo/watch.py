@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 import aiohttp
 import nats.errors
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from nats_identify.clock import now_ns
 from nats_identify.demo.board import Board
-from nats_identify.wire import Status, Subjects
+from nats_identify.wire import Message, Natural, Status, Subjects
 
 STATUS_EVERY_S: Final = 0.5
 
@@ -72,8 +72,10 @@ class Watch:
             self._news.set()
 
     async def _heard(self, message: Msg) -> None:
-        self.board.queue_said(message.subject.rpartition(".")[2], json.loads(message.data))
-        self._news.set()
+        with suppress(ValidationError):  # every client of this server may send one
+            event = _ShardEvent.model_validate_json(message.data)
+            self.board.queue_said(message.subject.rpartition(".")[2], event.model_dump())
+            self._news.set()
 
     async def _ask(self, connection: Client, subject: str) -> None:
         while True:
@@ -81,3 +83,9 @@ class Watch:
                 reply = await connection.request(subject, b"", timeout=STATUS_EVERY_S)
                 self.board.queue_answered(Status.model_validate_json(reply.data), now_ns())
             await asyncio.sleep(STATUS_EVERY_S)
+
+
+class _ShardEvent(Message):
+    """What the board needs of ``identify.event.<name>``; -1: it is of no shard."""
+
+    shard_id: Natural | Literal[-1] = -1

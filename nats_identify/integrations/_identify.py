@@ -14,6 +14,7 @@ from nats_identify.integrations._close_codes import NORMAL
 from nats_identify.integrations._library import Library, LibraryWebSocket
 from nats_identify.integrations._outage import Outage
 from nats_identify.integrations._websocket import ATTEMPT, Attempt, QueuedWebSocket, close_code, what_ended
+from nats_identify.printable import printable
 from nats_identify.queue import OnProgress, Queue, QueueClosedError
 
 CONNECT_MOST_S: Final = 10.0
@@ -146,7 +147,7 @@ class Identifier:
     def _said(self, goodbye: asyncio.Task[None]) -> None:
         self._goodbyes.discard(goodbye)
         if not goodbye.cancelled() and (error := goodbye.exception()) is not None:
-            logger.debug("a connection that was not used could not be closed: %r", error)
+            logger.debug("a connection that was not used could not be closed: %s", printable(repr(error)))
 
 
 def _was_kept_open(attempt: Attempt) -> bool:

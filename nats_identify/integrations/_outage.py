@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from nats_identify.printable import printable
+
 SAY_EVERY_S: Final = 30.0
 """What goes on for long is said again so often."""
 
@@ -43,7 +45,7 @@ class Outage:
         said_s = self._said_s.get(kind)
         if said_s is None or now_s - said_s >= SAY_EVERY_S:
             self._said_s[kind] = now_s
-            logger.warning("shard %d %s", self._shard_id, text)
+            logger.warning("shard %d %s", self._shard_id, printable(text))
 
     def over(self) -> None:
         """Log that the shard is up again, if anything was said."""

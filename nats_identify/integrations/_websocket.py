@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nats_identify.clock import now_ns
 from nats_identify.integrations._close_codes import cure, named
+from nats_identify.printable import printable
 from nats_identify.queue import Turn
 
 if TYPE_CHECKING:
@@ -226,11 +227,11 @@ def what_ended(library: "Library", error: Exception | None, websocket: LibraryWe
     code = close_code(library, error, websocket)
     if code is not None:
         _, reason = getattr(websocket, "closed_with", None) or (code, "")
-        said = f", saying {reason!r}" if reason else ""
+        said = f", saying {printable(reason)!r}" if reason else ""
         return f"Discord closed it with {named(code)}{said}" + (f": {cure(code)}" if cure(code) else "")
     if error is None or isinstance(error, library.reconnect_error):
         return "Discord asked for another connection, or sent nothing for too long"
-    return repr(error)
+    return printable(repr(error))
 
 
 def close_code(library: "Library", error: Exception | None, websocket: LibraryWebSocket | None) -> int | None:

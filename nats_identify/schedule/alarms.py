@@ -20,6 +20,9 @@ class Look(IntEnum):
 LOOK_MOST_NS = 600 * SECOND
 """An asking is looked at so often, however long it may wait: the alarms of those that have ended do not pile up."""
 
+SPARE_MOST = 64
+"""So many alarms that were replaced are kept, besides as many as there are; requesters choose how many replace."""
+
 
 class Alarm(NamedTuple):
     """Look at ``key`` at ``at_ns``; whoever looks decides whether there is still something to do."""
@@ -42,6 +45,9 @@ class Alarms:
         if standing is None or at_ns < standing:
             self._set[look, key] = at_ns
             heapq.heappush(self._heap, Alarm(at_ns, look, key))
+            if len(self._heap) > 2 * len(self._set) + SPARE_MOST:
+                self._heap = [Alarm(at_ns, look, key) for (look, key), at_ns in self._set.items()]
+                heapq.heapify(self._heap)
 
     def next_ns(self) -> int | None:
         """The earliest alarm, or None."""

@@ -171,7 +171,7 @@ async def test_a_request_that_is_ended_again_and_again_is_asked_anew_at_a_bounde
         await desk.pass_ms(120_000)
     assert 15 <= len(ids) == len(set(ids)) <= 22
     lines = [line for line in caplog.messages if line.startswith("shard 1 waits: its request ended")]
-    assert len(lines) == 5  # the 1st, 2nd, 4th, 8th and 16th time
+    assert 4 <= len(lines) <= 5  # at once, and then each 30 s: the next pause is 9.6 s at most
     await desk.pass_ms(10_000)
     assert waiting.result().request_id not in ids
     assert not desk.queue._entries.keys() & set(ids)
@@ -432,10 +432,10 @@ async def test_an_api_that_is_away_is_said_once_then_each_half_minute_and_when_i
     api = Api(monkeypatch, *[session_limit.DiscordUnavailableError(why)] * 13)
     async with api.queue() as queue, asyncio.timeout(10):
         await queue.acquire(0)
-    away = [message for message in caplog.messages if why in message]
-    assert len(away) == 5  # in 120 seconds
-    assert caplog.messages[-1] == "Discord's API answers again, after 130 s"
-    assert len(caplog.messages) == 6
+    said = [record.getMessage() for record in caplog.records if record.name == "nats_identify"]  # asyncio logs, too
+    assert len([message for message in said if why in message]) == 5  # in 120 seconds
+    assert said[-1] == "Discord's API answers again, after 130 s"
+    assert len(said) == 6
 
 
 def test_another_event_loop_does_not_ask_before_discord_allows(monkeypatch):

@@ -52,7 +52,7 @@ def test_what_each_bucket_waits_for_and_who_waits_is_named():
     rest = {"waiting": 2, "next_release_ms": 1500, "first": first}
     buckets = [BucketStatus(bucket=number, reason=reason, **rest) for number, reason in enumerate(Reason)]
     lines = drawn(buckets=buckets).splitlines()[-4:]
-    assert all(line.endswith("shard 3 (shards-3), shard 7 ([31mx)") for line in lines)
+    assert all(line.endswith("shard 3 (shards-3), shard 7 (\\x1b[31mx)") for line in lines)
     waits_for = ["its window", "the next day", "its crash loop's delay", "Discord's limits"]
     assert [said for said, line in zip(waits_for, lines, strict=True) if said not in line] == []
 

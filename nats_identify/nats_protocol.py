@@ -4,7 +4,7 @@ nats-py parts them by any white space. A vertical tab in a subject, which the se
 its reading until the pings give up, seconds later: one misbehaving client could silence every coordinator.
 
 A subscription with a handler of its own is served right here, without a queue and a task for each message: what is
-not worth an event is dropped at a few microseconds, so that a flood does not stand between the shards and us.
+not worth an event is dropped at a few microseconds, so that a flood does not hold up the shards.
 """
 
 from collections.abc import Callable

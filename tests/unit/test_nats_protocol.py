@@ -2,7 +2,7 @@
 
 import pytest
 
-from coordinator.edge.protocol import Protocol
+from nats_identify.nats_protocol import Protocol
 
 STREAM = (
     b"PING\r\n"
