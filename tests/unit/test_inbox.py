@@ -3,9 +3,9 @@
 from coordinator.core.ledger import TrafficHeard
 from coordinator.edge.allowance import Allowance
 from coordinator.edge.inbox import Inbox
-from coordinator.edge.intake import sender_of
 from nats_identify.clock import NS_PER_S
 from nats_identify.schedule.model import Answer, Cancel, Outcome
+from nats_identify.schedule.senders import sender_of
 
 
 def taken(inbox):
