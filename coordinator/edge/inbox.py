@@ -6,10 +6,13 @@ from typing import Final
 
 from coordinator.core.ledger import ReplicaEvent
 
-OFFERED_MAX: Final = 65_536
-"""Events from outside that wait at most, some 30 MB: ten seconds' work for one core."""
+OFFERED_MAX: Final = 32_768
+"""Events from outside that wait at most: five seconds' work for one core, as long as a renewal is of use.
 
-SENDER_MAX: Final = OFFERED_MAX // 8
+Some 20 MB, and 50 MB of the largest that are taken: see the memory limit of the manifest.
+"""
+
+SENDER_MAX: Final = OFFERED_MAX // 4
 """Of these, the requests of one sender: the others' are not refused for its sake."""
 
 

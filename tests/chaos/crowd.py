@@ -15,7 +15,7 @@ CONTROLS = "\x01" * 128
 LARGE = 2**53 - 16
 
 
-def worst(number: int, *, client: str = NAME) -> tuple[str, str, bytes]:
+def worst(number: int, **changed: str | int | bool) -> tuple[str, str, bytes]:
     """Return subject, reply subject and body of a request as large as one may be, of an inbox of its own."""
     reply_to = f"_INBOX.{number:0{REPLY_TO_BYTES - 9}d}.x"
     bucket = number % BUCKETS
@@ -26,9 +26,10 @@ def worst(number: int, *, client: str = NAME) -> tuple[str, str, bytes]:
         "timeout_ms": LARGE,
         "waited_ms": 1_000 + number,
         "max_concurrency": BUCKETS,
-        "client": client,
+        "client": NAME,
         "source": f"{number:064d}",
         "asked_us": LARGE - number,
+        **changed,
     }
     return f"identify.request.{bucket}", reply_to, json.dumps(request, ensure_ascii=False).encode()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.edge.inbox import OFFERED_MAX
 from coordinator.settings import Settings
 from tests.processes import ROOT, until
 
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.slow
 WAITING = Settings.model_fields["identify_max_waiting"].default
 STEP = 4_000
 CHURN = WAITING // 2
+FLOOD = OFFERED_MAX + 16_384
 ROOM = 0.8
 WITHIN_S = 600.0
 SETTINGS = {
@@ -84,18 +86,21 @@ async def test_the_most_that_may_wait_fits_the_limit_of_the_manifest(start_coord
         for asked in range(STEP, WAITING + STEP, STEP):
             await do("ask", STEP)
             await until_waiting(both.values(), min(asked, WAITING) - 200)
+        await until_waiting(both.values(), WAITING - 200)
         figures["full"] = {name: resident_mb(one) for name, one in both.items()}
         for _ in range(0, CHURN, STEP):
             await do("cancel", STEP)
             await until_waiting(both.values(), 0, WAITING - STEP + 200)
             await do("ask", 2 * STEP)  # every second one is refused
             await until_waiting(both.values(), WAITING - 200)
+        await do("ask", FLOOD)  # as fast as it goes: more than an inbox takes
+        await until_waiting(both.values(), WAITING - 200)
         figures["churned"] = {name: resident_mb(one) for name, one in both.items()}
     third = await start_coordinator(**SETTINGS, until_leader=False)
     await until(third.is_ready, "the third is ready", WITHIN_S)
     both["third"] = third
     figures["handed over"] = {name: resident_mb(one) for name, one in both.items()}
-    figures["taken"] = [line.get("askings") for line in third.logged("queue taken from another replica")]
+    figures["taken"] = [line["askings"] for line in third.logged("queue taken from another replica")]
     figures["limit_mb"] = limit_bytes() / 1e6
     print(json.dumps(figures))
     worst_mb = max(peak for name in both for peak in figures["handed over"][name])
