@@ -99,7 +99,6 @@ async def test_requests_of_any_content_are_handed_over(start_coordinator, nats_s
     assert max(pages) <= max_payload // 2
 
 
-@pytest.mark.slow
 async def test_many_requests_of_the_largest_content_are_handed_over(start_coordinator, nats_server):
     pages = await handed_over(start_coordinator, nats_server.url, 20_000, (CONTROLS,))
     print(f"20,000 requests: {len(pages)} pages, the largest of {max(pages)} bytes")  # noqa: T201
