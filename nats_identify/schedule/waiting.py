@@ -71,7 +71,7 @@ class WaitingRoom:
         So does it for its ``timeout_ns``; a copy tells what was left of that, and its place.
         """
         self._order += 1
-        kept = _without_the_first(ask)
+        kept = _without_what_counts_once(ask)
         asking = Asking(kept, asked_at_ns=now_ns - ask.waited_ns, order=self._order, heard_at_ns=now_ns)
         asking.place_ns = self._place_of(ask, asking.asked_at_ns)
         if ask.is_copy:  # it keeps the place that it has elsewhere
@@ -100,7 +100,7 @@ class WaitingRoom:
         if ask.reply_to != asking.ask.reply_to:
             self._senders.remove(asking.ask.reply_to)
             self._senders.add(ask.reply_to)
-        asking.renew(_without_the_first(ask), now_ns)
+        asking.renew(_without_what_counts_once(ask), now_ns)
         if moves:
             self.put(asking)
 
@@ -152,8 +152,8 @@ class WaitingRoom:
         return asked_at_ns if line is None else line.place_of(ask, asked_at_ns)
 
 
-def _without_the_first(ask: Ask) -> Ask:
-    """Drop what counts once, when a request arrives: three integers are a twentieth of what one keeps."""
+def _without_what_counts_once(ask: Ask) -> Ask:
+    """Drop what counts at the arrival of a message alone: what a request keeps is there for as long as it waits."""
     if not ask.waited_ns and ask.timeout_ns is None and ask.max_concurrency is None and ask.place_at_ns is None:
         return ask
     return replace(ask, waited_ns=0, timeout_ns=None, max_concurrency=None, heard_at_ns=None, place_at_ns=None)
