@@ -8,7 +8,8 @@ minute: without this, nobody would know of it for so long. What is taken is as f
 its age counts from before we asked. Were it stale, one that renews here sooner would be granted before it.
 """
 
-from dataclasses import replace
+from bisect import bisect_right
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
 
@@ -27,8 +28,16 @@ from nats_identify.schedule.model import MS, Ask
 from nats_identify.wire import Subjects
 
 ANSWER_WITHIN_S: Final = 1.0
-PAGE_MOST: Final = 500
-"""So many askings in a message: some 150 KB, and with the longest names 0.75 MB of NATS's 1 MB."""
+PAGE_BYTES_MAX: Final = 256 * 1024
+"""Bytes of a page, a thousand ordinary askings; half of the server's max_payload where that is less."""
+
+FRAME_BYTES: Final = 256
+"""Bytes of a page beside its askings, at most."""
+
+ATTEMPTS: Final = 3
+"""How often a copy is begun at most, where it is cut short."""
+
+CUT_SHORT: Final = "a copy of the queue was cut short"
 
 
 class Handover:
@@ -64,36 +73,54 @@ class Handover:
         self._log = log
 
     async def take(self) -> None:
-        """Take the queue from whoever has it; without it where nobody answers.
+        """Take the queue from a replica that has it; without it where there is none.
 
-        Nobody answers a replica that is alone, and NATS says so at once.
+        A copy that is cut short is logged and begun again, with any replica that answers: `ATTEMPTS` in all.
         """
-        subject, after, taken = self._subject, 0, 0
-        first_asked_ns, first_at_ns = 0, 0
-        while True:
-            asked_at_ns = self._clock()
+        taken: set[str] = set()
+        for attempt in range(1, ATTEMPTS + 1):
             try:
-                page = QueuePage(after=after).model_dump_json().encode()
-                answer = await self._traffic.request(subject, page, timeout=ANSWER_WITHIN_S)
-                copy = QueueCopy.model_validate_json(answer.data)
-            except (errors.Error, TimeoutError, ValidationError):
-                if not taken:
+                await self._copy(taken)
+            except errors.NoRespondersError:
+                if attempt == 1:  # NATS says at once that no other replica is there
                     self._log.debug("there is no queue to take from another replica")
                     return
                 break
-            if not taken:
-                first_asked_ns, first_at_ns = asked_at_ns, copy.at_ns
-            page_at_ns = first_asked_ns + copy.at_ns - first_at_ns
-            for asking in copy.askings:
-                await self._inbox.tell_and_wait(_copy(asking, asked_at_ns, page_at_ns))
-            taken += len(copy.askings)
-            if copy.next is None:
-                break
-            subject, after = f"{self._subject}.{copy.instance}", copy.next
-        self._log.info("queue taken from another replica", askings=taken)
+            except (errors.Error, TimeoutError, ValidationError) as error:
+                self._log.info(CUT_SHORT, askings=len(taken), why=_reason(error), attempt=attempt, attempts=ATTEMPTS)
+            else:
+                self._log.info("queue taken from another replica", askings=len(taken))
+                return
+        self._log.info("part of the queue was taken; the others are known when they renew", askings=len(taken))
+
+    async def _copy(self, taken: set[str]) -> None:
+        """Take all pages of the replica that answers first, and note the request ids.
+
+        Raises:
+            NoRespondersError: no other replica gives its queue.
+            Error, TimeoutError, ValidationError: a page did not come, or cannot be read.
+        """
+        first = page = await self._page(self._subject, 0)
+        while True:
+            page_at_ns = first.asked_at_ns + page.copy.at_ns - first.copy.at_ns
+            for asking in page.copy.askings:
+                await self._inbox.tell_and_wait(_copy(asking, page.asked_at_ns, page_at_ns))
+                taken.add(asking.request_id or "")
+            if page.copy.next is None:
+                return
+            try:
+                page = await self._page(f"{self._subject}.{first.copy.instance}", page.copy.next)
+            except errors.NoRespondersError as error:
+                raise errors.Error("the replica that gave it has gone") from error
+
+    async def _page(self, subject: str, after: int) -> "_TakenPage":
+        asked_at_ns = self._clock()
+        payload = QueuePage(after=after).model_dump_json().encode()
+        answer = await self._traffic.request(subject, payload, timeout=ANSWER_WITHIN_S)
+        return _TakenPage(asked_at_ns, QueueCopy.model_validate_json(answer.data))
 
     async def open(self) -> None:
-        """Give the queue to whoever starts from now on."""
+        """Give the queue to each replica that starts from now on."""
         await self._traffic.subscribe(self._subject, cb=self._give)
         await self._traffic.subscribe(f"{self._subject}.{self._instance}", cb=self._give)
 
@@ -104,15 +131,69 @@ class Handover:
             after = QueuePage.model_validate_json(message.data or b"{}").after
         except ValidationError:
             return
-        await self._traffic.publish(message.reply, self._page(after).model_dump_json(exclude_none=True).encode())
+        page = self._next_page(after, min(PAGE_BYTES_MAX, self._traffic.max_payload // 2))
+        try:
+            await self._traffic.publish(message.reply, page.encoded())
+        except errors.MaxPayloadError as error:
+            self._log.info(
+                "a page of the queue is left out: it cannot be sent",
+                askings=len(page.askings),
+                max_payload=self._traffic.max_payload,
+                error=str(error),
+            )
+            await self._traffic.publish(message.reply, replace(page, askings=()).encoded())
 
-    def _page(self, after: int) -> QueueCopy:
+    def _next_page(self, after: int, most_bytes: int) -> "_GivenPage":
+        """Return the askings admitted after this one, as many as have ``most_bytes``, but at least one."""
         now_ns = self._clock()
-        later = (asking for asking in self._book.room.askings.values() if asking.order > after)  # in order of admission
-        page = list(islice(later, PAGE_MOST))
-        rest = page[-1].order if len(page) == PAGE_MOST else None
-        askings = [_copied(asking, now_ns) for asking in page]
-        return QueueCopy(instance=self._instance, askings=askings, next=rest, at_ns=now_ns)
+        askings = list(self._book.room.askings.values())  # in order of admission; a millisecond for 200,000
+        encoded: list[bytes] = []
+        left, last, rest = most_bytes - FRAME_BYTES, after, None
+        for asking in islice(askings, bisect_right(askings, after, key=_order), None):
+            one = _copied(asking, now_ns).model_dump_json(exclude_none=True).encode()
+            left -= len(one) + 1
+            if left < 0 and encoded:
+                rest = last
+                break
+            encoded.append(one)
+            last = asking.order
+        return _GivenPage(QueueCopy(instance=self._instance, askings=[], next=rest, at_ns=now_ns), tuple(encoded))
+
+
+@dataclass(frozen=True, slots=True)
+class _TakenPage:
+    """A page that came, and when it was asked for."""
+
+    asked_at_ns: int
+    copy: QueueCopy
+
+
+@dataclass(frozen=True, slots=True)
+class _GivenPage:
+    """A page to send: all but its askings, and these as JSON."""
+
+    frame: QueueCopy
+    askings: tuple[bytes, ...]
+
+    def encoded(self) -> bytes:
+        """Return it as JSON."""
+        frame = self.frame.model_dump_json(exclude_none=True).encode()
+        return frame.replace(b'"askings":[]', b'"askings":[%s]' % b",".join(self.askings), 1)
+
+
+def _reason(error: Exception) -> str:
+    """Return why a page did not come, without what it holds."""
+    match error:
+        case TimeoutError():
+            return f"no answer within {ANSWER_WITHIN_S:g} s"
+        case ValidationError():
+            return "a page cannot be read"
+        case _:
+            return str(error)
+
+
+def _order(asking: Asking) -> int:
+    return asking.order
 
 
 def _copy(asking: CopiedAsking, asked_at_ns: int, page_at_ns: int) -> Ask:
@@ -136,7 +217,7 @@ def _copied(asking: Asking, now_ns: int) -> CopiedAsking:
         priority=ask.priority,
         managed=ask.managed,
         timeout_ms=None if timeout_ns is None else timeout_ns // MS,
-        client=ask.client or None,
+        client=ask.client.encode().decode() or None,  # a copy of it: the encoder leaves its UTF-8 in what it was given
         bucket=asking.bucket,
         reply_to=ask.reply_to,
         heard_ms=heard_ms,

@@ -6,10 +6,13 @@ from typing import Final
 
 from coordinator.core.ledger import ReplicaEvent
 
-OFFERED_MAX: Final = 65_536
-"""Events from outside that wait at most, some 30 MB: ten seconds' work for one core."""
+OFFERED_MAX: Final = 32_768
+"""Events from outside that wait at most: five seconds' work for one core, as long as a renewal is of use.
 
-SENDER_MAX: Final = OFFERED_MAX // 8
+Some 20 MB, and 50 MB of the largest that are taken: see the memory limit of the manifest.
+"""
+
+SENDER_MAX: Final = OFFERED_MAX // 4
 """Of these, the requests of one sender: the others' are not refused for its sake."""
 
 
@@ -29,7 +32,7 @@ class Inbox:
         self._sender_max = sender_max
         self._own: deque[tuple[ReplicaEvent, asyncio.Future[None] | None]] = deque()
         self._confirms: deque[ReplicaEvent] = deque()
-        self._senders: OrderedDict[str, deque[ReplicaEvent]] = OrderedDict()
+        self._senders: OrderedDict[int, list[ReplicaEvent]] = OrderedDict()  # by hash: an inbox has up to 256 bytes
         self._requests = 0
         self._arrived = asyncio.Event()
 
@@ -58,12 +61,14 @@ class Inbox:
 
     def offer_request(self, event: ReplicaEvent, sender: str) -> bool:
         """Put in a request or a cancel of this sender; False where there is no room for it."""
-        waiting = self._senders.get(sender)
+        lane = hash(sender)  # of two senders with one hash, one in 2**64, each may delay the other
+        waiting = self._senders.get(lane)
         if self._requests >= self._offered_max or (waiting is not None and len(waiting) >= self._sender_max):
             return False
         if waiting is None:
-            waiting = self._senders[sender] = deque()
-        waiting.append(event)
+            self._senders[lane] = [event]  # a deque of one has 700 bytes
+        else:
+            waiting.append(event)
         self._requests += 1
         self._arrived.set()
         return True
@@ -76,11 +81,11 @@ class Inbox:
             return self._confirms.popleft(), None
         if not self._senders:
             return None
-        sender, waiting = self._senders.popitem(last=False)
-        event = waiting.popleft()
+        lane, waiting = self._senders.popitem(last=False)
+        event = waiting.pop(0)  # some microseconds with a whole share behind it
         self._requests -= 1
         if waiting:
-            self._senders[sender] = waiting  # behind the others
+            self._senders[lane] = waiting  # behind the others
         return event, None
 
     async def wait(self, seconds: float) -> None:

@@ -15,6 +15,7 @@ from coordinator.edge.metrics import Metrics
 from coordinator.edge.refusals import BUSY, Refusals, name_of
 from coordinator.edge.seat import Seat
 from nats_identify.schedule.model import Answer, Cancel, Code, Outcome, Undeliverable
+from nats_identify.schedule.senders import sender_of
 from nats_identify.wire import REQUEST_BYTES_MOST, TOKEN, Answered, Cancelled, Request, Subjects
 
 BUCKET_MOST: Final = 2**31
@@ -137,15 +138,6 @@ class Intake:
     def _refuse(self, reply_to: str, body: bytes, code: Code, message: str) -> None:
         if self._seat.is_leading:
             self._refusals.put(reply_to, body, code, message)
-
-
-def sender_of(reply_to: str) -> str:
-    """Return what the requests of one connection have in common: the inbox that a client's reply subjects begin with.
-
-    A reply subject of two tokens, ``_INBOX.<random>``, is an inbox of its own.
-    """
-    inbox = reply_to.rpartition(".")[0]
-    return inbox if "." in inbox else reply_to
 
 
 def _may_be_json(body: bytes) -> bool:

@@ -18,10 +18,10 @@ class Look(IntEnum):
 
 
 LOOK_MOST_NS = 600 * SECOND
-"""An asking is looked at so often, however long it may wait: the alarms of those that have ended do not pile up."""
+"""An asking is looked at so often, however long it may wait."""
 
-SPARE_MOST = 64
-"""So many alarms that were replaced are kept, besides as many as there are; requesters choose how many replace."""
+SPARE_MOST = 1_000
+"""The heap is built anew when more than half of it, and more than this, was replaced or dropped."""
 
 
 class Alarm(NamedTuple):
@@ -37,17 +37,20 @@ class Alarms:
 
     def __init__(self) -> None:
         self._heap: list[Alarm] = []
-        self._set: dict[tuple[Look, str | int], int] = {}
+        self._set: dict[Look, dict[str | int, int]] = {look: {} for look in Look}
 
     def at(self, at_ns: int, look: Look, key: str | int = 0) -> None:
         """Look at ``key`` no later than ``at_ns``; an earlier alarm for it stands."""
-        standing = self._set.get((look, key))
+        standing = self._set[look].get(key)
         if standing is None or at_ns < standing:
-            self._set[look, key] = at_ns
+            self._set[look][key] = at_ns
             heapq.heappush(self._heap, Alarm(at_ns, look, key))
-            if len(self._heap) > 2 * len(self._set) + SPARE_MOST:
-                self._heap = [Alarm(at_ns, look, key) for (look, key), at_ns in self._set.items()]
-                heapq.heapify(self._heap)
+            self._tidy()
+
+    def drop(self, look: Look, key: str | int) -> None:
+        """Look at ``key`` no more: what has ended leaves nothing behind, however far off its alarm was."""
+        if self._set[look].pop(key, None) is not None:
+            self._tidy()
 
     def next_ns(self) -> int | None:
         """The earliest alarm, or None."""
@@ -61,8 +64,15 @@ class Alarms:
         if due_ns is None or due_ns > now_ns:
             return None
         alarm = heapq.heappop(self._heap)
-        del self._set[alarm.look, alarm.key]
+        del self._set[alarm.look][alarm.key]
         return alarm
 
+    def _tidy(self) -> None:
+        standing = sum(map(len, self._set.values()))
+        if len(self._heap) > 2 * standing + SPARE_MOST:
+            alarms = [(look, key, at_ns) for look, keys in self._set.items() for key, at_ns in keys.items()]
+            self._heap = [Alarm(at_ns, look, key) for look, key, at_ns in alarms]
+            heapq.heapify(self._heap)
+
     def _replaced(self, alarm: Alarm) -> bool:
-        return self._set.get((alarm.look, alarm.key)) != alarm.at_ns
+        return self._set[alarm.look].get(alarm.key) != alarm.at_ns

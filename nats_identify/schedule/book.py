@@ -36,9 +36,9 @@ class Book:
         self.budget = budget
         self.guard = guard
         self.max_concurrency = max_concurrency
-        self.room = WaitingRoom(max_concurrency or 1, max_waiting)
-        self.holds = HoldTable(max_concurrency or 1)
         self.alarms = Alarms()
+        self.room = WaitingRoom(max_concurrency or 1, max_waiting, self.alarms)
+        self.holds = HoldTable(max_concurrency or 1)
         self.due: set[int] = set()
         self.is_heard = True  # what is said now is sent: not by a standby, nor after a leader's lease
         self.attentive_since_ns = 0  # what was said to shards before may not have reached them

@@ -97,7 +97,8 @@ class Line:
 
     def __init__(self) -> None:
         self._places: list[tuple[int, int, int, int, int, Asking]] = []
-        self._siblings: dict[tuple[str, int], list[Asking]] = {}  # by source and priority, as asked
+        # By priority and source, as asked: one asking, or a list of them, since most have no sibling.
+        self._siblings: dict[int, dict[str, Asking | list[Asking]]] = {}
         self._promised: dict[str, Asking] = {}  # by request_id: those that were told that they are next
         self.nudge_width = 1  # how many silent askings are nudged at most
         self.widen_at_ns: int | None = None  # when twice as many are
@@ -121,7 +122,8 @@ class Line:
     def add(self, asking: Asking) -> None:
         """Put it where its priority, its place and the order of its source say; those asked before it may move up."""
         if asking.ask.source and not asking.held_back_until_ns:
-            siblings = self._siblings.setdefault(_family(asking), [])
+            families = self._siblings.setdefault(asking.ask.priority, {})
+            siblings = _listed(families.get(asking.ask.source))
             index = bisect.bisect(siblings, asking.ask.asked_us, key=_asked_us)
             if index < len(siblings):
                 asking.place_ns = min(asking.place_ns, siblings[index].place_ns)
@@ -132,16 +134,20 @@ class Line:
                 earlier.place_ns = asking.place_ns
                 bisect.insort(self._places, self._place(earlier))
             siblings.insert(index, asking)
+            families[asking.ask.source] = siblings if len(siblings) > 1 else asking
         bisect.insort(self._places, self._place(asking))
 
     def remove(self, asking: Asking) -> None:
         """Take it out; its priority and its source must be those it was added with."""
         del self._places[self.position(asking) - 1]
         if asking.ask.source and not asking.held_back_until_ns:
-            siblings = self._siblings[_family(asking)]
+            families = self._siblings[asking.ask.priority]
+            siblings = _listed(families[asking.ask.source])
             del siblings[siblings.index(asking, bisect.bisect_left(siblings, asking.ask.asked_us, key=_asked_us))]
             if not siblings:
-                del self._siblings[_family(asking)]
+                del families[asking.ask.source]
+            if not families:
+                del self._siblings[asking.ask.priority]
         self._promised.pop(asking.ask.request_id, None)
 
     def promise(self, asking: Asking) -> None:
@@ -170,8 +176,10 @@ class Line:
         return (asking.held_back_until_ns, -ask.priority, asking.place_ns, ask.asked_us, asking.order, asking)
 
 
-def _family(asking: Asking) -> tuple[str, int]:
-    return asking.ask.source, asking.ask.priority
+def _listed(siblings: Asking | list[Asking] | None) -> list[Asking]:
+    if siblings is None:
+        return []
+    return siblings if isinstance(siblings, list) else [siblings]
 
 
 def _asked_us(asking: Asking) -> int:

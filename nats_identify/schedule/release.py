@@ -208,6 +208,12 @@ class ReleaseSchedule:
         if self.book.room.is_full:
             message = f"{self.book.room.max_waiting} requests wait already; ask again later"
             return replies.overloaded(ask.request_id, message)
+        if self.book.room.is_full_for(ask.reply_to):
+            message = (
+                f"{self.book.room.max_of_sender} requests of this connection wait already, the most that one may have: "
+                f"a quarter of IDENTIFY_MAX_WAITING; ask again later"
+            )
+            return replies.overloaded(ask.request_id, message)
         if not ask.managed and self._budget.closed_for(ask.priority) is Reason.SESSION_LIMIT:
             return replies.exhausted(self.book, ask.request_id, now_ns)
         return None

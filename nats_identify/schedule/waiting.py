@@ -1,9 +1,12 @@
 """All askings of one bot, in their lines and out of them. It knows nothing of grants, budgets or windows."""
 
 from collections import OrderedDict
+from dataclasses import replace
 
+from nats_identify.schedule.alarms import Alarms, Look
 from nats_identify.schedule.line import Asking, Line
 from nats_identify.schedule.model import SECOND, Ask
+from nats_identify.schedule.senders import SenderCounts
 
 PLAIN_TIMEOUT_NS = 60 * SECOND
 """How long a plain requester is believed to listen where it does not say."""
@@ -12,26 +15,42 @@ REMEMBERED_MOST = 20_000
 """So many ended askings are remembered, so that a late renewal does not bring one back: about 2 MB."""
 
 
+SENDERS_FOR_ALL = 4
+"""One sender may have this part of the queue, a quarter: one pod that repeats itself cannot fill it."""
+
+
 class WaitingRoom:
     """Askings by request id and by bucket, bounded; the ended ones are remembered for a while.
 
     Args:
         max_concurrency: how many buckets there are.
         max_waiting: how many askings are taken at most.
+        alarms: rid of the alarm of an asking that is dropped.
+
+    Attributes:
+        max_of_sender: how many new ones are taken at most from one sender, see `SenderCounts`. A renewal may come from
+            a new inbox and is never refused, so a sender can have more.
     """
 
-    def __init__(self, max_concurrency: int, max_waiting: int) -> None:
+    def __init__(self, max_concurrency: int, max_waiting: int, alarms: Alarms) -> None:
         self.max_concurrency = max_concurrency
         self.max_waiting = max_waiting
+        self.max_of_sender = max(1, max_waiting // SENDERS_FOR_ALL)
         self.askings: dict[str, Asking] = {}
         self.lines: dict[int, Line] = {}
         self._ended: OrderedDict[str, bool] = OrderedDict()  # whether its requester was refused since
+        self._senders = SenderCounts()
+        self._alarms = alarms
         self._order = 0
 
     @property
     def is_full(self) -> bool:
         """Whether one more would be too many."""
         return len(self.askings) >= self.max_waiting
+
+    def is_full_for(self, reply_to: str) -> bool:
+        """Whether the sender of this reply subject has its share of the queue."""
+        return self._senders.of(reply_to) >= self.max_of_sender
 
     def has_ended(self, request_id: str) -> bool:
         """Whether this asking was identified or withdrawn: its id is spent."""
@@ -52,7 +71,8 @@ class WaitingRoom:
         So does it for its ``timeout_ns``; a copy tells what was left of that, and its place.
         """
         self._order += 1
-        asking = Asking(ask, asked_at_ns=now_ns - ask.waited_ns, order=self._order, heard_at_ns=now_ns)
+        kept = _without_what_counts_once(ask)
+        asking = Asking(kept, asked_at_ns=now_ns - ask.waited_ns, order=self._order, heard_at_ns=now_ns)
         asking.place_ns = self._place_of(ask, asking.asked_at_ns)
         if ask.is_copy:  # it keeps the place that it has elsewhere
             asking.place_ns = asking.asked_at_ns if ask.place_at_ns is None else ask.place_at_ns
@@ -61,6 +81,7 @@ class WaitingRoom:
         began_ns = now_ns if ask.is_copy else asking.asked_at_ns
         asking.timeout_at_ns = None if timeout_ns is None else began_ns + timeout_ns
         self.askings[ask.request_id] = asking
+        self._senders.add(ask.reply_to)
         self.put(asking)
         return asking
 
@@ -76,7 +97,10 @@ class WaitingRoom:
         if moves:
             self.take(asking)
         asking.asked_at_ns, asking.place_ns = asked_at_ns, place_ns
-        asking.renew(ask, now_ns)
+        if ask.reply_to != asking.ask.reply_to:
+            self._senders.remove(asking.ask.reply_to)
+            self._senders.add(ask.reply_to)
+        asking.renew(_without_what_counts_once(ask), now_ns)
         if moves:
             self.put(asking)
 
@@ -96,6 +120,8 @@ class WaitingRoom:
         """Drop it, in line or granted; it may come back."""
         if asking.grant_id is None:
             self.take(asking)
+        self._senders.remove(asking.ask.reply_to)
+        self._alarms.drop(Look.ASKING, asking.ask.request_id)
         del self.askings[asking.ask.request_id]
 
     def end(self, request_id: str) -> Asking | None:
@@ -124,6 +150,13 @@ class WaitingRoom:
     def _place_of(self, ask: Ask, asked_at_ns: int) -> int:
         line = self.lines.get(ask.shard_id % self.max_concurrency)
         return asked_at_ns if line is None else line.place_of(ask, asked_at_ns)
+
+
+def _without_what_counts_once(ask: Ask) -> Ask:
+    """Drop what counts at the arrival of a message alone: what a request keeps is there for as long as it waits."""
+    if not ask.waited_ns and ask.timeout_ns is None and ask.max_concurrency is None and ask.place_at_ns is None:
+        return ask
+    return replace(ask, waited_ns=0, timeout_ns=None, max_concurrency=None, heard_at_ns=None, place_at_ns=None)
 
 
 def _standing(ask: Ask) -> tuple[int, int, str, int]:

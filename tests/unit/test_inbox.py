@@ -3,7 +3,6 @@
 from coordinator.core.ledger import TrafficHeard
 from coordinator.edge.allowance import Allowance
 from coordinator.edge.inbox import Inbox
-from coordinator.edge.intake import sender_of
 from nats_identify.clock import NS_PER_S
 from nats_identify.schedule.model import Answer, Cancel, Outcome
 
@@ -42,13 +41,6 @@ async def test_one_sender_cannot_fill_it_and_none_can_overfill_it():
     assert len(inbox) == 8
     inbox.take()
     assert inbox.offer_request(Cancel("a"), "three")
-
-
-def test_the_requests_of_one_connection_have_one_sender():
-    assert sender_of("_INBOX.abc.r1") == sender_of("_INBOX.abc.r2") == "_INBOX.abc"
-    assert sender_of("_INBOX_shard.pod-0.abc.r1") == "_INBOX_shard.pod-0.abc"
-    assert sender_of("_INBOX.abc") != sender_of("_INBOX.def")
-    assert sender_of("box") == "box"
 
 
 def test_an_allowance_gives_no_more_than_its_rate():
