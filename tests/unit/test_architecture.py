@@ -15,8 +15,8 @@ CORE_MAY_IMPORT = {
     *("abc", "bisect", "collections", "dataclasses", "enum", "heapq", "itertools", "math", "typing"),
     *("nats_identify.schedule", "coordinator.core"),
 }
-CORE_CODE_LINES_MOST = 1_700
-MODULE_LINES_MOST = 330
+CORE_CODE_LINES_MOST = 1_830
+MODULE_LINES_MOST = 345
 FUNCTION_LINES_MOST = 55
 
 

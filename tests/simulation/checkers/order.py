@@ -108,7 +108,8 @@ class Order:
         number, fresh_ns, name = ledger.max_concurrency, coordinator.settings.timing.fresh_ns, coordinator.name
         ear = self.attention.of(name)
         was_idle, is_idle = self._idle_since_ns.pop(name, {}), dict[str, int]()
-        if number is None or ledger.remaining is None or ear.is_settling or now_ns < ear.quiet_until_ns:
+        is_foreign = ledger.static_day is not None and coordinator.settings.static is None  # settings of others
+        if number is None or ledger.remaining is None or is_foreign or ear.is_settling or now_ns < ear.quiet_until_ns:
             return
         self._idle_since_ns[name] = is_idle
         taken = {record.request_id for record in ledger.grants}
