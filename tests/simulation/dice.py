@@ -7,7 +7,7 @@ from typing import TypeVar
 from nats_identify.schedule.model import DAY, MS, SECOND, Limits, Timing
 from tests.simulation import styles
 from tests.simulation.discord import DiscordPlan
-from tests.simulation.plan import Fault, Plan, ReplicaPlan, Shape
+from tests.simulation.plan import Fault, Mix, Plan, ReplicaPlan, Shape
 from tests.simulation.process import DRIFT_MOST_PPM
 from tests.simulation.shards import Habits
 from tests.simulation.store import StreamWeather
@@ -47,6 +47,9 @@ class _Dice:
     def plan(self) -> Plan:
         pick, maybe, style = self.pick, self.maybe, self.style
         faults, replicas = self.faults(), self.replicas()
+        replicas, mix = self.mixed(replicas)
+        if mix.beside_ns:
+            faults = (*faults, (Fault.BESIDE, mix.beside_ns))
         discord = self.discord(replicas)
         return Plan(
             self.seed,
@@ -72,6 +75,7 @@ class _Dice:
             has_one_name=maybe(0.2),
             copies_queue=maybe(0.6),
             crash_loop=styles.CRASH_LOOP if self.shape is Shape.LOOPS else None,
+            mix=mix,
         )
 
     # --- the cluster
@@ -106,6 +110,26 @@ class _Dice:
                 variants.append((timing, lease_ns, limits))
             replicas.append(ReplicaPlan(name, tuple(variants), reserve))
         return tuple(replicas)
+
+    def mixed(self, replicas: tuple[ReplicaPlan, ...]) -> tuple[tuple[ReplicaPlan, ...], Mix]:
+        """Let some histories have more: from dice of its own, so that every other throw stays what it was."""
+        own = random.Random(f"mix-{self.shape}-{self.seed}")
+        rogues = own.choice((0, 0, 1, 2)) if self.shape not in {Shape.DAYS, Shape.LOOPS} else 0
+        beside_ns = 0 if self.is_static or own.random() < 0.6 else own.randrange(2, 20) * SECOND
+        if own.random() < 0.4 or not self.is_static:
+            return replicas, Mix(rogues, beside_ns)
+        low = own.choice((5, 8)) if self.is_tight else own.choice((5, 15, 40))
+        are_kinds_mixed = self.shape is Shape.DAYS and own.random() < 0.6
+        mixed = []
+        for replica in replicas:
+            variants = []
+            for timing, lease_ns, static in replica.variants:
+                limits = (
+                    None if static is None else Limits(static.max_concurrency, *[own.choice((self.total, low))] * 2)
+                )
+                variants.append((timing, lease_ns, None if are_kinds_mixed and own.random() < 0.4 else limits))
+            mixed.append(ReplicaPlan(replica.name, tuple(variants), replica.reserve))
+        return tuple(mixed), Mix(rogues, 0, are_kinds_mixed=are_kinds_mixed)
 
     def discord(self, replicas: tuple[ReplicaPlan, ...]) -> DiscordPlan:
         pick = self.pick
@@ -183,8 +207,13 @@ class _Dice:
             watch_lost=pick((0.0, 0.1, 0.5, 1.0)),
             watch_late=pick((0.0, 0.1)),
             watch_most_ns=pick((1, 3, 19)) * SECOND,
-            hop_most_ns=pick((1, 3, 100)) * MS,
+            hop_most_ns=max(pick((1, 3, 100)) * MS, self.slow_hop_ns()),
         )
+
+    def slow_hop_ns(self) -> int:
+        """A ledger that is too slow for plain requesters, in some of the histories that have little else."""
+        own = random.Random(f"slow-{self.shape}-{self.seed}")
+        return 1_500 * MS if self.shape is Shape.PLAIN and own.random() < 0.3 else 0
 
     def faults(self) -> tuple[tuple[Fault, int], ...]:
         """Some of what can go wrong, each every few seconds: a swarm of different storms."""

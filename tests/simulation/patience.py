@@ -39,7 +39,7 @@ def patience_ns(world: "World") -> int:
     patience_ns = LAST_MESSAGES_NS + 4 * plan.lease_most_ns + 2 * plan.hold_most_ns + in_one_bucket * turn_ns
     if plan.is_tight and plan.is_static:
         patience_ns += plan.day_ns * 6 // 5 * (1 + waiting // max(1, plan.discord.total - 3))
-    if not plan.is_static:
+    if not plan.is_static or plan.mix.are_kinds_mixed:
         patience_ns += NEW_FIGURE_NS
     if plan.crash_loop is not None:
         patience_ns += plan.crash_loop.first_wait_ns << WAITS_MOST

@@ -43,6 +43,7 @@ class Fault(StrEnum):
     CHANGE_LIMITS = "change limits"
     DISCORD_AWAY = "Discord's API away"
     EVERYBODY = "kill every coordinator"
+    BESIDE = "spend beside the queue"
     REFRESH = "ask Discord again"
 
 
@@ -62,6 +63,21 @@ class ReplicaPlan:
     name: str
     variants: tuple[tuple[Timing, int, Limits | None], ...]  # timing, lease_ns, static limits
     reserve: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """What some histories have besides.
+
+    Attributes:
+        rogues: clients that break the contract.
+        beside_ns: somebody spends of Discord's day beside the queue once in so long, or Discord lowers its total.
+        are_kinds_mixed: some replicas can ask Discord and others have settings, in a day that is tight.
+    """
+
+    rogues: int = 0
+    beside_ns: int = 0
+    are_kinds_mixed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +107,7 @@ class Plan:
     has_one_name: bool  # every replica calls itself the same
     copies_queue: bool  # a starting replica takes the queue from another
     crash_loop: CrashLoop | None = None
+    mix: Mix = Mix()
 
     @property
     def timings(self) -> list[Timing]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from coordinator.core.ledger import GrantRecord, ReplicaEvent, Write
-from nats_identify.schedule.model import MS, Answer, Facts, Figure, FigureAsked, Outcome, Undeliverable
+from nats_identify.schedule.model import MS, Answer, Figure, FigureAsked, Outcome, Undeliverable
 from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
@@ -73,16 +73,16 @@ class Figures:
             granted = {r.grant_id for r in desk.records if r.grant_id not in before and r.outcome is None}
             desk.asked.uncounted |= {name for name in granted if _is_of(coordinator, name)}
 
-    def believed(self, coordinator: "Coordinator", figure: Figure, facts: Facts) -> None:
+    def believed(self, coordinator: "Coordinator", figure: Figure) -> None:
         """A leader takes Discord's answer."""
         desk, at_ns = self._desks[coordinator.name], coordinator.engine.now_ns
         asked, desk.asked = desk.asked, None
         if asked is None or asked.term != coordinator.replica.term:
             raise Violation("figure", at_ns, f"{coordinator.name} believes what was asked for in another term")
-        said, left = figure.limits.remaining, facts["remaining"]
-        if said is None or not isinstance(left, int):
+        said, left = figure.limits.remaining, coordinator.replica.schedule.book.budget.remaining
+        if said is None or left is None:
             return
-        most = max(0, said - len(asked.uncounted))
+        most = said - len(asked.uncounted)
         if left > most:
             what = f"{coordinator.name} has {left} left; Discord says {said}, {len(asked.uncounted)} of them in the air"
             raise Violation("figure", at_ns, what)

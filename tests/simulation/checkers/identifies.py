@@ -27,6 +27,7 @@ class Identifies:
         self._used: dict[str, str] = {}
         self._recent: deque[tuple[int, wire.Granted]] = deque(maxlen=200)
         self._known_use_within_ns: dict[str, int] = {}
+        self._own_use_within_ns: dict[str, int] = {}
 
     def sent(self, grant: wire.Granted, request_id: str) -> None:
         """A shard writes IDENTIFY."""
@@ -35,9 +36,9 @@ class Identifies:
         if self.count != len(self._used):
             raise Violation("twice", 0, f"{request_id} is identified by {grant.grant_id} after {before}")
 
-    def judged(self, judgement: Judgement, grant: wire.Granted) -> None:
-        """Discord has received one."""
-        if judgement.verdict is Verdict.OVER_LIMIT:
+    def judged(self, judgement: Judgement, grant: wire.Granted, *, is_shared: bool = False) -> None:
+        """Discord has received one; ``is_shared``: others have spent of the day, and no figure may have told yet."""
+        if judgement.verdict is Verdict.OVER_LIMIT and not is_shared:
             what = f"shard {judgement.shard_id} ({grant.grant_id}) is over the limit"
             raise Violation("budget", judgement.at_ns, what)
         if judgement.gap_ns is not None and judgement.verdict is Verdict.TOO_EARLY:
@@ -50,8 +51,11 @@ class Identifies:
     # --- what is excused
 
     def saw(self, name: str, ledger: Ledger | None, own_use_within_ns: int) -> None:
-        """A coordinator saw this in the ledger: the longest promise that it knows of."""
+        """A coordinator saw this in the ledger: the longest promise that it knows of, its writer's own among them."""
+        self._own_use_within_ns[name] = own_use_within_ns
         known_ns = self._known_use_within_ns.get(name, own_use_within_ns)
+        if ledger is not None:
+            known_ns = max(known_ns, self._own_use_within_ns.get(ledger.instance, 0))
         for record in ledger.grants if ledger is not None else ():
             known_ns = max(known_ns, record.use_within_ns)
         self._known_use_within_ns[name] = known_ns

@@ -29,7 +29,8 @@ class Order:
     those before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_judging: bool = True) -> None:
+        self._is_judging = is_judging  # not among clients that break the contract: what they asked is anybody's guess
         self.askings = Askings()
         self.attention = Attention()
         self._written: dict[str, Ledger] = {}
@@ -50,9 +51,9 @@ class Order:
         taken = {record.request_id for record in ledger.grants if record.outcome is None}
         for record in ledger.grants:
             is_new = self.askings.is_new(record.grant_id, record.request_id, record.renewal)
-            if is_new and record.request_id:
+            if is_new and record.request_id and self._is_judging:
                 self._chosen(coordinator, record, taken, ledger.max_concurrency or 1, now_ns)
-        if coordinator.replica.role is Role.LEADER and ledger.leader is not None:
+        if coordinator.replica.role is Role.LEADER and ledger.leader is not None and self._is_judging:
             self._look_for_idle_buckets(coordinator, ledger, now_ns)
         self.askings.writes(name, ledger)
 
