@@ -169,7 +169,7 @@ class SessionBudget:
 
     def doubt(self, now_ns: int) -> None:
         """What is left is not known any more; of a static day, since when it runs: more may be the next day's."""
-        if self.from_settings:
+        if self.static or self.from_settings:
             self.day = self.day._replace(first_ns=now_ns - DAY)
         else:
             self.close()

@@ -111,6 +111,18 @@ def test_what_one_without_a_token_has_spent_outlives_one_with_a_token_that_learn
     assert cluster.ledger.remaining == 1
 
 
+def test_one_without_a_token_that_has_just_started_keeps_what_discord_said_was_spent():
+    cluster = Cluster("a", static=None)
+    cluster.pass_ms(100)
+    cluster.tell("a", FigureAsked())
+    cluster.tell("a", Figure(Limits(1, 1000, 7, 3600 * SECOND)))
+    cluster.kill("a")
+    cluster.start("b", static=Limits(1, 1000, 1000))
+    cluster.pass_ms(8_000)
+    assert cluster.leader == "b"
+    assert cluster.ledger.remaining == 7
+
+
 def test_one_without_a_token_ends_the_day_later_than_discord_said():
     cluster = Cluster("a", static=None)
     cluster.pass_ms(100)

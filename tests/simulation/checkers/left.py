@@ -34,6 +34,7 @@ class Left:
     def __init__(self, day: "Day", *, settings_are_true: bool) -> None:
         self._day = day
         self._settings_are_true = settings_are_true
+        self._is_unknown = False  # what is left, by the last entry
         self._number = 0  # of Discord's day
         self._ends_ns: int | None = None
         self._beside = 0  # spent by others in it
@@ -61,6 +62,9 @@ class Left:
         if can_ask and is_of_settings and own:
             what = f"{ledger.instance} grants {own[0].grant_id} on settings, and can ask Discord"
             raise Violation("left", now_ns, what)
+        was_unknown, self._is_unknown = self._is_unknown, ledger.remaining is None
+        if was_unknown and not can_ask:
+            self._settings_are_true = False  # one that could ask had doubts, and wrote of nothing spent: settings count
         is_judged = not is_of_settings if can_ask else self._settings_are_true
         if ledger.remaining is None or not is_judged:
             return
