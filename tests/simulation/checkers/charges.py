@@ -29,6 +29,7 @@ class Charges:
         self._published: set[str] = set()
         self._is_lost = False
         self._losses = 0
+        self._led_by: dict[str, tuple[str, int]] = {}  # by grant: whose entry was the first to have it, in which term
         self._last_sent: dict[str, Ledger] = {}  # by instance
         self._made: dict[tuple[str, int, int], tuple[int, int]] = {}  # by entry: when, and after how many figures
 
@@ -63,6 +64,8 @@ class Charges:
     def applied(self, ledger: Ledger, before: Ledger | None, at_ns: int) -> None:
         """The stream has stored an entry."""
         charged_at_ns = self._charged_at_ns
+        for record in ledger.grants:
+            self._led_by.setdefault(record.grant_id, (ledger.instance, ledger.term))
         known = {record.grant_id for record in before.grants} if before is not None else set()
         if any(record.grant_id not in known and record.request_id for record in ledger.grants):
             self._charged_at_ns = at_ns
@@ -115,7 +118,9 @@ class Charges:
         sure = sum(1 for record in back if elapsed_ns is not None and _is_early(record, elapsed_ns))
         if elapsed_ns is not None and ledger.term == before.term:
             never_sent = [r for r in gone if r.grant_id not in self._published and r.grant_id not in proofs]
-            sure += sum(1 for record in never_sent if record.grant_id.startswith(f"{ledger.instance}-"))
+            sure += sum(
+                1 for record in never_sent if self._led_by.get(record.grant_id) == (ledger.instance, ledger.term)
+            )
         perhaps = sum(1 for record in gone if record.grant_id in proofs or record.grant_id not in self._published)
         begun = before.remaining + ledger.total - (before.total or ledger.total)
         least_left, most_left = begun - new + sure, begun - new + perhaps
