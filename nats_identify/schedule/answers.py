@@ -73,7 +73,8 @@ def undeliverable(book: Book, grant_id: str, now_ns: int) -> list[ScheduleAction
 def _decline(book: Book, grant: Grant, at_ns: int) -> list[ScheduleAction]:
     """The turn was not used. The decline is kept: an entry of a leader that did not receive it may bring it back.
 
-    That entry's budget has no refund for it, so each adoption of the grant counts one, and one is counted in all.
+    That entry's budget has no refund for it, so each adoption of the grant counts one, and one is counted in all. It
+    may be read long after the hold is over: only newer answers displace the decline.
     """
     book.stash(grant.grant_id, Outcome.DECLINED, at_ns)
     book.end_plain(grant, at_ns)

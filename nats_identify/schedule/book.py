@@ -136,11 +136,6 @@ class Book:
         if len(self._stash) > STASHED_MOST:
             self._stash.popitem(last=False)
 
-    def forget_decline(self, grant_id: str) -> None:
-        """The hold of a declined grant is over: no entry can bring it back."""
-        if grant_id in self._stash and self._stash[grant_id][0] is Outcome.DECLINED:
-            del self._stash[grant_id]
-
     def charge_unseen(self, since_ns: int, now_ns: int) -> None:
         """Spend what was used since then with turns that were never seen: the ledger that had them is lost."""
         for grant_id, (outcome, at_ns) in list(self._stash.items()):

@@ -31,7 +31,6 @@ def pass_time(book: Book, day: Day, now_ns: int) -> list[ScheduleAction]:
 def _look_at_grant(book: Book, grant_id: str, now_ns: int) -> None:
     grant = book.holds.get(grant_id)
     if grant is None:
-        book.forget_decline(grant_id)
         return
     if not grant.committed:  # its write is still under way: the hold begins at its end
         book.alarms.at(now_ns + model.SECOND, Look.GRANT, grant_id)

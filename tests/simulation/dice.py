@@ -1,5 +1,6 @@
 """Draws the plan of a seed from the figures of its shape. The dice are not those of its history."""
 
+import dataclasses
 import random
 from collections.abc import Sequence
 from typing import TypeVar
@@ -37,6 +38,8 @@ class _Dice:
         self.max_concurrency = self.pick(self.style.max_concurrency)
         self.total = self.pick(self.style.totals) if self.is_tight else 100_000
         self.base = self.timing()
+        # A ledger that is too slow for plain requesters, in some of the histories that have little else.
+        self.is_slow = shape is Shape.PLAIN and random.Random(f"slow-{shape}-{seed}").random() < 0.3
 
     def pick(self, choices: Sequence[T]) -> T:
         return self.random.choice(choices)
@@ -114,11 +117,13 @@ class _Dice:
     def mixed(self, replicas: tuple[ReplicaPlan, ...]) -> tuple[tuple[ReplicaPlan, ...], Mix]:
         """Let some histories have more: from dice of its own, so that every other throw stays what it was."""
         own = random.Random(f"mix-{self.shape}-{self.seed}")
+        if self.is_slow:
+            replicas = tuple(_patient(replica) for replica in replicas)
         rogues = own.choice((0, 0, 1, 2)) if self.shape not in {Shape.DAYS, Shape.LOOPS} else 0
         beside_ns = 0 if self.is_static or own.random() < 0.6 else own.randrange(2, 20) * SECOND
         if own.random() < 0.4 or not self.is_static:
             return replicas, Mix(rogues, beside_ns)
-        low = own.choice((5, 8)) if self.is_tight else own.choice((5, 15, 40))
+        low = min(self.total, own.choice((5, 8))) if self.is_tight else own.choice((5, 15, 40))
         are_kinds_mixed = self.shape is Shape.DAYS and own.random() < 0.6
         mixed = []
         for replica in replicas:
@@ -207,13 +212,9 @@ class _Dice:
             watch_lost=pick((0.0, 0.1, 0.5, 1.0)),
             watch_late=pick((0.0, 0.1)),
             watch_most_ns=pick((1, 3, 19)) * SECOND,
-            hop_most_ns=max(pick((1, 3, 100)) * MS, self.slow_hop_ns()),
+            hop_most_ns=pick((1, 3, 100)) * MS,
+            commit_least_ns=490 * MS if self.is_slow else 0,
         )
-
-    def slow_hop_ns(self) -> int:
-        """A ledger that is too slow for plain requesters, in some of the histories that have little else."""
-        own = random.Random(f"slow-{self.shape}-{self.seed}")
-        return 1_500 * MS if self.shape is Shape.PLAIN and own.random() < 0.3 else 0
 
     def faults(self) -> tuple[tuple[Fault, int], ...]:
         """Some of what can go wrong, each every few seconds: a swarm of different storms."""
@@ -223,3 +224,11 @@ class _Dice:
             barred |= LOSSES if self.is_tight else set()
         kinds = [fault for fault in style.faults if fault not in barred and self.maybe(style.fault_share)]
         return tuple((fault, self.random.randrange(*style.every_s) * SECOND) for fault in kinds)
+
+
+def _patient(replica: ReplicaPlan) -> ReplicaPlan:
+    """Let it lead through slow commits, each later than half the grace."""
+    variants = [
+        (dataclasses.replace(timing, grace_ns=SECOND), 6 * SECOND, static) for timing, _, static in replica.variants
+    ]
+    return ReplicaPlan(replica.name, tuple(variants), replica.reserve)

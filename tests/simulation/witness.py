@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from coordinator.core.ledger import Ledger, LedgerRead, LedgerSeen, ReplicaAction, ReplicaEvent, Write
 from nats_identify import wire
 from nats_identify.schedule import model
-from nats_identify.schedule.model import SECOND, Happened, Reply
+from nats_identify.schedule.model import MS, SECOND, Happened, Reply
 from nats_identify.testing.judge import Judgement
 from tests.simulation.checkers.charges import Charges
 from tests.simulation.checkers.commits import Commits
@@ -103,6 +103,9 @@ class Witness:
                 commits.speaks(coordinator, now_ns)
                 if type(event) is model.Figure and action.name == "limits":
                     self.figures.believed(coordinator, event)
+                holds_ms = action.facts.get("holds_everything_ms")
+                if action.name == "leader" and isinstance(holds_ms, int):
+                    self.figures.leads(coordinator, self.identifies.leads(coordinator, holds_ms * MS), now_ns)
                 if action.name == "crash_loop":
                     self.loops.held_back(int(action.facts["shard_id"] or 0), self._engine.now_ns)
         order.attention.nudged(coordinator, nudged, now_ns)  # who is told now was not told before the write

@@ -1,5 +1,7 @@
 """What the ledger says stays true, whoever leads and with whatever settings: short histories that once broke it."""
 
+from dataclasses import replace
+
 import pytest
 
 from coordinator.core import ledger as words
@@ -244,6 +246,21 @@ def test_a_decline_that_the_successor_received_outlives_the_next_entry_of_a_deaf
     assert (cluster.ledger.remaining, cluster.ledger.grants) == (1000, ())
     cluster.ask(1)
     assert [(name, body.shard_id) for name, body in cluster.grant_log] == [("a", 0), ("b", 1)]
+
+
+def test_a_decline_outlives_an_entry_that_is_read_after_the_hold_is_over():
+    cluster = Cluster("a", "b", timing=SHORT)
+    cluster.pass_ms(100)
+    cluster.ask(0)
+    (_, granted), *_ = cluster.grant_log
+    cluster.tell("b", model.Answer(granted.grant_id, Outcome.DECLINED))
+    newest, revision = cluster.ledger, cluster.revision
+    cluster.kill("a")
+    cluster.is_reading_away = True
+    cluster.pass_ms(SHORT.full_hold_ns // MS + 100)
+    newer = replace(newest, sequence=newest.sequence + 1)
+    cluster.tell("b", LedgerSeen(newer, revision + 1))
+    assert len(cluster.replicas["b"].schedule.book.holds) == 0
 
 
 def test_a_decline_of_a_grant_whose_commit_is_not_settled_is_kept():

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from coordinator.core.ledger import ReplicaEvent
 from nats_identify.schedule.model import Ask, Granted, Refused, Reply, Undeliverable
+from tests.simulation.rogue import PREFIX
 from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
@@ -17,13 +18,13 @@ class Finals:
     """
 
     def __init__(self) -> None:
-        self._plain: dict[str, bool] = {}  # by request: whether it was never said to be managed
+        self._plain: dict[str, bool] = {}  # by request: whether it is one, of a client that keeps the contract
         self._replied: dict[str, str] = {}  # by request: what, by whom
 
     def told(self, event: ReplicaEvent) -> None:
         """A replica was told something."""
         if type(event) is Ask:
-            self._plain[event.request_id] = self._plain.get(event.request_id, True) and not event.managed
+            self._plain.setdefault(event.request_id, not event.managed and not event.request_id.startswith(PREFIX))
         elif type(event) is Undeliverable:
             for request_id, what in list(self._replied.items()):
                 if what.startswith(f"{event.grant_id} "):
