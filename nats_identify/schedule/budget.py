@@ -154,8 +154,6 @@ class SessionBudget:
             before, carried = self.day, max(in_the_air, self.day.late)
             first_ns = before.late_ns if before.late else now_ns - DAY // 100  # whatever is in the air is younger
             self.day = StaticDay(first_ns if carried else None)
-            if carried and now_ns >= first_ns + _DAY_LEAST_NS:  # and one more day may have begun since
-                self.day = StaticDay(first_ns, carried, first_ns + _DAY_LEAST_NS)
             limits = Limits(1, self.total, self.total)
             self.set(limits, in_the_air=carried, now_ns=now_ns, from_settings=True)
         else:

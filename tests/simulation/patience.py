@@ -26,7 +26,12 @@ NEW_FIGURE_NS: Final = 320 * SECOND
 def short_days(plan: "Plan") -> Iterator[None]:
     """Let the product's day be as long as the plan's, and its waits as short: they are constants."""
     first_wait_ns = plan.crash_loop.first_wait_ns if plan.crash_loop else crash_loop.FIRST_WAIT_NS
-    with patch.object(budget, "DAY", plan.day_ns), patch.object(crash_loop, "FIRST_WAIT_NS", first_wait_ns):
+    day_least_ns = plan.day_ns - plan.day_ns // 1000
+    with (
+        patch.object(budget, "DAY", plan.day_ns),
+        patch.object(budget, "_DAY_LEAST_NS", day_least_ns),
+        patch.object(crash_loop, "FIRST_WAIT_NS", first_wait_ns),
+    ):
         yield
 
 

@@ -9,6 +9,7 @@ from coordinator.core.ledger import LedgerSeen
 from coordinator.core.replica import Role
 from coordinator.edge.ledger_json import LedgerWriter, decode
 from nats_identify.schedule import model
+from nats_identify.schedule.budget import SessionBudget
 from nats_identify.schedule.model import MS, SECOND, Figure, FigureAsked, Limits, Outcome, Timing
 from tests.unit.cluster import Cluster
 from tests.unit.desk import Desk, replies
@@ -359,3 +360,17 @@ def test_a_message_that_comes_twice_has_one_final_reply():
     desk.ask(0)
     first, again = desk.ask(1, managed=False), desk.ask(1, managed=False)
     assert (len(replies(first, model.Refused)), replies(again, model.Refused)) == (1, [])
+
+
+def test_what_was_charged_in_doubt_of_the_day_is_carried_into_the_next_day_once():
+    budget, now_ns = SessionBudget(), 5 * model.DAY
+    budget.set(Limits(1, 10, 10), in_the_air=0, now_ns=now_ns)
+    budget.doubt(now_ns)  # a replica that has just started: Discord's day may end at any time
+    for _ in range(4):
+        budget.charge(now_ns)
+    left = []
+    for _ in range(3):
+        now_ns = budget.resets_at_ns or now_ns + model.DAY
+        budget.end_day(now_ns, in_the_air=0)
+        left.append(budget.remaining)
+    assert left == [6, 10, 10]
