@@ -30,6 +30,7 @@ from nats_identify.schedule.budget import SessionBudget
 from nats_identify.schedule.crash_loop import CrashLoopGuard
 from nats_identify.schedule.model import MS, FetchFigure, Grant, Happened, Limits
 from nats_identify.schedule.nudge import step_ns
+from nats_identify.schedule.plain import REPLIED_FOR_NS
 from nats_identify.schedule.release import ReleaseSchedule
 
 RETRY_NS = 250 * MS
@@ -163,6 +164,9 @@ class Replica:
         is_newer = self.seen.see(ledger, revision, now_ns)
         if self.role is Role.LEADER:
             self._step_down()
+        if ledger is not None and self.seen.is_lost:  # its grants are not adopted, but their requesters had a reply
+            plain_ids = [record.request_id for record in ledger.grants if record.plain]
+            self.schedule.book.adopt_replied([(name, REPLIED_FOR_NS) for name in plain_ids], now_ns)
         if ledger is None or not is_newer:
             return []
         book = self.schedule.book

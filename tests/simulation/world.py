@@ -107,7 +107,9 @@ class World:
     def identify(self, grant: wire.Granted, request_id: str, *, is_broken: bool) -> None:
         """A shard writes IDENTIFY to its socket."""
         self.witness.identified(grant, request_id)
-        if not is_broken:
+        if is_broken:
+            self.witness.left.broken(self.engine.now_ns)
+        else:
             self.discord.identify(grant)
 
     def heal(self) -> None:

@@ -52,6 +52,12 @@ class Left:
         self._look(now_ns)
         self._beside += count
 
+    def broken(self, now_ns: int) -> None:
+        """An IDENTIFY was sent and never arrived: a day of which it was the first begins later than shards say."""
+        self._look(now_ns)
+        if self._ends_ns is None:
+            self._settings_are_true = False
+
     def applied(self, ledger: Ledger, now_ns: int, *, can_ask: bool) -> None:
         """The stream has stored an entry of a replica that can ask Discord, or cannot."""
         self._index += 1
