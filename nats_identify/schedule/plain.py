@@ -8,7 +8,6 @@ a grant that nobody receives costs nothing; silence would cost the others a minu
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from nats_identify.schedule.model import SECOND, Ask, ScheduleAction
@@ -42,11 +41,6 @@ class PlainReplies:
         self._until_ns.move_to_end(request_id)
         if len(self._until_ns) > REPLIED_MAX:
             self._until_ns.popitem(last=False)
-
-    def adopt(self, replied: Iterable[Replied], now_ns: int) -> None:
-        """Know what the leader knows."""
-        for request_id, left_ns in replied:
-            self.add(request_id, now_ns, left_ns)
 
     def left(self, now_ns: int) -> tuple[Replied, ...]:
         """What a successor must know; what it need not know any more is forgotten."""
