@@ -7,6 +7,7 @@ from nats_identify.schedule.book import Book
 from nats_identify.schedule.budget import StaticDay
 from nats_identify.schedule.crash_loop import ShardHistory
 from nats_identify.schedule.model import Grant, Outcome, ScheduleAction, ScheduleEvent
+from nats_identify.schedule.plain import Replied
 
 
 class GrantRecord(NamedTuple):  # made a thousand at a time, on the way of every commit: a third of a dataclass's cost
@@ -21,6 +22,7 @@ class GrantRecord(NamedTuple):  # made a thousand at a time, on the way of every
     use_within_ns: int
     hold_ns: int
     outcome: Outcome | None = None
+    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +35,13 @@ class Ledger:
         lineage: who began it without trusting what was there, or nothing was. Within one lineage age tells all; a
             copy from before a loss may be of any age.
         lease_ns: a standby that has seen no movement for so long may take over.
-        max_concurrency, total, remaining, reset_in_ns: today's limits; None where nobody knows.
-        static_day: what is known of a day of static limits, as ages; None where nobody has written of it.
+        max_concurrency, total, remaining, reset_in_ns: today's limits; None where nobody knows. ``remaining`` is below
+            zero where more was spent than the total of today allows.
+        static_day: what is known of a day of static limits, as ages: ``total`` and ``remaining`` are settings then.
+            None: they are Discord's.
         crash_loops: what was granted lately to shards that may loop, as ages.
+        full_hold_ns: how long a grant of its leader may matter; None in the ledger of one that did not write it.
+        replied: plain requests that have had their reply, and for how long to know it; None: as above.
         margin_ns: as the leader has tuned it; None in the ledger of one that did not.
     """
 
@@ -54,6 +60,8 @@ class Ledger:
     crash_loops: tuple[ShardHistory, ...] = ()
     margin_ns: int | None = None
     static_day: StaticDay | None = None
+    full_hold_ns: int | None = None
+    replied: tuple[Replied, ...] | None = None
 
     @property
     def age(self) -> tuple[int, int]:
@@ -75,11 +83,18 @@ def records_of(book: Book, now_ns: int) -> tuple[GrantRecord, ...]:
                 grant.use_within_ns,
                 grant.opens_at_ns - now_ns,
                 grant.outcome,
+                not grant.managed,
             )
             for grant in book.holds
             if grant.opens_at_ns > now_ns
         ]
     )
+
+
+def full_hold_ns_of(ledger: Ledger, confirmed_hold_ns: int) -> int:
+    """How long anything may matter that this entry tells of; ``confirmed_hold_ns`` is window and margin."""
+    holds_ns = [max(record.hold_ns, record.use_within_ns + confirmed_hold_ns) for record in ledger.grants]
+    return max(holds_ns, default=0) if ledger.full_hold_ns is None else max(ledger.full_hold_ns, *holds_ns, 0)
 
 
 def grants_of(ledger: Ledger, now_ns: int) -> list[Grant]:
@@ -90,6 +105,7 @@ def grants_of(ledger: Ledger, now_ns: int) -> list[Grant]:
             *(record.renewal, record.use_within_ns, now_ns + record.hold_ns, record.outcome),
             identified_at_ns=now_ns if record.outcome else None,
             committed=True,
+            managed=not record.plain,
         )
         for record in ledger.grants
     ]

@@ -19,6 +19,7 @@ from coordinator.core.ledger import (
     ReplicaEvent,
     Stopped,
     Write,
+    full_hold_ns_of,
     grants_of,
     records_of,
 )
@@ -30,6 +31,7 @@ from nats_identify.schedule.budget import SessionBudget
 from nats_identify.schedule.crash_loop import CrashLoopGuard
 from nats_identify.schedule.model import MS, SECOND, FetchFigure, Grant, Happened, Limits
 from nats_identify.schedule.nudge import step_ns
+from nats_identify.schedule.plain import REPLIED_FOR_NS
 from nats_identify.schedule.release import ReleaseSchedule
 
 RETRY_NS = 250 * MS
@@ -66,6 +68,7 @@ class Replica:
             name_grant=self._name_grant,
             max_waiting=settings.max_waiting,
         )
+        self.schedule.book.is_leading = False
         self.seen = Sighting(settings.lease_ns)
         self._longest_hold_ns = settings.timing.full_hold_ns  # the longest that anything seen can matter
         self._pending: Pending | None = None
@@ -88,11 +91,13 @@ class Replica:
         actions: list[ReplicaAction] = []
         match event:
             case words.LedgerRead():
+                self._remember(event.ledger, now_ns)
                 actions += self._read(event, now_ns)
             case words.LedgerUnreadable():
                 self._is_reading = False
                 self._read_at_ns = self._retry_at_ns = now_ns + RETRY_NS
             case words.LedgerSeen(ledger, revision):
+                self._remember(ledger, now_ns)
                 is_news = revision > self.seen.revision and ledger.instance != self.settings.instance
                 if is_news and self._pending is None:  # a pending write will fail, and teach the same
                     actions += self._sighted(ledger, revision, now_ns)
@@ -155,27 +160,34 @@ class Replica:
 
     # --- standby
 
+    def _remember(self, ledger: Ledger | None, now_ns: int) -> None:
+        """Keep what is true of any ledger, adopted or not: how long a grant may matter, and who has had a reply."""
+        if ledger is not None:
+            hold_ns = full_hold_ns_of(ledger, self.schedule.book.timing.confirmed_hold_ns)
+            self._longest_hold_ns = max(self._longest_hold_ns, hold_ns)
+            self.schedule.book.adopt_replied(ledger.replied or (), now_ns)
+
     def _sighted(self, ledger: Ledger | None, revision: int, now_ns: int) -> list[ReplicaAction]:
         """Keep the leader's records as our own; an older copy teaches nothing but mistrust."""
         is_newer = self.seen.see(ledger, revision, now_ns)
         if self.role is Role.LEADER:
             self._step_down()
+        if ledger is not None and self.seen.is_lost:  # its grants are not adopted, but their requesters had a reply
+            plain_ids = [record.request_id for record in ledger.grants if record.plain]
+            self.schedule.book.adopt_replied([(name, REPLIED_FOR_NS) for name in plain_ids], now_ns)
         if ledger is None or not is_newer:
             return []
         book = self.schedule.book
         limits = Limits(ledger.max_concurrency or 1, ledger.total, ledger.remaining, ledger.reset_in_ns)
-        book.budget.set(limits, in_the_air=0, now_ns=now_ns)
+        from_settings = ledger.static_day is not None  # else Discord's
+        book.budget.set(limits, in_the_air=0, now_ns=now_ns, from_settings=from_settings)
         book.budget.adopt_day(ledger.static_day, now_ns)
         book.guard.adopt(ledger.crash_loops, now_ns)
         if ledger.margin_ns is not None:
             book.tune(margin.within(ledger.margin_ns, book.margin_setting_ns))
-        holds_ns = [record.hold_ns for record in ledger.grants]
-        promised_ns = [record.use_within_ns for record in ledger.grants]
-        hold_ns = max(promised_ns, default=0) + book.timing.confirmed_hold_ns
-        self._longest_hold_ns = max(self._longest_hold_ns, hold_ns, *holds_ns)
         if ledger.max_concurrency is not None:
             book.renumber(ledger.max_concurrency)
-        self.schedule.adopt(grants_of(ledger, now_ns), now_ns)
+        self.schedule.adopt(grants_of(ledger, now_ns), now_ns, replied=ledger.replied)
         return []
 
     def _read(self, event: words.LedgerRead, now_ns: int) -> list[ReplicaAction]:
@@ -199,15 +211,16 @@ class Replica:
         self.role, self.term = Role.CANDIDATE, self.seen.newest_age[0] + 1
         self._blanket = None
         if not (self.seen.is_trusted or is_first):
+            self._longest_hold_ns = max(self._longest_hold_ns, book.timing.full_hold_ns)
             self._blanket = book.hold_everything(self._name_grant(), self._longest_hold_ns, now_ns)
             book.budget.doubt(now_ns)
         if static is not None:
-            book.budget.set_static(static, now_ns)
+            book.budget.set_static(static, in_the_air=book.in_the_air(now_ns), now_ns=now_ns)
             if self.seen.is_lost:
                 book.charge_unseen(self.seen.newest_at_ns, now_ns)
             book.renumber(static.max_concurrency)
         self._lineage = self._blanket.grant_id if self._blanket else self.seen.lineage or self.settings.instance
-        self._figure_waits = book.budget.remaining is None and not is_first
+        self._figure_waits = book.budget.known is None and not is_first
         return self._write((), now_ns, leader=self.settings.name)
 
     def _lead_from_now(self, now_ns: int) -> list[ReplicaAction]:
@@ -234,7 +247,7 @@ class Replica:
         actions = self._speak(said, now_ns)
         if self._figures.is_due(now_ns, is_little=self.schedule.book.budget.is_little):
             actions.append(FetchFigure("its turn has come"))
-        if grants or self._is_changed or now_ns >= self._heartbeat_at_ns:
+        if grants or self.schedule.is_refusing or self._is_changed or now_ns >= self._heartbeat_at_ns:
             actions += self._write(tuple(grants), now_ns, leader=self.settings.name)
         return actions
 
@@ -246,7 +259,8 @@ class Replica:
             *(self.settings.prefix, leader, self.settings.instance, self.term, self.seen.newest_age[1] + 1),
             *(self.settings.lease_ns, book.max_concurrency, budget.total, budget.remaining, resets_in_ns),
             *(records_of(book, now_ns), self._lineage, book.guard.ages(now_ns), book.timing.margin_ns),
-            budget.day.seen_from(now_ns) if budget.static else None,
+            *(budget.day.seen_from(now_ns) if budget.from_settings else None, book.timing.full_hold_ns),
+            book.plain.left(now_ns),
         )
         write = Write(entry, self.seen.revision)
         self._pending = Pending(write, self.seen.ledger, grants, now_ns)

@@ -33,7 +33,8 @@ class Sighting:
         age = ledger.age if ledger else (0, 0)
         has_moved = revision != self.revision or age != (self.ledger.age if self.ledger else (0, 0))
         is_newer = age > self.newest_age
-        is_descended = ledger is not None and ledger.lineage == self.lineage
+        # Somebody who puts an entry back loses its lineage with its headers: no two of those are of one lineage.
+        is_descended = ledger is not None and ledger.lineage == self.lineage != ""
         self.ledger, self.revision, self.newest_age = ledger, revision, max(age, self.newest_age)
         if is_newer:
             self.newest_at_ns = now_ns

@@ -45,9 +45,12 @@ class LedgerWriter:
         ]
         loops = ",".join([_crash_loop(history) for history in ledger.crash_loops])
         margin_ms = "null" if ledger.margin_ns is None else ms_up(ledger.margin_ns)
+        hold_ms = "null" if ledger.full_hold_ns is None else ms_up(ledger.full_hold_ns)
+        replied = {request_id: ms_up(left_ns) for request_id, left_ns in ledger.replied or ()}
+        more = f'"full_hold_ms": {hold_ms}, "replied": {"null" if ledger.replied is None else json.dumps(replied)}'
         day = "null" if ledger.static_day is None else json.dumps(_day(ledger.static_day))
         tail = f'"grants": [{",".join(written)}], "crash_loops": [{loops}], "margin_ms": {margin_ms}'
-        return f'{json.dumps(head)[:-1]}, {tail}, "static_day": {day}}}'.encode()
+        return f'{json.dumps(head)[:-1]}, {tail}, "static_day": {day}, {more}}}'.encode()
 
 
 _OUTCOMES: Final[dict[Outcome | None, str]] = {None: "null", **{outcome: f'"{outcome.value}"' for outcome in Outcome}}
@@ -64,10 +67,11 @@ def _day(day: StaticDay) -> dict[str, int | None]:
 
 
 def _beginning(grant: GrantRecord) -> str:
+    plain = ',"plain":true' if grant.plain else ""
     return (
         f'{{"grant_id":{quote(grant.grant_id)},"request_id":{quote(grant.request_id)}'
         f',"shard_id":{grant.shard_id},"bucket":{grant.bucket},"max_concurrency":{grant.max_concurrency}'
-        f',"renewal":{grant.renewal},"use_within_ms":{grant.use_within_ns // MS},"hold_ms":'
+        f',"renewal":{grant.renewal}{plain},"use_within_ms":{grant.use_within_ns // MS},"hold_ms":'
     )
 
 
@@ -94,13 +98,15 @@ def decode(payload: bytes, lineage: str = "") -> Ledger:
         crash_loops=tuple(_history(shard) for shard in entry.crash_loops),
         margin_ns=None if entry.margin_ms is None else entry.margin_ms * MS,
         static_day=None if entry.static_day is None else _static_day(entry.static_day),
+        full_hold_ns=None if entry.full_hold_ms is None else entry.full_hold_ms * MS,
+        replied=None if entry.replied is None else tuple((name, ms * MS) for name, ms in entry.replied.items()),
     )
 
 
 def _grant(grant: LedgerGrant) -> GrantRecord:
     return GrantRecord(
         *(grant.grant_id, grant.request_id, grant.shard_id, grant.bucket, grant.max_concurrency),
-        *(grant.renewal, grant.use_within_ms * MS, grant.hold_ms * MS, grant.outcome),
+        *(grant.renewal, grant.use_within_ms * MS, grant.hold_ms * MS, grant.outcome, grant.plain),
     )
 
 

@@ -193,7 +193,7 @@ def limits_of(limit: SessionLimit, settings: Settings) -> Limits:
     if settings.identify_session_total is not None:
         used = max(0, limit.total - limit.remaining)
         total = settings.identify_session_total
-        remaining = min(remaining, max(0, total - used))
+        remaining = min(remaining, total - used)  # below zero where more was used: it stays used
     return Limits(
         max_concurrency=settings.identify_max_concurrency or limit.max_concurrency,
         total=total,

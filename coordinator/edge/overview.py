@@ -73,7 +73,7 @@ def _leader(replica: Replica) -> tuple[str | None, int]:
 def _limit(book: Book, now_ns: int) -> SessionStartLimit:
     resets_at_ns = book.budget.resets_at_ns
     reset_after_ms = None if resets_at_ns is None else ms_up(max(0, resets_at_ns - now_ns))
-    return SessionStartLimit(total=book.budget.total, remaining=book.budget.remaining, reset_after_ms=reset_after_ms)
+    return SessionStartLimit(total=book.budget.total, remaining=book.budget.left, reset_after_ms=reset_after_ms)
 
 
 def _bucket(book: Book, bucket: int, listed: int, now_ns: int) -> BucketStatus:

@@ -26,9 +26,9 @@ def of_restart(book: Book, shards: int, now_ns: int) -> Projection:
 def _project(book: Book, shares: Mapping[int, int], least_ns: int, now_ns: int) -> Projection:
     """Each bucket grants its share one hold apart; what today has no session start for waits for the days to come."""
     budget, hold_ns, shards = book.budget, book.timing.confirmed_hold_ns, sum(shares.values())
-    if budget.remaining is None or budget.total is None or book.max_concurrency is None:
+    if budget.known is None or budget.total is None or book.max_concurrency is None:
         return Projection(shards=shards)
-    short = max(0, shards - max(0, budget.remaining - budget.reserve))
+    short = max(0, shards - max(0, budget.known - budget.reserve))
     opens_in_ns = {bucket: max(0, book.opens_at_ns(bucket) - now_ns) for bucket in shares}
     turns_ns = max((opens_in_ns[bucket] + (share - 1) * hold_ns for bucket, share in shares.items()), default=0)
     up_in_ns: int | None = max(turns_ns, least_ns, 0)

@@ -50,6 +50,7 @@ class LedgerGrant(Message):
     use_within_ms: int
     hold_ms: int
     outcome: Annotated[Outcome | None, Field(strict=False)] = None
+    plain: bool = False
 
 
 class LedgerCrashLoop(Message):
@@ -69,7 +70,12 @@ class LedgerStaticDay(Message):
 
 
 class LedgerEntry(Message):
-    """The one key of the KV bucket: JSON that a person can read."""
+    """The one key of the KV bucket: JSON that a person can read.
+
+    Attributes:
+        full_hold_ms: how long a grant of this leader may matter.
+        replied: plain requests that have had their reply, each with how long to know it.
+    """
 
     prefix: str
     leader: str | None
@@ -85,3 +91,5 @@ class LedgerEntry(Message):
     crash_loops: tuple[LedgerCrashLoop, ...] = Field((), strict=False)
     margin_ms: int | None = None
     static_day: LedgerStaticDay | None = None
+    full_hold_ms: int | None = None
+    replied: dict[str, int] | None = None

@@ -18,10 +18,13 @@ def answer(book: Book, grant_id: str, outcome: Outcome, at_ns: int) -> list[Sche
     grant = book.holds.get(grant_id)
     if grant is None:
         return _answer_without_grant(book, grant_id, outcome, at_ns)
-    if not grant.committed or not grant.request_id:
+    if not grant.request_id:
         return []  # nobody can have heard of it
+    if not grant.committed:  # perhaps by a successor, if the write was done and its outcome is not known here
+        book.stash(grant_id, outcome, at_ns)
+        return []
     if outcome is Outcome.DECLINED:
-        return _give_back(book, grant, "declined") if grant.outcome is None else []
+        return _decline(book, grant, at_ns) if grant.outcome is None else []
     actions: list[ScheduleAction] = []
     if grant.outcome is None:
         book.identify(grant, at_ns)
@@ -67,6 +70,17 @@ def undeliverable(book: Book, grant_id: str, now_ns: int) -> list[ScheduleAction
     return actions
 
 
+def _decline(book: Book, grant: Grant, at_ns: int) -> list[ScheduleAction]:
+    """The turn was not used. The decline is kept: an entry of a leader that did not receive it may bring it back.
+
+    That entry's budget has no refund for it, so each adoption of the grant counts one, and one is counted in all. It
+    may be read long after the hold is over: only newer answers displace the decline.
+    """
+    book.stash(grant.grant_id, Outcome.DECLINED, at_ns)
+    book.end_plain(grant, at_ns)
+    return _give_back(book, grant, "declined")
+
+
 def _give_back(book: Book, grant: Grant, name: str, *, is_unsent: bool = False) -> list[ScheduleAction]:
     book.give_back(grant)
     book.let_go(grant, is_unsent=is_unsent)
@@ -78,9 +92,7 @@ def let_over(book: Book, grant: Grant) -> None:
 
     A plain requester that answers nothing is believed to have identified: its id is spent.
     """
-    asking = book.room.get(grant.request_id)
-    if asking is not None and not asking.ask.managed and asking.grant_id == grant.grant_id:
-        book.room.end(grant.request_id)
+    book.end_plain(grant, grant.opens_at_ns)
     book.let_go(grant)
     if not grant.managed:
         book.believe_used(grant, grant.opens_at_ns)

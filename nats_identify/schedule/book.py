@@ -10,6 +10,7 @@ from nats_identify.schedule.crash_loop import CrashLoopGuard
 from nats_identify.schedule.holds import EVERY_BUCKET, HoldTable
 from nats_identify.schedule.line import Asking
 from nats_identify.schedule.model import Facts, Grant, Outcome, Timing
+from nats_identify.schedule.plain import PlainReplies, Replied
 from nats_identify.schedule.waiting import WaitingRoom
 
 STASHED_MOST = 10_000
@@ -39,6 +40,8 @@ class Book:
         self.alarms = Alarms()
         self.room = WaitingRoom(max_concurrency or 1, max_waiting, self.alarms)
         self.holds = HoldTable(max_concurrency or 1)
+        self.plain = PlainReplies()
+        self.is_leading = True  # a standby refuses no plain request
         self.due: set[int] = set()
         self.is_heard = True  # what is said now is sent: not by a standby, nor after a leader's lease
         self.attentive_since_ns = 0  # what was said to shards before may not have reached them
@@ -127,7 +130,7 @@ class Book:
             self.all_due()
 
     def stash(self, grant_id: str, outcome: Outcome, at_ns: int) -> None:
-        """Keep an answer whose grant has not been seen yet; the first one counts."""
+        """Keep an answer whose grant has not been seen yet, or may be seen again; the first one counts."""
         self._stash.setdefault(grant_id, (outcome, at_ns))
         if len(self._stash) > STASHED_MOST:
             self._stash.popitem(last=False)
@@ -137,8 +140,7 @@ class Book:
         for grant_id, (outcome, at_ns) in list(self._stash.items()):
             if at_ns > since_ns and outcome is not Outcome.DECLINED:
                 del self._stash[grant_id]
-                if self.budget.remaining:
-                    self.budget.charge(now_ns)
+                self.budget.spend(now_ns)
 
     def remember_used(self, grant_id: str, facts: Facts) -> None:
         """Keep the ids of a turn whose hold is over: its READY may come later."""
@@ -183,16 +185,32 @@ class Book:
         self.take_up(record)
         return record
 
-    def adopt(self, grants: Iterable[Grant], now_ns: int) -> list[tuple[str, Outcome, int]]:
+    def end_plain(self, grant: Grant, now_ns: int) -> None:
+        """A plain grant was received, or may have been: its request has had its reply."""
+        if not grant.managed:
+            self.room.end(grant.request_id)
+            self.plain.add(grant.request_id, now_ns)
+
+    def adopt_replied(self, replied: Iterable[Replied], now_ns: int) -> None:
+        """These plain requests have had their reply: nothing is heard of them again."""
+        for request_id, left_ns in replied:
+            self.room.end(request_id)
+            self.plain.add(request_id, now_ns, left_ns)
+
+    def adopt(
+        self, grants: Iterable[Grant], now_ns: int, *, is_complete: bool = True
+    ) -> list[tuple[str, Outcome, int]]:
         """Keep the records of whoever leads, each stamped with this clock when it was seen.
 
         A record that the leader has dropped is dropped. One that nobody had answered here is as the leader says: it
         may have been committed again, later. Of one that was answered here the earlier opening counts, since either
         is enough. Returns the answers that overtook their grants: id, outcome, instant.
+        ``is_complete``: the leader names the plain requests that have had their reply; another one whose record it has
+        dropped was not received, and keeps its place.
         """
         seen = {grant.grant_id: grant for grant in grants}
         for gone in [grant for grant in self.holds if grant.grant_id not in seen]:
-            self.let_go(gone)
+            self.let_go(gone, is_unsent=is_complete and not gone.managed)
         overtaken = []
         for grant in seen.values():
             mine = self.holds.get(grant.grant_id)

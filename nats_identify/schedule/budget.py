@@ -3,6 +3,9 @@
 Unknown means closed. Charged when a grant is committed, given back on proof that nothing was sent, and only
 Discord's own figure (or, with static limits, the end of the day) refills it. Discord's day begins with the first
 IDENTIFY that is sent, not with the first turn that is granted: with static limits nobody but the shards tells when.
+
+What was spent stays spent: ``remaining`` falls below zero where more was charged than a new total or figure allows,
+and each number that is applied later counts from there.
 """
 
 from typing import NamedTuple
@@ -39,7 +42,9 @@ class SessionBudget:
         static: the figures are settings, so nobody will send new ones: the day refills itself.
 
     Attributes:
-        total, remaining: None means unknown.
+        total, remaining: None means unknown; a deficit is below zero.
+        from_settings: these numbers are settings. A replica that can ask Discord keeps them for one that cannot, and
+            charges nothing to them.
         resets_at_ns: when the day ends; None while nothing was charged.
         is_begun: whether that is certain. Until an IDENTIFY is known to have been sent in it, a static day ends a
             whole day after the newest charge, or after a successor has read of it.
@@ -50,42 +55,60 @@ class SessionBudget:
         self.static = static
         self.total: int | None = None
         self.remaining: int | None = None
+        self.from_settings = static
         self.resets_at_ns: int | None = None
         self.is_begun = False
         self.day = StaticDay()
         self._since_ns = 0  # what was granted before may have been used in the day before
 
-    def set(self, limits: Limits, *, in_the_air: int, now_ns: int) -> None:
-        """Take a figure, less the grants that it may not have counted yet."""
+    def set(self, limits: Limits, *, in_the_air: int, now_ns: int, from_settings: bool | None = None) -> None:
+        """Take a figure, less the grants that it may not have counted yet.
+
+        ``from_settings`` tells whether the numbers are settings; None: they are of the kind that this replica uses.
+        """
+        self.from_settings = self.static if from_settings is None else from_settings
         self.total = limits.total
-        self.remaining = None if limits.remaining is None else max(0, limits.remaining - in_the_air)
+        self.remaining = None if limits.remaining is None else limits.remaining - in_the_air
         self.resets_at_ns = None if limits.reset_in_ns is None else now_ns + limits.reset_in_ns
         self.is_begun = self.resets_at_ns is not None
         if not self.is_begun and self.remaining is not None and self.remaining < (self.total or 0):
             self._begin_day(now_ns)
 
-    def set_static(self, limits: Limits, now_ns: int) -> None:
+    def set_static(self, limits: Limits, *, in_the_air: int, now_ns: int) -> None:
         """Take figures that are settings: what is known to be spent stays spent."""
         if self.remaining is None or self.total is None or limits.total is None:
-            self.set(limits, in_the_air=0, now_ns=now_ns)
-        else:
-            self.remaining = max(0, limits.total - (self.total - self.remaining))
-            self.total = limits.total
+            self.set(limits, in_the_air=in_the_air, now_ns=now_ns)
+            return
+        self.remaining = limits.total - (self.total - self.remaining)
+        self.total = limits.total
+        if not self.from_settings and self.resets_at_ns is not None:
+            self.resets_at_ns += DAY // 1000  # Discord's reset by our clock, which may run a little faster
+        self.from_settings = True
 
     def close(self) -> None:
         """What is left is not known any more."""
         self.remaining = None
 
+    @property
+    def known(self) -> int | None:
+        """What is left, or a deficit; None where nothing may be charged before a figure: none, or another kind."""
+        return None if self.from_settings and not self.static else self.remaining
+
+    @property
+    def left(self) -> int | None:
+        """What is left, for people: never below zero."""
+        return None if self.known is None else max(0, self.known)
+
     def closed_for(self, priority: int) -> Reason | None:
         """Why an identify of this priority may not be charged now, or None where it may."""
-        if self.remaining is None:
+        if self.known is None:
             return Reason.LIMITS_UNKNOWN
-        return Reason.SESSION_LIMIT if self.remaining <= self.kept_from(priority) else None
+        return Reason.SESSION_LIMIT if self.known <= self.kept_from(priority) else None
 
     @property
     def is_little(self) -> bool:
         """Whether, the reserve aside, a twentieth of the day is left, or less, or nobody knows."""
-        return self.remaining is None or (self.remaining - self.reserve) * 20 <= (self.total or 0)
+        return self.known is None or (self.known - self.reserve) * 20 <= (self.total or 0)
 
     def kept_from(self, priority: int) -> int:
         """How many of each day this priority never gets."""
@@ -93,9 +116,15 @@ class SessionBudget:
 
     def charge(self, now_ns: int) -> None:
         """Spend one identify; a day that is not known to have begun begins with it at the earliest."""
-        if self.remaining is None or self.remaining <= 0:
+        if self.known is None or self.known <= 0:
             message = "a grant was charged to a closed budget"
             raise AssertionError(message)
+        self.spend(now_ns)
+
+    def spend(self, now_ns: int) -> None:
+        """Count one identify that was granted, whether anything was left or not."""
+        if self.remaining is None:
+            return
         self.remaining -= 1
         self.day = self._counted(self.day, now_ns)
         if not self.is_begun:
@@ -120,14 +149,13 @@ class SessionBudget:
         """
         if self.resets_at_ns is None or now_ns < self.resets_at_ns:
             return False
-        if self.static and self.total is not None:
+        self._since_ns = now_ns
+        if self.from_settings and self.total is not None:
             before, carried = self.day, max(in_the_air, self.day.late)
             first_ns = before.late_ns if before.late else now_ns - DAY // 100  # whatever is in the air is younger
             self.day = StaticDay(first_ns if carried else None)
-            if carried and now_ns >= first_ns + _DAY_LEAST_NS:  # and one more day may have begun since
-                self.day = StaticDay(first_ns, carried, first_ns + _DAY_LEAST_NS)
-            self.set(Limits(1, self.total, self.total), in_the_air=carried, now_ns=now_ns)
-            self._since_ns = now_ns
+            limits = Limits(1, self.total, self.total)
+            self.set(limits, in_the_air=carried, now_ns=now_ns, from_settings=True)
         else:
             self.close()
             self.resets_at_ns, self.is_begun = None, False
@@ -139,7 +167,7 @@ class SessionBudget:
 
     def doubt(self, now_ns: int) -> None:
         """What is left is not known any more; of a static day, since when it runs: more may be the next day's."""
-        if self.static:
+        if self.static or self.from_settings:
             self.day = self.day._replace(first_ns=now_ns - DAY)
         else:
             self.close()
@@ -153,5 +181,4 @@ class SessionBudget:
 
     def _begin_day(self, now_ns: int) -> None:
         # Our clock may run a little faster than Discord's: a static day is 0.1 % longer, 86 s.
-        self.resets_at_ns = now_ns + DAY + (DAY // 1000 if self.static else 0)
-        self.is_begun = not self.static
+        self.resets_at_ns = now_ns + DAY + (DAY // 1000 if self.from_settings else 0)

@@ -1,6 +1,6 @@
 """The day's course: figures from Discord, its end, and what happens when the budget runs out. It fetches nothing."""
 
-from nats_identify.schedule import replies
+from nats_identify.schedule import plain, replies
 from nats_identify.schedule.alarms import Look
 from nats_identify.schedule.book import Book
 from nats_identify.schedule.model import MAX_BUCKETS, FetchFigure, Happened, Limits, Reason, ScheduleAction
@@ -20,7 +20,7 @@ class Day:
 
     def forget_asking(self) -> None:
         """Whatever Discord answers, it is not for us."""
-        self._uncounted = None
+        self._uncounted, self._closed = None, (False, False)
 
     def learn(self, limits: Limits, now_ns: int) -> list[ScheduleAction]:
         """Take Discord's figure; nonsense leaves the old limits as they are."""
@@ -67,6 +67,6 @@ class Day:
         actions: list[ScheduleAction] = [Happened("exhausted", replies.limits(book, now_ns))]
         for asking in [asking for line in book.room.lines.values() for asking in line]:
             if not asking.ask.managed and book.budget.closed_for(asking.ask.priority) is limit:
-                book.room.forget(asking)
-                actions += replies.refuse(asking.ask, replies.exhausted(book, asking.ask.request_id, now_ns))
+                refusal = replies.exhausted(book, asking.ask.request_id, now_ns)
+                actions += plain.final(book, asking.ask, replies.refuse(asking.ask, refusal))
         return actions

@@ -1,6 +1,6 @@
 """What time alone changes: holds run out, askings are given up, days end. It grants nothing, and reads no clock."""
 
-from nats_identify.schedule import answers, model
+from nats_identify.schedule import answers, model, plain
 from nats_identify.schedule.alarms import LOOK_MOST_NS, Look
 from nats_identify.schedule.book import Book
 from nats_identify.schedule.day import Day
@@ -59,4 +59,5 @@ def _look_at_asking(book: Book, request_id: str, now_ns: int) -> list[ScheduleAc
     if asking.timeout_at_ns is None or now_ns < asking.timeout_at_ns:
         return [expired]
     message = "not granted within timeout_ms; ask again"
-    return [Reply(asking.ask.reply_to, model.Refused(request_id, model.Code.TIMEOUT, message)), expired]
+    refused = Reply(asking.ask.reply_to, model.Refused(request_id, model.Code.TIMEOUT, message))
+    return [*plain.final(book, asking.ask, [refused]), expired]

@@ -8,7 +8,7 @@ between; a queue inside one process does both at once. A standby calls `handle` 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from nats_identify.schedule import answers, model, nudge, passing, replies
+from nats_identify.schedule import answers, model, nudge, passing, plain, replies
 from nats_identify.schedule.alarms import LOOK_MOST_NS, Look
 from nats_identify.schedule.book import Book
 from nats_identify.schedule.budget import SessionBudget
@@ -49,6 +49,7 @@ class ReleaseSchedule:
         self._budget = budget
         self._name_grant = name_grant
         self._again: list[Grant] = []
+        self._refusals: list[ScheduleAction] = []  # of plain requests, in the entry that is being written
         self._day = Day(self.book)
 
     # --- told
@@ -86,6 +87,11 @@ class ReleaseSchedule:
         """Whether `release` has anything to look at."""
         return bool(self.book.due or self._again)
 
+    @property
+    def is_refusing(self) -> bool:
+        """Whether refusals of plain requests wait for a commit."""
+        return bool(self._refusals)
+
     # --- asked
 
     def release(self, now_ns: int) -> tuple[list[Grant], list[ScheduleAction]]:
@@ -102,7 +108,9 @@ class ReleaseSchedule:
                 grants.append(self._grant(asking, now_ns))
             if bucket in lines:
                 actions += self._prepare(bucket, lines[bucket], now_ns)
-        return grants, actions + self._day.refuse_plain_when_exhausted(now_ns)
+        actions += self._day.refuse_plain_when_exhausted(now_ns)
+        self._refusals += self.book.plain.take(now_ns)
+        return grants, actions
 
     def committed(self, grants: Iterable[Grant], now_ns: int, *, in_time: bool = True) -> list[ScheduleAction]:
         """These grants are recorded where a successor will find them: return their replies.
@@ -112,12 +120,12 @@ class ReleaseSchedule:
             now_ns: a reading of the clock after the commit; the holds count from it.
             in_time: whether the leader's own lease stands; otherwise no reply leaves, and a renewal finds its grant.
         """
-        actions: list[ScheduleAction] = []
+        actions, self._refusals = self._refusals if in_time else [], []
         for grant in grants:
             is_late = not in_time or now_ns - grant.granted_at_ns > self._timing.grace_ns // 2
             self.book.stamp(grant, now_ns)
             if is_late and not grant.managed:
-                actions += self._commit_again_or_refuse(grant)
+                actions += self._commit_again_or_refuse(grant, now_ns)
                 continue
             grant.committed = True
             if in_time:
@@ -126,21 +134,29 @@ class ReleaseSchedule:
                 actions.append(Happened("granted", facts_of(grant, waited_ms=waited_ms)))
         return actions
 
-    def adopt(self, grants: Iterable[Grant], now_ns: int) -> list[ScheduleAction]:
-        """Keep the leader's records; answers that overtook theirs are applied now."""
+    def adopt(
+        self, grants: Iterable[Grant], now_ns: int, *, replied: Iterable[plain.Replied] | None = None
+    ) -> list[ScheduleAction]:
+        """Keep the leader's records; answers that overtook theirs are applied now.
+
+        ``replied`` are the plain requests that have had their reply; None: the leader does not name them.
+        """
         actions: list[ScheduleAction] = []
-        for grant_id, outcome, at_ns in self.book.adopt(grants, now_ns):
+        self.book.adopt_replied(replied or (), now_ns)
+        for grant_id, outcome, at_ns in self.book.adopt(grants, now_ns, is_complete=replied is not None):
             actions += answers.answer(self.book, grant_id, outcome, at_ns)
         return actions
 
     def step_down(self, uncommitted: Iterable[Grant]) -> None:
         """Lead no more: what was never committed goes back to its place."""
         self.book.abandon([*uncommitted, *self._again])
-        self._again = []
+        self._again, self._refusals, self.book.is_leading = [], [], False
+        self.book.plain.step_down()
         self._day.forget_asking()
 
     def begin(self, now_ns: int) -> None:
         """Begin to lead: whatever is due was nobody's business here until now, and nobody was told by us."""
+        self.book.is_leading = True
         self.book.count_on_nothing_told(now_ns)
         self.book.all_due()
         self._day.watch()
@@ -165,11 +181,14 @@ class ReleaseSchedule:
     def _ask(self, ask: model.Ask, now_ns: int) -> list[ScheduleAction]:
         room = self.book.room
         if room.has_ended(ask.request_id):
+            if not ask.managed and room.may_be_copy_of_ended(ask):
+                return []  # it has had its one reply
             return replies.refuse(ask, replies.ended(ask), is_news=room.refuse_ended(ask.request_id))
         asking = room.get(ask.request_id)
         refusal = replies.wrong_bucket(self.book, ask) or (self._full(ask, now_ns) if asking is None else None)
         if refusal is not None:
-            return replies.refuse(ask, refusal)
+            is_again = asking is not None and not ask.managed  # of a plain request the first message counts
+            return [] if is_again else plain.final(self.book, ask, replies.refuse(ask, refusal))
         is_new = asking is None
         if asking is None:
             asking = room.admit(ask, now_ns)
@@ -214,7 +233,7 @@ class ReleaseSchedule:
                 f"a quarter of IDENTIFY_MAX_WAITING; ask again later"
             )
             return replies.overloaded(ask.request_id, message)
-        if not ask.managed and self._budget.closed_for(ask.priority) is Reason.SESSION_LIMIT:
+        if not ask.managed and self.book.is_leading and self._budget.closed_for(ask.priority) is Reason.SESSION_LIMIT:
             return replies.exhausted(self.book, ask.request_id, now_ns)
         return None
 
@@ -256,8 +275,9 @@ class ReleaseSchedule:
         grant = self.book.holds.get(asking.grant_id or "")
         if grant is None or not grant.committed or grant.outcome is not None:
             return []
-        if not asking.ask.managed:  # it has had its one reply, and counts from when it received that
-            return replies.refuse(asking.ask, replies.ended(asking.ask))
+        if not (grant.managed and asking.ask.managed):  # a plain one has had its one reply, and counts from its receipt
+            is_copy = not grant.reply_to or grant.reply_to == asking.ask.reply_to
+            return [] if is_copy else replies.refuse(asking.ask, replies.ended(asking.ask))
         return self._publish(grant, asking.ask.reply_to, now_ns)
 
     def _publish(self, grant: Grant, to: str, now_ns: int) -> list[ScheduleAction]:
@@ -300,13 +320,17 @@ class ReleaseSchedule:
         book.take_up(grant)
         return grant
 
-    def _commit_again_or_refuse(self, grant: Grant) -> list[ScheduleAction]:
+    def _commit_again_or_refuse(self, grant: Grant, now_ns: int) -> list[ScheduleAction]:
         """A plain grant is never sent late: its shard counts from receipt, a successor from the commit."""
         grant.late_commits += 1
         if grant.late_commits <= LATE_COMMITS:
             self._again.append(grant)
             return []
-        grant.committed = True  # it holds its bucket until its time is over
+        # Nobody was told of it: it was not sent here, and a successor sends no plain grant that it has read. Its record
+        # is in the ledger, so a successor knows already that the request has had its reply.
+        self.book.give_back(grant)
+        self.book.let_go(grant, is_unsent=True)
+        self.book.plain.add(grant.request_id, now_ns)
         asking = self.book.room.end(grant.request_id)
         slow = "the ledger could not be written fast enough; ask again with a new request_id"
         refusal = replies.overloaded(grant.request_id, slow)

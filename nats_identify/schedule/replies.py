@@ -10,7 +10,7 @@ def granted(book: Book, grant: Grant, now_ns: int) -> model.Granted:
     """The turn itself."""
     waited_ns = now_ns - grant.asked_at_ns
     turn = (grant.shard_id, grant.bucket, grant.request_id, grant.grant_id, grant.renewal, grant.use_within_ns)
-    return model.Granted(*turn, waited_ns, book.budget.remaining, grant.max_concurrency)
+    return model.Granted(*turn, waited_ns, book.budget.left, grant.max_concurrency)
 
 
 def queued(book: Book, asking: Asking, now_ns: int) -> model.Queued:
@@ -34,10 +34,10 @@ def queued(book: Book, asking: Asking, now_ns: int) -> model.Queued:
 def _day_of(book: Book, position: int, turn_in_ns: int, priority: int, now_ns: int) -> tuple[int | None, Reason]:
     """When the turn comes that is so far off if the day allows it, and what it waits for."""
     budget, lines = book.budget, book.room.lines
-    if budget.remaining is None or budget.total is None:
+    if budget.known is None or budget.total is None:
         return None, Reason.LIMITS_UNKNOWN
     kept = budget.kept_from(priority)
-    left = max(0, budget.remaining - kept)
+    left = max(0, budget.known - kept)
     if (position - 1) * len(lines) < left:  # nearly always, and cheap
         return turn_in_ns, Reason.WINDOW
     ahead = sum(min(len(line), position - 1) for line in lines.values())
@@ -77,7 +77,7 @@ def exhausted(book: Book, request_id: str, now_ns: int) -> Refused:
     """Refuse a plain requester until the day ends."""
     budget = book.budget
     resets_in_ns = None if budget.resets_at_ns is None else max(0, budget.resets_at_ns - now_ns)
-    kept = f"{budget.remaining} of {budget.total} session starts are left today; the last {budget.reserve}"
+    kept = f"{budget.left} of {budget.total} session starts are left today; the last {budget.reserve}"
     message = f"{kept} are kept for priority 1 and above"
     return Refused(request_id, Code.SESSION_LIMIT, message, retry_after_ns=resets_in_ns)
 
@@ -116,5 +116,5 @@ def limits(book: Book, now_ns: int) -> Facts:
     """The day's limit as it stands."""
     budget = book.budget
     resets_in_ns = None if budget.resets_at_ns is None else max(0, budget.resets_at_ns - now_ns)
-    left: Facts = {"total": budget.total, "remaining": budget.remaining, "reserve": budget.reserve}
+    left: Facts = {"total": budget.total, "remaining": budget.left, "reserve": budget.reserve}
     return {"max_concurrency": book.max_concurrency, **left, "reset_in_ms": ms(resets_in_ns)}

@@ -45,5 +45,10 @@ class SenderCounts:
             self._counts[digest] = count
 
 
+def digest_of(reply_to: str) -> int:
+    """Return a number that stands for a reply subject, or a part of one."""
+    return int.from_bytes(blake2b(reply_to.encode(), digest_size=DIGEST_BYTES).digest())
+
+
 def _digest(reply_to: str) -> int:
-    return int.from_bytes(blake2b(sender_of(reply_to).encode(), digest_size=DIGEST_BYTES).digest())
+    return digest_of(sender_of(reply_to))

@@ -1,18 +1,26 @@
 """All askings of one bot, in their lines and out of them. It knows nothing of grants, budgets or windows."""
 
 from collections import OrderedDict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from nats_identify.schedule.alarms import Alarms, Look
 from nats_identify.schedule.line import Asking, Line
 from nats_identify.schedule.model import SECOND, Ask
-from nats_identify.schedule.senders import SenderCounts
+from nats_identify.schedule.senders import SenderCounts, digest_of
 
 PLAIN_TIMEOUT_NS = 60 * SECOND
 """How long a plain requester is believed to listen where it does not say."""
 
 REMEMBERED_MOST = 20_000
 """So many ended askings are remembered, so that a late renewal does not bring one back: about 2 MB."""
+
+
+@dataclass(slots=True)
+class _Ended:
+    """A spent id: whether a renewal of it was refused since, and a digest of its reply subject, if that is known."""
+
+    is_refused: bool = False
+    reply_digest: int | None = None
 
 
 SENDERS_FOR_ALL = 4
@@ -38,7 +46,7 @@ class WaitingRoom:
         self.max_of_sender = max(1, max_waiting // SENDERS_FOR_ALL)
         self.askings: dict[str, Asking] = {}
         self.lines: dict[int, Line] = {}
-        self._ended: OrderedDict[str, bool] = OrderedDict()  # whether its requester was refused since
+        self._ended: OrderedDict[str, _Ended] = OrderedDict()
         self._senders = SenderCounts()
         self._alarms = alarms
         self._order = 0
@@ -58,8 +66,17 @@ class WaitingRoom:
 
     def refuse_ended(self, request_id: str) -> bool:
         """Note that the requester of a spent id is told so; return whether it is for the first time."""
-        is_first, self._ended[request_id] = not self._ended[request_id], True
+        ended = self._ended[request_id]
+        is_first, ended.is_refused = not ended.is_refused, True
         return is_first
+
+    def may_be_copy_of_ended(self, ask: Ask) -> bool:
+        """Whether a plain message with a spent id may be the one that spent it, late or twice on its way.
+
+        A requester that uses an id again has another reply subject. Where the first one is not known it may be a copy.
+        """
+        reply_digest = self._ended[ask.request_id].reply_digest
+        return reply_digest is None or reply_digest == digest_of(ask.reply_to)
 
     def get(self, request_id: str) -> Asking | None:
         """Return the asking of this name."""
@@ -124,12 +141,15 @@ class WaitingRoom:
         self._alarms.drop(Look.ASKING, asking.ask.request_id)
         del self.askings[asking.ask.request_id]
 
-    def end(self, request_id: str) -> Asking | None:
-        """Drop it for good, and remember that, whether it was known or not."""
+    def end(self, request_id: str, reply_to: str = "") -> Asking | None:
+        """Drop it for good, and remember that, whether it was known or not; ``reply_to``: of one that never waited."""
         asking = self.askings.get(request_id)
         if asking is not None:
             self.forget(asking)
-        self._ended.setdefault(request_id, False)
+            reply_to = asking.ask.reply_to
+        ended = self._ended.setdefault(request_id, _Ended())
+        if reply_to and ended.reply_digest is None:
+            ended.reply_digest = digest_of(reply_to)
         if len(self._ended) > REMEMBERED_MOST:
             self._ended.popitem(last=False)
         return asking

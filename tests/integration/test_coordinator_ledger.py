@@ -25,7 +25,7 @@ async def test_the_ledger_is_json_that_a_person_can_read(coordinator, client, ma
     assert list(ledger) == [
         *("prefix", "leader", "instance", "term", "sequence", "lease_ms"),
         *("max_concurrency", "total", "remaining", "reset_in_ms", "grants"),
-        *("crash_loops", "margin_ms", "static_day"),
+        *("crash_loops", "margin_ms", "static_day", "full_hold_ms", "replied"),
     ]
     assert (ledger["prefix"], ledger["leader"], ledger["term"]) == ("identify", "pod-0", 1)
     assert (ledger["lease_ms"], ledger["total"], ledger["remaining"]) == (3000, 1000, 999)

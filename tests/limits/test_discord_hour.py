@@ -10,7 +10,7 @@ from nats_identify.pace import BACK_OFF_MOST_NS, TOKEN_REFUSED_NS, Answer, Pace
 from nats_identify.schedule.model import SECOND, Limits, Reason
 from tests.simulation.dice import draw
 from tests.simulation.discord import Told
-from tests.simulation.plan import Shape
+from tests.simulation.plan import Mix, Shape
 from tests.simulation.store import FAIR
 from tests.simulation.traffic import CALM
 from tests.simulation.world import World
@@ -46,6 +46,7 @@ def calm_world(seed):
         stall=0.0,
         dies_after_grant=0.0,
         plain_pods=(),
+        mix=Mix(),
         pods=((0, 1, 2), (3, 4, 5)),
         habits=replace(plan.habits, withdraws=0.0, declines=0.0, broken=0.0, rejected=0.0, slow=0.0),
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from coordinator.core.replica import Role
 from nats_identify.schedule.model import MS, SECOND
 from tests.simulation.coordinator import SUBJECTS, Coordinator
+from tests.simulation.key import PutBack
 from tests.simulation.plan import Fault
 from tests.simulation.process import Process
 from tests.simulation.shards import Pod
@@ -52,6 +53,7 @@ class Chaos:
             Fault.CHANGE_LIMITS: self._change_limits,
             Fault.DISCORD_AWAY: self._discord_away,
             Fault.EVERYBODY: self._everybody,
+            Fault.BESIDE: self._beside,
             Fault.REFRESH: self._refresh,
             Fault.REFUSE: self._refuse,
         }
@@ -226,9 +228,10 @@ class Chaos:
         if not copies:
             return False
         copy = engine.random.choice(copies)
+        how = engine.random.choice((PutBack.SNAPSHOT, PutBack.SNAPSHOT, PutBack.BARE, PutBack.COMPARED))
         near = key.revision + engine.random.randrange(1, 5)
         revision = engine.random.choice((copy.revision, key.revision, near))
-        key.restore(copy, max(1, revision), engine.now_ns)
+        key.restore(copy, max(1, revision), engine.now_ns, how)
         self._world.witness.lost(f"restored to {copy.ledger.age} at revision {revision}")
         if engine.chance(0.5):
             self._world.stream.show()
@@ -269,6 +272,21 @@ class Chaos:
         if leader is None or leader.fetcher is None:
             return False
         leader.meet(leader.fetcher.wish)
+        return True
+
+    def _beside(self) -> bool:
+        world, now_ns = self._world, self._engine.now_ns
+        day = world.discord.day
+        left = day.remaining(now_ns)
+        count = min(self._engine.random.randrange(1, 4), left)
+        if not count:
+            return False
+        world.witness.left.beside(count, now_ns)
+        if self._engine.chance(0.5) and day.total > count + 1:
+            day.change(now_ns, total=day.total - count, remaining=left - count)
+        else:
+            for _ in range(count):
+                day.spend(now_ns)
         return True
 
     def _everybody(self) -> bool:

@@ -1,5 +1,6 @@
 """Draws the plan of a seed from the figures of its shape. The dice are not those of its history."""
 
+import dataclasses
 import random
 from collections.abc import Sequence
 from typing import TypeVar
@@ -7,7 +8,7 @@ from typing import TypeVar
 from nats_identify.schedule.model import DAY, MS, SECOND, Limits, Timing
 from tests.simulation import styles
 from tests.simulation.discord import DiscordPlan
-from tests.simulation.plan import Fault, Plan, ReplicaPlan, Shape
+from tests.simulation.plan import Fault, Mix, Plan, ReplicaPlan, Shape
 from tests.simulation.process import DRIFT_MOST_PPM
 from tests.simulation.shards import Habits
 from tests.simulation.store import StreamWeather
@@ -41,6 +42,8 @@ class _Dice:
         self.max_concurrency = self.pick(self.style.max_concurrency)
         self.total = self.pick(self.style.totals) if self.is_tight else 100_000
         self.base = self.timing()
+        # A ledger that is too slow for plain requesters, in some of the histories that have little else.
+        self.is_slow = shape is Shape.PLAIN and random.Random(f"slow-{shape}-{seed}").random() < 0.3
 
     def pick(self, choices: Sequence[T]) -> T:
         return self.random.choice(choices)
@@ -51,6 +54,9 @@ class _Dice:
     def plan(self) -> Plan:
         pick, maybe, style = self.pick, self.maybe, self.style
         faults, replicas = self.faults(), self.replicas()
+        replicas, mix = self.mixed(replicas)
+        if mix.beside_ns:
+            faults = (*faults, (Fault.BESIDE, mix.beside_ns))
         discord = self.discord(replicas)
         return Plan(
             self.seed,
@@ -77,6 +83,7 @@ class _Dice:
             copies_queue=maybe(0.6),
             crash_loop=styles.CRASH_LOOP if self.shape is Shape.LOOPS else None,
             cancel_mean_ns=5 * SECOND if self.seed % CANCELLED_EVERY == 0 else 0,
+            mix=mix,
         )
 
     # --- the cluster
@@ -111,6 +118,28 @@ class _Dice:
                 variants.append((timing, lease_ns, limits))
             replicas.append(ReplicaPlan(name, tuple(variants), reserve))
         return tuple(replicas)
+
+    def mixed(self, replicas: tuple[ReplicaPlan, ...]) -> tuple[tuple[ReplicaPlan, ...], Mix]:
+        """Let some histories have more: from dice of its own, so that every other throw stays what it was."""
+        own = random.Random(f"mix-{self.shape}-{self.seed}")
+        if self.is_slow:
+            replicas = tuple(_patient(replica) for replica in replicas)
+        rogues = own.choice((0, 0, 1, 2)) if self.shape not in {Shape.DAYS, Shape.LOOPS} else 0
+        beside_ns = 0 if self.is_static or own.random() < 0.6 else own.randrange(2, 20) * SECOND
+        if own.random() < 0.4 or not self.is_static:
+            return replicas, Mix(rogues, beside_ns)
+        low = min(self.total, own.choice((5, 8))) if self.is_tight else own.choice((5, 15, 40))
+        are_kinds_mixed = self.shape is Shape.DAYS and own.random() < 0.6
+        mixed = []
+        for replica in replicas:
+            variants = []
+            for timing, lease_ns, static in replica.variants:
+                limits = (
+                    None if static is None else Limits(static.max_concurrency, *[own.choice((self.total, low))] * 2)
+                )
+                variants.append((timing, lease_ns, None if are_kinds_mixed and own.random() < 0.4 else limits))
+            mixed.append(ReplicaPlan(replica.name, tuple(variants), replica.reserve))
+        return tuple(mixed), Mix(rogues, 0, are_kinds_mixed=are_kinds_mixed)
 
     def discord(self, replicas: tuple[ReplicaPlan, ...]) -> DiscordPlan:
         pick = self.pick
@@ -189,6 +218,7 @@ class _Dice:
             watch_late=pick((0.0, 0.1)),
             watch_most_ns=pick((1, 3, 19)) * SECOND,
             hop_most_ns=pick((1, 3, 100)) * MS,
+            commit_least_ns=490 * MS if self.is_slow else 0,
         )
 
     def faults(self) -> tuple[tuple[Fault, int], ...]:
@@ -203,3 +233,11 @@ class _Dice:
         if own.random() < style.refuses:
             struck.append((Fault.REFUSE, own.randrange(*style.every_s) * SECOND))
         return tuple(struck)
+
+
+def _patient(replica: ReplicaPlan) -> ReplicaPlan:
+    """Let it lead through slow commits, each later than half the grace."""
+    variants = [
+        (dataclasses.replace(timing, grace_ns=SECOND), 6 * SECOND, static) for timing, _, static in replica.variants
+    ]
+    return ReplicaPlan(replica.name, tuple(variants), replica.reserve)

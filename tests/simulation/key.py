@@ -1,12 +1,21 @@
 """The ledger's key as a JetStream KV bucket keeps it: revisions, compare-and-set, markers. It is never late or away."""
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 
 from coordinator.core.ledger import Ledger
 
 COPIES_KEPT = 500
 ANY_REVISION = -1
+
+
+class PutBack(Enum):
+    """How somebody brings an older copy back."""
+
+    SNAPSHOT = "the stream's own snapshot"
+    BARE = "a publish of the entry alone"
+    COMPARED = "the same, by compare-and-set"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +71,17 @@ class Key:
         self.ledger, self.written_on = None, None
         self.revision, self._last_sequence, self._since_ns = 0, 0, now_ns
 
-    def restore(self, copy: Copy, revision: int, now_ns: int) -> None:
-        """Bring an older copy back: the stream's snapshot at its own revision, or put at another."""
+    def restore(self, copy: Copy, revision: int, now_ns: int, how: PutBack = PutBack.SNAPSHOT) -> None:
+        """Bring an older copy back: the stream's snapshot at its own revision, or put at another.
+
+        Put back by hand it has lost its headers, and with them its lineage; by compare-and-set it has a new one that
+        tells what it was written on.
+        """
         self._keep(now_ns)
         self.ledger, self.written_on = copy.ledger, copy.written_on if revision == copy.revision else None
+        if how is not PutBack.SNAPSHOT:
+            self.ledger = replace(copy.ledger, lineage="")
+            self.written_on = self.revision if how is PutBack.COMPARED else None
         self.revision, self._last_sequence, self._since_ns = revision, revision, now_ns
 
     def _append(self, ledger: Ledger | None, now_ns: int, written_on: int | None) -> None:

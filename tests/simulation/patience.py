@@ -26,7 +26,12 @@ NEW_FIGURE_NS: Final = 320 * SECOND
 def short_days(plan: "Plan") -> Iterator[None]:
     """Let the product's day be as long as the plan's, and its waits as short: they are constants."""
     first_wait_ns = plan.crash_loop.first_wait_ns if plan.crash_loop else crash_loop.FIRST_WAIT_NS
-    with patch.object(budget, "DAY", plan.day_ns), patch.object(crash_loop, "FIRST_WAIT_NS", first_wait_ns):
+    day_least_ns = plan.day_ns - plan.day_ns // 1000
+    with (
+        patch.object(budget, "DAY", plan.day_ns),
+        patch.object(budget, "_DAY_LEAST_NS", day_least_ns),
+        patch.object(crash_loop, "FIRST_WAIT_NS", first_wait_ns),
+    ):
         yield
 
 
@@ -39,7 +44,7 @@ def patience_ns(world: "World") -> int:
     patience_ns = LAST_MESSAGES_NS + 4 * plan.lease_most_ns + 2 * plan.hold_most_ns + in_one_bucket * turn_ns
     if plan.is_tight and plan.is_static:
         patience_ns += plan.day_ns * 6 // 5 * (1 + waiting // max(1, plan.discord.total - 3))
-    if not plan.is_static:
+    if not plan.is_static or plan.mix.are_kinds_mixed:
         patience_ns += NEW_FIGURE_NS
     if plan.crash_loop is not None:
         patience_ns += plan.crash_loop.first_wait_ns << WAITS_MOST

@@ -43,6 +43,7 @@ class Fault(StrEnum):
     CHANGE_LIMITS = "change limits"
     DISCORD_AWAY = "Discord's API away"
     EVERYBODY = "kill every coordinator"
+    BESIDE = "spend beside the queue"
     REFRESH = "ask Discord again"
     REFUSE = "refuse writes"
 
@@ -63,6 +64,21 @@ class ReplicaPlan:
     name: str
     variants: tuple[tuple[Timing, int, Limits | None], ...]  # timing, lease_ns, static limits
     reserve: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """What some histories have besides.
+
+    Attributes:
+        rogues: clients that break the contract.
+        beside_ns: somebody spends of Discord's day beside the queue once in so long, or Discord lowers its total.
+        are_kinds_mixed: some replicas can ask Discord and others have settings, in a day that is tight.
+    """
+
+    rogues: int = 0
+    beside_ns: int = 0
+    are_kinds_mixed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +109,7 @@ class Plan:
     copies_queue: bool  # a starting replica takes the queue from another
     crash_loop: CrashLoop | None = None
     cancel_mean_ns: int = 0  # how often somebody else cancels the request of a shard that waits; 0: never
+    mix: Mix = Mix()
 
     @property
     def timings(self) -> list[Timing]:

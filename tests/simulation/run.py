@@ -80,7 +80,8 @@ def _live(world: World, plan: Plan) -> None:
     if plan.seed % BOUNDS_EVERY == 1:
         world.engine.run(world.engine.now_ns + 2 * plan.hold_most_ns + QUIET_NS)
         for coordinator in world.coordinators.values():
-            check_bounds(coordinator, world.witness.order.askings.count(coordinator.name))
+            answered = world.witness.declines.answered(coordinator.name)
+            check_bounds(coordinator, world.witness.order.askings.count(coordinator.name), answered)
 
 
 def _waiting(world: World) -> list[str]:

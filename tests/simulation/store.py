@@ -47,6 +47,7 @@ class StreamWeather:
     watch_late: float = 0.0
     watch_most_ns: int = 2 * SECOND
     hop_most_ns: int = 3 * MS
+    commit_least_ns: int = 0
 
 
 FAIR = StreamWeather()
@@ -141,7 +142,7 @@ class StoreLine:
         weather, engine = self._stream.weather, self._engine
         if not self._goes_through():
             return
-        delay_ns = self._hop_ns()
+        delay_ns = self._hop_ns() + weather.commit_least_ns
         if engine.chance(weather.refused):
             self._stream.suffered += 1
             engine.after(delay_ns, self._end, call, WriteUnsettled())

@@ -6,7 +6,7 @@ from typing import Final
 from nats_identify.schedule.model import MS, SECOND
 from tests.simulation.plan import CrashLoop, Fault, Shape
 
-EVERY_FAULT: Final = tuple(fault for fault in Fault if fault not in {Fault.REFRESH, Fault.REFUSE})
+EVERY_FAULT: Final = tuple(fault for fault in Fault if fault not in {Fault.REFRESH, Fault.REFUSE, Fault.BESIDE})
 _KILLS: Final = (Fault.KILL_LEADER, Fault.EVERYBODY, Fault.PAUSE_LEADER, Fault.STOP)
 
 

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 from coordinator.core.ledger import Ledger, LedgerRead, LedgerSeen, ReplicaAction, ReplicaEvent, Write
 from nats_identify import wire
 from nats_identify.schedule import model
-from nats_identify.schedule.model import SECOND, Happened, Reply
+from nats_identify.schedule.model import MS, SECOND, Happened, Reply
 from nats_identify.testing.judge import Judgement
 from tests.simulation.checkers.charges import Charges
 from tests.simulation.checkers.commits import Commits
+from tests.simulation.checkers.declines import Declines
 from tests.simulation.checkers.figures import Figures
+from tests.simulation.checkers.finals import Finals
 from tests.simulation.checkers.identifies import Identifies
+from tests.simulation.checkers.left import Left
 from tests.simulation.checkers.loops import Loops
 from tests.simulation.checkers.order import Order
 from tests.simulation.checkers.pace import Pace
@@ -40,7 +43,16 @@ class Witness:
         self.pace = Pace()
         self.charges = Charges(world.plan.day_ns)
         self.figures = Figures()
-        self.order = Order()
+        self.order = Order(is_judging=not world.plan.mix.rogues)
+        self.finals = Finals()
+        self.declines = Declines()
+        plan = world.plan
+        statics = [static for replica in plan.replicas for _, _, static in replica.variants if static is not None]
+        is_true = (
+            plan.discord.remaining == plan.discord.total and not plan.mix.beside_ns and plan.day_ns > 1_000 * SECOND
+        )
+        self.left = Left(world.discord.day, settings_are_true=is_true)
+        self._may_forget = bool(statics)
         use_within_ns = max(timing.use_within_ns for timing in world.plan.timings)
         self.loops = Loops(world.plan.crash_loop, use_within_ns)
         self.grants = 0
@@ -60,6 +72,8 @@ class Witness:
         """A replica was told something, and answered so."""
         order, commits = self.order, self.commits
         order.told(coordinator, event, now_ns)
+        self.finals.told(event)
+        self.declines.told(coordinator, event)
         commits.told(coordinator, event, now_ns)
         self.pace.told(coordinator, event, now_ns)
         self.charges.told(coordinator, event)
@@ -77,10 +91,12 @@ class Witness:
                 self.charges.writes(action, now_ns)
                 self.figures.writes(coordinator, action, now_ns)
                 self.loops.writes(action.ledger)
+                self.declines.writes(coordinator, action.ledger)
                 order.writes(coordinator, action, now_ns)
             elif kind is Reply:
                 assert isinstance(action, Reply)
                 commits.speaks(coordinator, now_ns)
+                self.finals.sends(coordinator, action)
                 body = action.body
                 if type(body) is model.Granted:
                     self._granted(coordinator, body)
@@ -92,7 +108,10 @@ class Witness:
                 assert isinstance(action, Happened)
                 commits.speaks(coordinator, now_ns)
                 if type(event) is model.Figure and action.name == "limits":
-                    self.figures.believed(coordinator, event, action.facts)
+                    self.figures.believed(coordinator, event)
+                holds_ms = action.facts.get("holds_everything_ms")
+                if action.name == "leader" and isinstance(holds_ms, int):
+                    self.figures.leads(coordinator, self.identifies.leads(coordinator, holds_ms * MS), now_ns)
                 if action.name == "crash_loop":
                     self.loops.held_back(int(action.facts["shard_id"] or 0), self._engine.now_ns)
         order.attention.nudged(coordinator, nudged, now_ns)  # who is told now was not told before the write
@@ -119,6 +138,7 @@ class Witness:
             self._engine.note("LEDGER", f"r{revision} {what} left {ledger.remaining} [{grants}]")
         self.commits.applied(ledger, before, self._engine.now_ns)
         self.charges.applied(ledger, before, self._engine.now_ns)
+        self.left.applied(ledger, self._engine.now_ns, can_ask=not self.charges.is_static(ledger.instance))
 
     def lost(self, how: str) -> None:
         """Somebody took the ledger back, or away."""
@@ -127,6 +147,8 @@ class Witness:
         late_ns = self._world.plan.stream.late_most_ns  # a write on the same number may be on its way
         self.commits.lost(self._engine.now_ns + self._world.plan.lease_most_ns + late_ns + SECOND)
         self.charges.lost()
+        self.finals.lost()
+        self.left.lost(may_forget=self._may_forget)
         self.identifies.lost()
 
     # --- shards
@@ -150,4 +172,5 @@ class Witness:
     def judged(self, judgement: Judgement, grant: wire.Granted) -> None:
         """Discord has received one."""
         self.digest = zlib.crc32(b"%d %d" % (judgement.at_ns, judgement.shard_id), self.digest)
-        self.identifies.judged(judgement, grant)
+        self.identifies.judged(judgement, grant, is_shared=self.left.is_shared)
+        self.left.counted(grant.grant_id, judgement.at_ns)

@@ -1,13 +1,17 @@
 """One history: the cluster, the bot, Discord and everything between them, from a plan. It judges nothing itself."""
 
+from collections.abc import Sequence
+
 from coordinator.core.settings import Settings
 from nats_identify import wire
+from nats_identify.schedule.model import Limits, Timing
 from tests.simulation.chaos import Chaos
 from tests.simulation.coordinator import Coordinator
 from tests.simulation.discord import Discord
 from tests.simulation.engine import Engine
 from tests.simulation.plain import PlainPod
-from tests.simulation.plan import Plan
+from tests.simulation.plan import Plan, ReplicaPlan
+from tests.simulation.rogue import PREFIX, Rogue
 from tests.simulation.shards import Pod
 from tests.simulation.store import FAIR, Stream
 from tests.simulation.traffic import CALM, Traffic
@@ -31,7 +35,7 @@ class World:
         self.discord.judged = self.witness.judged
         self.chaos = Chaos(self)
         self.coordinators: dict[str, Coordinator] = {}
-        self.pods: dict[str, Pod | PlainPod] = {}
+        self.pods: dict[str, Pod | PlainPod | Rogue] = {}
         self.is_open = True
         self._lives = 0
         self._replicas = {replica.name: replica for replica in plan.replicas}
@@ -44,6 +48,8 @@ class World:
             self.engine.after(self.engine.between(0, 1_000_000_000), self._start_pod, f"pod{index}", shard_ids)
         for index, shard_ids in enumerate(self.plan.plain_pods):
             self.engine.after(self.engine.between(0, 1_000_000_000), self._start_plain, f"plain{index}", shard_ids)
+        for index in range(self.plan.mix.rogues):
+            self.engine.after(self.engine.between(0, 1_000_000_000), self._start_rogue, f"{PREFIX}{index}")
         self.chaos.start()
 
     def start_coordinator(self, name: str) -> None:
@@ -53,7 +59,7 @@ class World:
             return
         self._lives += 1
         replica = self._replicas[name]
-        timing, lease_ns, static = self.engine.random.choice(replica.variants)
+        timing, lease_ns, static = self.engine.random.choice(self._variants(replica))
         settings = Settings(
             name="one" if self.plan.has_one_name else name,
             prefix="identify",
@@ -72,6 +78,17 @@ class World:
         if others and self.plan.copies_queue:
             coordinator.take_queue(self.engine.random.choice(others))
 
+    def _variants(self, replica: ReplicaPlan) -> Sequence[tuple[Timing, int, Limits | None]]:
+        """The settings that it may start with: once all is well, none whose total is lower than Discord's."""
+        total = self.plan.discord.total
+        whole = [variant for variant in replica.variants if variant[2] is None or variant[2].total == total]
+        if self.is_open or whole:
+            return replica.variants if self.is_open else whole
+        return [
+            (timing, lease_ns, Limits(self.plan.discord.max_concurrency, total, total))
+            for timing, lease_ns, _ in replica.variants
+        ]
+
     def restart_pod(self, name: str) -> None:
         """Start a pod again, in the place of one that has ended."""
         pod = self.pods.pop(name, None)
@@ -80,7 +97,9 @@ class World:
         if pod.is_alive:
             pod.kill()
         place = name.partition("_")[0]
-        if isinstance(pod, Pod):
+        if isinstance(pod, Rogue):
+            self._start_rogue(place)
+        elif isinstance(pod, Pod):
             self._start_pod(place, pod.shard_ids)
         else:
             self._start_plain(place, pod.shard_ids)
@@ -88,7 +107,9 @@ class World:
     def identify(self, grant: wire.Granted, request_id: str, *, is_broken: bool) -> None:
         """A shard writes IDENTIFY to its socket."""
         self.witness.identified(grant, request_id)
-        if not is_broken:
+        if is_broken:
+            self.witness.left.broken(self.engine.now_ns)
+        else:
             self.discord.identify(grant)
 
     def heal(self) -> None:
@@ -101,10 +122,14 @@ class World:
         self.discord.fails = self.discord.nonsense = 0.0
         if not self.plan.is_static:
             self.discord.day.change(self.engine.now_ns, total=ENDLESS, remaining=ENDLESS)
+            self.witness.left.healed(self.engine.now_ns)
         for coordinator in list(self.coordinators.values()):
             coordinator.line.mend()
             coordinator.store.cut(is_cut=False)
             coordinator.resume()
+            static = coordinator.settings.static
+            if static is not None and static.total != self.plan.discord.total:
+                coordinator.kill()  # its total may be spent for good
         for name in self._replicas:
             self.start_coordinator(name)
         for pod in self.pods.values():
@@ -121,7 +146,11 @@ class World:
         self._lives += 1
         self._begin(PlainPod(self, f"{place}_{self._lives}", shard_ids))
 
-    def _begin(self, pod: Pod | PlainPod) -> None:
+    def _start_rogue(self, place: str) -> None:
+        self._lives += 1
+        self._begin(Rogue(self, f"{place}_{self._lives}"))
+
+    def _begin(self, pod: Pod | PlainPod | Rogue) -> None:
         self.pods[pod.name] = pod
         self.engine.note(pod.name, "starts")
         pod.start()

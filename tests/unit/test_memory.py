@@ -8,6 +8,8 @@ from coordinator.edge.inbox import Inbox
 from coordinator.edge.intake import decode_request
 from nats_identify.schedule import model, waiting
 from nats_identify.schedule.model import MS
+from nats_identify.schedule.plain import UNSENT_MAX
+from nats_identify.schedule.waiting import REMEMBERED_MOST
 from tests.chaos.crowd import BUCKETS, worst
 from tests.unit.desk import Desk
 
@@ -95,10 +97,12 @@ def test_requests_that_come_and_go_leave_nothing_behind(managed, monkeypatch):
 
 def test_requests_that_are_refused_leave_nothing_behind():
     desk, count = busy(max_waiting=100), 1_000
-    for number in range(200):
+    # By then the memories of ended ids and of refusals, which have bounds of their own, are full.
+    full = REMEMBERED_MOST + UNSENT_MAX
+    for number in range(full):
         hear(desk, event(number), MS)
     before = traced_bytes()
-    for number in range(200, 200 + count):
+    for number in range(full, full + count):
         hear(desk, event(number), MS)
     assert (traced_bytes() - before) / count <= LEFT_BYTES_MOST
 

@@ -288,6 +288,27 @@ def test_two_older_copies_put_back_one_after_the_other_are_no_movement():
     assert cluster.now_ns - restored_ns >= FULL_MS * MS
 
 
+def test_two_copies_put_back_by_compare_and_set_without_their_headers_are_no_movement():
+    cluster = Cluster("a")
+    cluster.pass_ms(2_000)
+    first = replace(cluster.ledger, lineage="")
+    cluster.pass_ms(2_000)
+    second = replace(cluster.ledger, lineage="")
+    cluster.ask(0)
+    cluster.kill("a")
+    cluster.restore(first)
+    cluster.written_on = cluster.revision - 1
+    cluster.start("b")
+    cluster.pass_ms(1_500)
+    cluster.restore(second)
+    cluster.written_on = cluster.revision - 1
+    restored_ns = cluster.now_ns
+    cluster.ask(1, managed=False)
+    while 1 not in shards(cluster):
+        cluster.pass_ms(10)
+    assert cluster.now_ns - restored_ns >= FULL_MS * MS
+
+
 def test_a_leader_whose_ledger_vanishes_holds_everything():
     cluster = Cluster("a")
     cluster.ask(0)

@@ -4,6 +4,8 @@ import gc
 from collections import deque
 from typing import TYPE_CHECKING
 
+from nats_identify.schedule.book import STASHED_MOST
+from nats_identify.schedule.waiting import REMEMBERED_MOST
 from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
@@ -12,16 +14,25 @@ if TYPE_CHECKING:
 SPARE = 90
 """A replica that has heard of nobody has about fifteen; what the ledger holds, and what is granted, comes to that."""
 
-REMEMBERED_EACH = 4
-"""An asking that has ended is remembered by its name; if it was granted, READY may come: with its facts."""
+REMEMBERED_EACH = 5
+"""An asking that has ended is remembered by its name; if it was granted, READY may come: with its facts. A plain one
+is named to a successor."""
 
 
-def check_bounds(coordinator: "Coordinator", requests: int) -> None:
-    """``bounded``: with nobody waiting, nothing is left but what is remembered of those who came."""
-    most = SPARE + REMEMBERED_EACH * requests
+def check_bounds(coordinator: "Coordinator", requests: int, grants: int) -> None:
+    """``bounded``: with nobody waiting, nothing is left but what is remembered of those who came.
+
+    Args:
+        coordinator: which.
+        requests: how many it has received; each is remembered, `REMEMBERED_MOST` at most.
+        grants: how many it has received an answer to; of each that it knows no more the answer is kept, `STASHED_MOST`
+            at most.
+    """
+    most = SPARE + REMEMBERED_EACH * min(requests, REMEMBERED_MOST) + min(grants, STASHED_MOST)
     count = items(coordinator.replica)
     if count > most:
-        what = f"{coordinator.name} keeps {count} items after {requests} requests; {most} at most"
+        came = f"{requests} requests and answers to {grants} grants"
+        what = f"{coordinator.name} keeps {count} items after {came}; {most} at most"
         raise Violation("bounded", coordinator.engine.now_ns, what)
 
 

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 class Charges:
     """The promises about a granted turn.
 
-    ``charge``: every new grant costs one, every grant proven unused gives one back, and nothing else counts. A
-    figure of Discord, the end of a day and a lost ledger begin the count anew.
+    ``charge``: every new grant costs one, every grant that was proven unused, or never sent by the leader that made it,
+    gives one back, and nothing else counts; another total of settings changes what is left by the difference. A figure
+    of Discord, the end of a day and a lost ledger begin the count anew.
     ``freed``: a turn that nobody answered leaves the ledger before its time only on proof: a decline, or a 503,
     or that nobody was ever told of it.
     """
@@ -28,6 +29,7 @@ class Charges:
         self._published: set[str] = set()
         self._is_lost = False
         self._losses = 0
+        self._led_by: dict[str, tuple[str, int]] = {}  # by grant: whose entry was the first to have it, in which term
         self._last_sent: dict[str, Ledger] = {}  # by instance
         self._made: dict[tuple[str, int, int], tuple[int, int]] = {}  # by entry: when, and after how many figures
 
@@ -41,6 +43,10 @@ class Charges:
         elif kind is Undeliverable or (kind is Answer and event.outcome is Outcome.DECLINED):  # type: ignore[union-attr]  # by its kind
             assert isinstance(event, Undeliverable | Answer)
             self._proofs.setdefault(coordinator.name, set()).add(event.grant_id)
+
+    def is_static(self, instance: str) -> bool:
+        """Whether this replica has settings, and cannot ask Discord."""
+        return instance in self._static
 
     def granted(self, grant_id: str) -> None:
         """A requester is told of this grant."""
@@ -58,6 +64,8 @@ class Charges:
     def applied(self, ledger: Ledger, before: Ledger | None, at_ns: int) -> None:
         """The stream has stored an entry."""
         charged_at_ns = self._charged_at_ns
+        for record in ledger.grants:
+            self._led_by.setdefault(record.grant_id, (ledger.instance, ledger.term))
         known = {record.grant_id for record in before.grants} if before is not None else set()
         if any(record.grant_id not in known and record.request_id for record in ledger.grants):
             self._charged_at_ns = at_ns
@@ -79,7 +87,8 @@ class Charges:
         has_new_day = is_static and _has_new_day(ledger, before)
         if is_static and before.reset_in_ns is None and at_ns - charged_at_ns >= self._day_ns:
             has_new_day = True  # nobody knew when the last one began: it has ended a whole day after its last turn
-        if not has_figure and before.total == ledger.total and not has_new_day:
+        may_differ = is_static and before.static_day is not None
+        if not has_figure and (before.total == ledger.total or may_differ) and not has_new_day:
             self._compare(ledger, before, elapsed_ns)
 
     def lost(self) -> None:
@@ -107,12 +116,18 @@ class Charges:
         gone = _gone(ledger, before)
         back = [record for record in gone if record.grant_id in proofs]
         sure = sum(1 for record in back if elapsed_ns is not None and _is_early(record, elapsed_ns))
+        if elapsed_ns is not None and ledger.term == before.term:
+            never_sent = [r for r in gone if r.grant_id not in self._published and r.grant_id not in proofs]
+            sure += sum(
+                1 for record in never_sent if self._led_by.get(record.grant_id) == (ledger.instance, ledger.term)
+            )
         perhaps = sum(1 for record in gone if record.grant_id in proofs or record.grant_id not in self._published)
-        least_left, most_left = before.remaining - new + sure, before.remaining - new + perhaps
+        begun = before.remaining + ledger.total - (before.total or ledger.total)
+        least_left, most_left = begun - new + sure, begun - new + perhaps
         if ledger.remaining < min(least_left, ledger.total) or ledger.remaining > most_left:
             expected = f"{least_left}" if least_left == most_left else f"{least_left} to {most_left}"
             given = f"{sure} to {perhaps} given back"
-            what = f"{before.remaining} left, {new} new, {given}: {ledger.remaining}, not {expected}"
+            what = f"{begun} left, {new} new, {given}: {ledger.remaining}, not {expected}"
             raise Violation("charge", 0, f"{ledger.instance} {ledger.age}: {what}")
 
 

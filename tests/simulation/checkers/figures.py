@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from coordinator.core.ledger import GrantRecord, ReplicaEvent, Write
-from nats_identify.schedule.model import MS, Answer, Facts, Figure, FigureAsked, Outcome, Undeliverable
+from nats_identify.schedule.model import MS, Answer, Figure, FigureAsked, Outcome, Undeliverable
 from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ class Asked:
 
     term: int
     uncounted: set[str]
+    at_ns: int
 
 
 @dataclass(slots=True)
@@ -28,11 +29,13 @@ class Desk:
     used_at_ns: dict[str, int] = field(default_factory=dict)
     unused: set[str] = field(default_factory=set)
     asked: Asked | None = None
+    believes_from_ns: int = 0  # it led and trusted nothing: turns that it does not know of have been used by then
 
 
 class Figures:
     """``figure``: one asked for in another term is not believed; less is left than it says, by every turn that it may
-    not show: unanswered when it was asked for, or used less than a window before, or granted since.
+    not show: unanswered when it was asked for, or used less than a window before, or granted since. Who leads and
+    trusts nothing believes none that it asked for before any turn that it cannot know must have been used.
     """
 
     def __init__(self) -> None:
@@ -51,7 +54,7 @@ class Figures:
                 if _is_unanswered(desk, record, now_ns)
                 or (_is_of(coordinator, record.grant_id) and desk.used_at_ns.get(record.grant_id, 0) > used_since_ns)
             }
-            desk.asked = Asked(coordinator.replica.term, uncounted)
+            desk.asked = Asked(coordinator.replica.term, uncounted, now_ns)
         elif kind is Answer:
             assert isinstance(event, Answer)
             if event.outcome is Outcome.DECLINED:
@@ -73,16 +76,23 @@ class Figures:
             granted = {r.grant_id for r in desk.records if r.grant_id not in before and r.outcome is None}
             desk.asked.uncounted |= {name for name in granted if _is_of(coordinator, name)}
 
-    def believed(self, coordinator: "Coordinator", figure: Figure, facts: Facts) -> None:
+    def leads(self, coordinator: "Coordinator", must_hold_ns: int, now_ns: int) -> None:
+        """A coordinator begins to lead and trusts nothing."""
+        self._desks.setdefault(coordinator.name, Desk()).believes_from_ns = now_ns + must_hold_ns
+
+    def believed(self, coordinator: "Coordinator", figure: Figure) -> None:
         """A leader takes Discord's answer."""
         desk, at_ns = self._desks[coordinator.name], coordinator.engine.now_ns
         asked, desk.asked = desk.asked, None
         if asked is None or asked.term != coordinator.replica.term:
             raise Violation("figure", at_ns, f"{coordinator.name} believes what was asked for in another term")
-        said, left = figure.limits.remaining, facts["remaining"]
-        if said is None or not isinstance(left, int):
+        if asked.at_ns + MS < desk.believes_from_ns:
+            early_ms = (desk.believes_from_ns - asked.at_ns) // MS
+            raise Violation("figure", at_ns, f"{coordinator.name} believes what it asked for {early_ms} ms too early")
+        said, left = figure.limits.remaining, coordinator.replica.schedule.book.budget.remaining
+        if said is None or left is None:
             return
-        most = max(0, said - len(asked.uncounted))
+        most = said - len(asked.uncounted)
         if left > most:
             what = f"{coordinator.name} has {left} left; Discord says {said}, {len(asked.uncounted)} of them in the air"
             raise Violation("figure", at_ns, what)

@@ -1,12 +1,16 @@
 """Checks every IDENTIFY: the window, the day's budget, and that no request is used twice. It knows no coordinator."""
 
 from collections import deque
+from typing import TYPE_CHECKING
 
 from coordinator.core.ledger import Ledger
 from nats_identify import wire
 from nats_identify.schedule.model import MS, SECOND
 from nats_identify.testing.judge import Judgement, Verdict
 from tests.simulation.violation import Violation
+
+if TYPE_CHECKING:
+    from tests.simulation.coordinator import Coordinator
 
 
 class ExcusedError(Exception):
@@ -19,6 +23,7 @@ class Identifies:
     ``window``: two IDENTIFYs of one bucket arrive at least a window apart, by both numberings across a change.
     ``budget``: no more of them arrive between two resets of Discord's counter than it allows.
     ``twice``: a request is identified at most once.
+    ``holds``: who leads and trusts nothing holds every bucket as long as any turn may matter that it can know of.
     """
 
     def __init__(self) -> None:
@@ -27,6 +32,7 @@ class Identifies:
         self._used: dict[str, str] = {}
         self._recent: deque[tuple[int, wire.Granted]] = deque(maxlen=200)
         self._known_use_within_ns: dict[str, int] = {}
+        self._own_use_within_ns: dict[str, int] = {}
 
     def sent(self, grant: wire.Granted, request_id: str) -> None:
         """A shard writes IDENTIFY."""
@@ -35,9 +41,9 @@ class Identifies:
         if self.count != len(self._used):
             raise Violation("twice", 0, f"{request_id} is identified by {grant.grant_id} after {before}")
 
-    def judged(self, judgement: Judgement, grant: wire.Granted) -> None:
-        """Discord has received one."""
-        if judgement.verdict is Verdict.OVER_LIMIT:
+    def judged(self, judgement: Judgement, grant: wire.Granted, *, is_shared: bool = False) -> None:
+        """Discord has received one; ``is_shared``: others have spent of the day, and no figure may have told yet."""
+        if judgement.verdict is Verdict.OVER_LIMIT and not is_shared:
             what = f"shard {judgement.shard_id} ({grant.grant_id}) is over the limit"
             raise Violation("budget", judgement.at_ns, what)
         if judgement.gap_ns is not None and judgement.verdict is Verdict.TOO_EARLY:
@@ -50,11 +56,23 @@ class Identifies:
     # --- what is excused
 
     def saw(self, name: str, ledger: Ledger | None, own_use_within_ns: int) -> None:
-        """A coordinator saw this in the ledger: the longest promise that it knows of."""
+        """A coordinator saw this in the ledger: the longest promise that it knows of, its writer's own among them."""
+        self._own_use_within_ns[name] = own_use_within_ns
         known_ns = self._known_use_within_ns.get(name, own_use_within_ns)
+        if ledger is not None:
+            known_ns = max(known_ns, self._own_use_within_ns.get(ledger.instance, 0))
         for record in ledger.grants if ledger is not None else ():
             known_ns = max(known_ns, record.use_within_ns)
         self._known_use_within_ns[name] = known_ns
+
+    def leads(self, coordinator: "Coordinator", holds_ns: int) -> int:
+        """A coordinator leads and holds everything for so long; return how long it must, by all that it has seen."""
+        name, timing = coordinator.name, coordinator.settings.timing
+        known_ns = self._known_use_within_ns.get(name, timing.use_within_ns) + timing.window_ns
+        if holds_ns + MS < known_ns:
+            what = f"{name} holds everything for {holds_ns // MS} ms, and has seen what needs {known_ns // MS}"
+            raise Violation("holds", coordinator.engine.now_ns, what)
+        return known_ns
 
     def lost(self) -> None:
         """What was in the ledger is gone."""

@@ -31,7 +31,8 @@ class Order:
     those before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_judging: bool = True) -> None:
+        self._is_judging = is_judging  # not among clients that break the contract: what they asked is anybody's guess
         self.askings = Askings()
         self.attention = Attention()
         self._written: dict[str, Ledger] = {}
@@ -52,9 +53,9 @@ class Order:
         taken = {record.request_id for record in ledger.grants if record.outcome is None}
         for record in ledger.grants:
             is_new = self.askings.is_new(record.grant_id, record.request_id, record.renewal)
-            if is_new and record.request_id:
+            if is_new and record.request_id and self._is_judging:
                 self._chosen(coordinator, record, taken, ledger.max_concurrency or 1, now_ns)
-        if coordinator.replica.role is Role.LEADER and ledger.leader is not None:
+        if coordinator.replica.role is Role.LEADER and ledger.leader is not None and self._is_judging:
             self._look_for_idle_buckets(coordinator, ledger, now_ns)
         self.askings.writes(name, ledger)
 
@@ -143,7 +144,8 @@ class Order:
         number, fresh_ns, name = ledger.max_concurrency, coordinator.settings.timing.fresh_ns, coordinator.name
         ear = self.attention.of(name)
         was_idle, is_idle = self._idle_since_ns.pop(name, {}), dict[str, int]()
-        if number is None or ledger.remaining is None or ear.is_settling or now_ns < ear.quiet_until_ns:
+        is_foreign = ledger.static_day is not None and coordinator.settings.static is None  # settings of others
+        if number is None or ledger.remaining is None or is_foreign or ear.is_settling or now_ns < ear.quiet_until_ns:
             return
         self._idle_since_ns[name] = is_idle
         taken = {record.request_id for record in ledger.grants}

@@ -9,10 +9,21 @@ from tests.simulation.planted.limits import LOOPING, TUNING
 from tests.simulation.planted.others import CHARGING, COMMITS, HOLDING
 from tests.simulation.planted.patching import planted
 from tests.simulation.planted.rules import RULES
+from tests.simulation.planted.truth import TRUTH
 from tests.simulation.planted.waiting import QUEUEING, REQUESTING
 from tests.simulation.run import run
 
-CATALOGUE: tuple[Planted, ...] = (*RULES, *COMMITS, *HOLDING, *CHARGING, *QUEUEING, *REQUESTING, *LOOPING, *TUNING)
+CATALOGUE: tuple[Planted, ...] = (
+    *RULES,
+    *COMMITS,
+    *HOLDING,
+    *CHARGING,
+    *QUEUEING,
+    *REQUESTING,
+    *LOOPING,
+    *TUNING,
+    *TRUTH,
+)
 """Every fault there is."""
 
 

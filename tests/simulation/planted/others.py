@@ -149,8 +149,8 @@ HOLDING: tuple[Planted, ...] = (
 """How long a bucket stays shut."""
 
 CHARGING: tuple[Planted, ...] = (
-    Planted("a grant is charged twice", (Edit(f"{BUDGET}.charge", "self.remaining -= 1", "self.remaining -= 2"),)),
-    Planted("a grant is not charged", (Edit(f"{BUDGET}.charge", "self.remaining -= 1", "pass"),)),
+    Planted("a grant is charged twice", (Edit(f"{BUDGET}.spend", "self.remaining -= 1", "self.remaining -= 2"),)),
+    Planted("a grant is not charged", (Edit(f"{BUDGET}.spend", "self.remaining -= 1", "pass"),)),
     Planted(
         "a turn is given back twice",
         (Edit(f"{ANSWERS}:_give_back", "book.give_back(grant)", "book.give_back(grant); book.give_back(grant)"),),
@@ -172,8 +172,8 @@ CHARGING: tuple[Planted, ...] = (
             Edit(f"{BUDGET}.closed_for", "return Reason.LIMITS_UNKNOWN", "return None"),
             Edit(
                 f"{BUDGET}.charge",
-                "if self.remaining is None or self.remaining <= 0:",
-                "if self.remaining is None:\n        return\n    if self.remaining <= 0:",
+                "if self.known is None or self.known <= 0:",
+                "if self.known is None:\n        return\n    if self.known <= 0:",
             ),
         ),
     ),

@@ -63,8 +63,8 @@ RULES: tuple[Planted, ...] = (
         "what nobody knows is held by the replica's own settings alone",
         (
             Edit(
-                f"{REPLICA}._sighted",
-                "self._longest_hold_ns = max(self._longest_hold_ns, hold_ns, *holds_ns)",
+                f"{REPLICA}._remember",
+                "self._longest_hold_ns = max(self._longest_hold_ns, hold_ns)",
                 "pass",
             ),
         ),
@@ -84,8 +84,8 @@ RULES: tuple[Planted, ...] = (
         (
             Edit(
                 f"{REPLICA}._sighted",
-                "    self.schedule.adopt(grants_of(ledger, now_ns), now_ns)",
-                "    self.schedule.adopt(grants_of(ledger, now_ns - self.settings.lease_ns // 3), now_ns)",
+                "    self.schedule.adopt(grants_of(ledger, now_ns), now_ns,",
+                "    self.schedule.adopt(grants_of(ledger, now_ns - self.settings.lease_ns // 3), now_ns,",
             ),
         ),
         rule=3,
@@ -315,19 +315,19 @@ RULES: tuple[Planted, ...] = (
     ),
     Planted(
         "the day's end refills the budget without a figure",
-        (Edit(f"{BUDGET}.end_day", "if self.static and self.total is not None:", "if self.total is not None:"),),
+        (Edit(f"{BUDGET}.end_day", "if self.from_settings and self.total is not None:", "if self.total is not None:"),),
         rule=10,
         shape=Shape.BUDGET,
     ),
     Planted(
         "a static day begins with its first turn, used or not",
-        (Edit(f"{BUDGET}._begin_day", "self.is_begun = not self.static", "self.is_begun = True"),),
+        (Edit(f"{BUDGET}._begin_day", "settings else 0)", "settings else 0)\n    self.is_begun = True"),),
         rule=10,
         shape=Shape.DAYS,
     ),
     Planted(
         "a static day is no longer than Discord's",
-        (Edit(f"{BUDGET}._begin_day", "(DAY // 1000 if self.static else 0)", "0"),),
+        (Edit(f"{BUDGET}._begin_day", "(DAY // 1000 if self.from_settings else 0)", "0"),),
         rule=10,
         shape=Shape.DAYS,
     ),

@@ -1,0 +1,79 @@
+"""The one final reply of each plain requester: recorded where a successor finds it before it is sent. It sends nothing.
+
+A plain requester is granted or refused, once, through any change of leader. While its grant holds a bucket the
+ledger's record says so; after that, and after a refusal, its id stays in the ledger for a while. A replica that has
+read the id ends the request, and a late copy of its message begins no other. Only a ledger that was lost takes the
+ids with it. A request that waits is answered then, though it may have had its reply: who had one listens no more, and
+a grant that nobody receives costs nothing; silence would cost the others a minute each.
+"""
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from nats_identify.schedule.model import SECOND, Ask, ScheduleAction
+
+if TYPE_CHECKING:
+    from nats_identify.schedule.book import Book
+
+REPLIED_FOR_NS = 60 * SECOND
+"""How long the ledger keeps an id: as long as a plain requester listens where it does not say."""
+
+REPLIED_MAX = 1_000
+"""The ids that the ledger keeps, the newest ones: 80 kB. A successor may not know those before."""
+
+UNSENT_MAX = 10_000
+"""The refusals that wait for one commit. While more are asked for, requests beyond it get none."""
+
+Replied = tuple[str, int]
+"""The id of a plain request that had its reply, and for how long (ns) a successor must know."""
+
+
+class PlainReplies:
+    """Which plain requests have had their reply, and the refusals that wait for their commit."""
+
+    def __init__(self) -> None:
+        self._until_ns: OrderedDict[str, int] = OrderedDict()
+        self._unsent: dict[str, list[ScheduleAction]] = {}
+
+    def add(self, request_id: str, now_ns: int, left_ns: int = REPLIED_FOR_NS) -> None:
+        """Keep this id for so long."""
+        self._until_ns[request_id] = now_ns + left_ns
+        self._until_ns.move_to_end(request_id)
+        if len(self._until_ns) > REPLIED_MAX:
+            self._until_ns.popitem(last=False)
+
+    def left(self, now_ns: int) -> tuple[Replied, ...]:
+        """What a successor must know; what it need not know any more is forgotten."""
+        for request_id in [name for name, until_ns in self._until_ns.items() if until_ns <= now_ns]:
+            del self._until_ns[request_id]
+        return tuple([(request_id, until_ns - now_ns) for request_id, until_ns in self._until_ns.items()])
+
+    def refuse(self, request_id: str, actions: list[ScheduleAction]) -> bool:
+        """Keep a refusal until it is committed; return False where too many wait."""
+        if len(self._unsent) >= UNSENT_MAX:
+            return False
+        self._unsent[request_id] = actions
+        return True
+
+    def take(self, now_ns: int) -> list[ScheduleAction]:
+        """Return what may be sent once the next entry is committed: the entry holds these ids."""
+        taken, self._unsent = self._unsent, {}
+        for request_id in taken:
+            self.add(request_id, now_ns)
+        return [action for actions in taken.values() for action in actions]
+
+    def step_down(self) -> None:
+        """Nobody has received what was not committed: the next leader answers."""
+        self._unsent.clear()
+
+
+def final(book: "Book", ask: Ask, actions: list[ScheduleAction]) -> list[ScheduleAction]:
+    """Return a final reply to a managed requester; keep one to a plain requester until it is committed.
+
+    A standby refuses no plain request: the leader's view decides.
+    """
+    if ask.managed:
+        return actions
+    if book.is_leading and book.plain.refuse(ask.request_id, actions):
+        book.room.end(ask.request_id, ask.reply_to)
+    return []

@@ -1,0 +1,116 @@
+"""Checks, in hindsight, what each entry says is left of the day against Discord's count. It knows no charge."""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from coordinator.core.ledger import Ledger
+from tests.simulation.violation import Violation
+
+if TYPE_CHECKING:
+    from nats_identify.testing.judge import Day
+
+ENTRIES_KEPT = 5_000
+
+
+@dataclass(slots=True)
+class Entry:
+    """One entry: what Discord had left beyond it when it was stored, less what came later of its grants."""
+
+    index: int
+    who: str
+    day: int
+    left: int
+    spare: int
+
+
+class Left:
+    """``left``: an entry says that no more is left than Discord has, less the grants committed so far that count later.
+
+    Discord's count is taken as if nobody but the queue had spent anything. Settings are judged where they are true of
+    Discord; one that can ask Discord grants nothing on another's settings.
+    """
+
+    def __init__(self, day: "Day", *, settings_are_true: bool) -> None:
+        self._day = day
+        self._settings_are_true = settings_are_true
+        self._is_unknown = False  # what is left, by the last entry
+        self._number = 0  # of Discord's day
+        self._ends_ns: int | None = None
+        self._beside = 0  # spent by others in it
+        self._index = 0
+        self._committed: dict[str, int] = {}  # by grant: the first entry that had it
+        self._entries: deque[Entry] = deque(maxlen=ENTRIES_KEPT)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether others have spent of Discord's day: then the queue may be refused though it did right."""
+        return self._beside != 0
+
+    def beside(self, count: int, now_ns: int) -> None:
+        """Somebody beside the queue has spent so many, or Discord has taken so many away."""
+        self._look(now_ns)
+        self._beside += count
+
+    def broken(self, now_ns: int) -> None:
+        """An IDENTIFY was sent and never arrived: a day of which it was the first begins later than shards say."""
+        self._look(now_ns)
+        if self._ends_ns is None:
+            self._settings_are_true = False
+
+    def applied(self, ledger: Ledger, now_ns: int, *, can_ask: bool) -> None:
+        """The stream has stored an entry of a replica that can ask Discord, or cannot."""
+        self._index += 1
+        new = [r for r in ledger.grants if r.request_id and r.grant_id not in self._committed]
+        self._committed.update((record.grant_id, self._index) for record in new)
+        is_of_settings = ledger.static_day is not None
+        own = [record for record in new if record.grant_id.startswith(f"{ledger.instance}-")]
+        if can_ask and is_of_settings and own:
+            what = f"{ledger.instance} grants {own[0].grant_id} on settings, and can ask Discord"
+            raise Violation("left", now_ns, what)
+        was_unknown, self._is_unknown = self._is_unknown, ledger.remaining is None
+        if was_unknown and not can_ask:
+            self._settings_are_true = False  # one that could ask had doubts, and wrote of nothing spent: settings count
+        is_judged = not is_of_settings if can_ask else self._settings_are_true
+        if ledger.remaining is None or not is_judged:
+            return
+        self._look(now_ns)
+        spare = self._day.remaining(now_ns) + self._beside - ledger.remaining
+        entry = Entry(self._index, f"{ledger.instance} {ledger.age}", self._number, ledger.remaining, spare)
+        self._entries.append(entry)
+        self._judge(entry, now_ns)
+
+    def counted(self, grant_id: str, now_ns: int) -> None:
+        """Discord has counted the IDENTIFY of this grant."""
+        self._look(now_ns)
+        since = self._committed.get(grant_id, 0)
+        for entry in reversed(self._entries):
+            if entry.index < since or entry.day != self._number:
+                break
+            entry.spare -= 1
+            self._judge(entry, now_ns)
+
+    def lost(self, *, may_forget: bool) -> None:
+        """The ledger is gone: with settings nobody knows what was spent."""
+        self._entries.clear()
+        if may_forget:
+            self._settings_are_true = False
+
+    def healed(self, now_ns: int) -> None:
+        """Discord's day is made anew."""
+        self._look(now_ns)
+        self._number += 1
+        self._beside = 0
+
+    def _look(self, now_ns: int) -> None:
+        if self._ends_ns is not None and now_ns >= self._ends_ns:
+            self._number += 1
+            self._beside = 0
+        self._day.remaining(now_ns)
+        self._ends_ns = self._day._ends_ns  # to the nanosecond; what it tells is rounded
+
+    @staticmethod
+    def _judge(entry: Entry, now_ns: int) -> None:
+        if entry.spare < 0:
+            what = f"{entry.who} has {entry.left} left, {-entry.spare} more than Discord has for it"
+            raise Violation("left", now_ns, what)
