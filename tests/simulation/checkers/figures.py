@@ -38,9 +38,15 @@ class Figures:
     def __init__(self) -> None:
         self._desks: dict[str, Desk] = {}
 
+    def _desk(self, name: str) -> Desk:
+        desk = self._desks.get(name)
+        if desk is None:
+            desk = self._desks[name] = Desk()
+        return desk
+
     def told(self, coordinator: "Coordinator", event: ReplicaEvent, now_ns: int) -> None:
         """A coordinator is told something."""
-        desk = self._desks.setdefault(coordinator.name, Desk())
+        desk = self._desk(coordinator.name)
         kind = type(event)
         if kind is FigureAsked:
             window_ns = coordinator.settings.timing.window_ns
@@ -64,7 +70,7 @@ class Figures:
 
     def writes(self, coordinator: "Coordinator", write: Write, now_ns: int) -> None:
         """A coordinator writes: what it grants now, no figure that is under way shows."""
-        desk = self._desks.setdefault(coordinator.name, Desk())
+        desk = self._desk(coordinator.name)
         if desk.records is write.ledger.grants:
             return  # the same once more: its holds count from the first
         before = {record.grant_id for record in desk.records}
