@@ -190,6 +190,23 @@ class Cluster:
             self._do(what, int(about[0][1:]))
         else:
             self._strike(what, about[0] if about else "")
+        kept: list[OnItsWay] = []
+        for thing in self.pool:
+            late = thing.write if thing.is_late else None
+            is_twice = late is not None and any(other.is_late and other.write == late for other in kept)
+            if not is_twice and not self._is_spent(thing):
+                kept.append(thing)
+        self.pool = kept
+
+    def _is_spent(self, thing: OnItsWay) -> bool:
+        """Whether it changes nothing when it arrives: a write that lost, or a grant that nobody can use any more."""
+        if thing.write is not None:
+            return thing.is_late and thing.write.revision not in {self.revision, ANY_REVISION}
+        if thing.grant is None:
+            return False
+        attempt = self.shards[thing.grant.shard_id].attempt
+        sent_ns = attempt._first_sent_ns.get(thing.grant.renewal)
+        return sent_ns is not None and self.now_ns > sent_ns + thing.grant.use_within_ns + LEASE_NS
 
     def describe(self, event: Event) -> str:
         """Say it for people."""
@@ -289,7 +306,7 @@ class Cluster:
         """Let time pass until there is a new choice, or a turn is about to be too late, or nothing for a while."""
         landmarks = [at_ns for at_ns in self._last_moments() if at_ns > self.now_ns]
         until_ns = min([until_ns, *landmarks])
-        begun = len(self.pool), [shard.held for shard in self.shards]
+        begun = self._choices()
         for _ in range(STEPS_MOST):
             at_ns = min(self._deadlines(), default=until_ns)
             if at_ns >= until_ns:
@@ -297,12 +314,18 @@ class Cluster:
                 return
             self.now_ns = max(self.now_ns, at_ns)
             self._wake()
-            if (len(self.pool), [shard.held for shard in self.shards]) != begun and self._is_warm:
+            if self._choices() != begun and self._is_warm:
                 return
             if not self._is_warm:
                 while self.pool:
                     self._arrive("done", self.pool.pop(0))
         raise Violation("sleeps", self.now_ns, "events without end, and no time passes")
+
+    def _choices(self) -> object:
+        """What can be chosen; another copy of a grant that is on its way is no new choice."""
+        on_their_way = {(thing.kind, thing.by, thing.grant_id, thing.is_late) for thing in self.pool}
+        grants = {thing.grant.grant_id for thing in self.pool if thing.grant is not None}
+        return on_their_way, grants, [shard.held is None for shard in self.shards]
 
     def _last_moments(self) -> Iterable[int]:
         """When each turn that is on its way, or in hand, can last be used."""
@@ -379,7 +402,8 @@ class Cluster:
             body = action.body
             if isinstance(body, model.Granted):
                 self.judge.grants(body, node.instance, self.ledger, node.lease_until_ns, self.now_ns)
-                self.pool.append(OnItsWay("grant", node.instance, grant=body))
+                if sum(thing.grant is not None and thing.grant.grant_id == body.grant_id for thing in self.pool) < 2:
+                    self.pool.append(OnItsWay("grant", node.instance, grant=body))  # of more copies the others are lost
             else:
                 shard = next(s for s in self.shards if s.attempt.request_id == body.request_id)
                 self._drive(self.shards.index(shard), told.Received(wire.reply_of(body, 1)))
