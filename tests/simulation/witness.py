@@ -70,6 +70,7 @@ class Witness:
                 self.charges.writes(action, now_ns)
                 self.figures.writes(coordinator, action, now_ns)
                 self.loops.writes(action.ledger)
+                self.identifies.writes(coordinator.name, action.ledger)
                 order.writes(coordinator, action, now_ns)
             elif kind is Reply:
                 assert isinstance(action, Reply)

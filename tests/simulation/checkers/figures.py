@@ -37,6 +37,7 @@ class Figures:
 
     def __init__(self) -> None:
         self._desks: dict[str, Desk] = {}
+        self._made_by: dict[str, str] = {}  # by grant: its id does not tell
 
     def _desk(self, name: str) -> Desk:
         desk = self._desks.get(name)
@@ -55,7 +56,10 @@ class Figures:
                 record.grant_id
                 for record in desk.records
                 if _is_unanswered(desk, record, now_ns)
-                or (_is_of(coordinator, record.grant_id) and desk.used_at_ns.get(record.grant_id, 0) > used_since_ns)
+                or (
+                    self._is_of(coordinator, record.grant_id)
+                    and desk.used_at_ns.get(record.grant_id, 0) > used_since_ns
+                )
             }
             desk.asked = Asked(coordinator.replica.term, uncounted)
         elif kind is Answer:
@@ -73,11 +77,13 @@ class Figures:
         desk = self._desk(coordinator.name)
         if desk.records is write.ledger.grants:
             return  # the same once more: its holds count from the first
+        for record in write.ledger.grants:
+            self._made_by.setdefault(record.grant_id, coordinator.name)
         before = {record.grant_id for record in desk.records}
         desk.records, desk.written_at_ns = write.ledger.grants, now_ns
         if desk.asked is not None:
             granted = {r.grant_id for r in desk.records if r.grant_id not in before and r.outcome is None}
-            desk.asked.uncounted |= {name for name in granted if _is_of(coordinator, name)}
+            desk.asked.uncounted |= {name for name in granted if self._is_of(coordinator, name)}
 
     def believed(self, coordinator: "Coordinator", figure: Figure, facts: Facts) -> None:
         """A leader takes Discord's answer."""
@@ -93,10 +99,9 @@ class Figures:
             what = f"{coordinator.name} has {left} left; Discord says {said}, {len(asked.uncounted)} of them in the air"
             raise Violation("figure", at_ns, what)
 
-
-def _is_of(coordinator: "Coordinator", grant_id: str) -> bool:
-    """Whether this one granted it: of another's turn it may have read the answer before it heard it."""
-    return grant_id.startswith(f"{coordinator.name}-")
+    def _is_of(self, coordinator: "Coordinator", grant_id: str) -> bool:
+        """Whether this one granted it: of another's turn it may have read the answer before it heard it."""
+        return self._made_by.get(grant_id) == coordinator.name
 
 
 def _is_unanswered(desk: Desk, record: GrantRecord, now_ns: int) -> bool:

@@ -22,8 +22,8 @@ class Judge:
     total: int
     last_ns: int | None = None
     used: dict[str, str] = field(default_factory=dict)  # by request
-    committed: set[str] = field(default_factory=set)
-    written: set[str] = field(default_factory=set)
+    committed: dict[str, None] = field(default_factory=dict)  # in an order of its own, whatever the hash seed
+    written: dict[str, None] = field(default_factory=dict)
     bodies: dict[str, tuple[object, ...]] = field(default_factory=dict)
     is_lost: bool = False
 
@@ -57,11 +57,11 @@ class Judge:
 
     def sends(self, entry: Ledger) -> None:
         """A replica sends an entry."""
-        self.written.update(record.grant_id for record in entry.grants if record.request_id)
+        self.written.update((record.grant_id, None) for record in entry.grants if record.request_id)
 
     def applied(self, entry: Ledger, before: Ledger | None, now_ns: int) -> None:
         """The stream has stored an entry."""
-        self.committed.update(record.grant_id for record in entry.grants)
+        self.committed.update((record.grant_id, None) for record in entry.grants)
         live = {r.grant_id for r in entry.grants if r.request_id and r.outcome is None}
         if len(live) > 1:
             raise Violation("one turn", now_ns, f"{len(live)} live grants")
