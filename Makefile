@@ -7,7 +7,7 @@ SHARDS ?= 12
 MAX_CONCURRENCY ?= 2
 SECONDS ?= 60
 SEEDS ?= 0:160
-DEPTH ?= 7
+DEPTH ?= 6
 
 .PHONY: help test lint check simulate explore planted demo format bench chaos limits clients lab clean
 

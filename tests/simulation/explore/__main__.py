@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.explore", description=__doc__)
-    parser.add_argument("--depth", type=int, default=7, help="every order of up to so many events")
+    parser.add_argument("--depth", type=int, default=6, help="every order of up to so many events")
     parser.add_argument("--faults", type=int, default=2, help="of which so many may be faults")
     parser.add_argument("--states", type=int, default=1_000_000, help="give up after so many states")
     parser.add_argument("--mixed", action="store_true", help="the second replica has a shorter use_within")

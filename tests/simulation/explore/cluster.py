@@ -28,6 +28,8 @@ PASS_MOST_NS = 20 * SECOND
 STEPS_MOST = 2_000
 """So many events while time passes without a choice mean that something spins."""
 
+WARM_UPS_MOST = 20
+
 TOTAL = 5
 
 
@@ -120,9 +122,13 @@ class Cluster:
         """The first replica leads, the second has seen the ledger move, and both shards ask."""
         self._start("a")
         self._start("b")
-        while not self._is_warm:
+        for _ in range(WARM_UPS_MOST):
             self._pass(self.now_ns + 2 * SECOND)
             self._is_warm = self.revision >= 3 and not self.pool
+            if self._is_warm:
+                break
+        else:
+            raise Violation("starts", self.now_ns, "nobody comes to lead, and stays")
         for index in range(2):
             pace_ns = min(timing.nudge_lead_ns for timing in self.timings.values())
             self.shards.append(Shard(Attempt(index, f"r{index}", max_concurrency=1, pace_ns=pace_ns)))
@@ -316,9 +322,8 @@ class Cluster:
             self._wake()
             if self._choices() != begun and self._is_warm:
                 return
-            if not self._is_warm:
-                while self.pool:
-                    self._arrive("done", self.pool.pop(0))
+            if not self._is_warm and self.pool:  # one in each step: two that depose each other never end
+                self._arrive("done", self.pool.pop(0))
         raise Violation("sleeps", self.now_ns, "events without end, and no time passes")
 
     def _choices(self) -> object:
