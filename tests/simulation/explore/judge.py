@@ -16,6 +16,7 @@ class Judge:
     ``lease``: nothing is said after a leader's own lease. ``two leaders``: who grants is who wrote last.
     ``terms``: terms and sequences rise. ``one turn``: one live grant in the bucket. ``charge``: the day has paid for
     every turn that is live or was used, and for no more than were granted. A lost ledger ends what it alone can show.
+    The cluster itself says ``starts``, ``one write``, ``settle`` and ``sleeps``.
     """
 
     window_ns: int
