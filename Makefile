@@ -7,8 +7,9 @@ SHARDS ?= 12
 MAX_CONCURRENCY ?= 2
 SECONDS ?= 60
 SEEDS ?= 0:160
+DEPTH ?= 6
 
-.PHONY: help test lint check simulate planted demo format bench chaos limits clients lab clean
+.PHONY: help test lint check simulate explore planted demo format bench chaos limits clients lab clean
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /'
@@ -29,8 +30,11 @@ lint: $(READY) ## format, lint, types
 check: lint ## format, lint, types, architecture rules, fast tests
 	$(BIN)/python -m pytest tests/unit
 
-simulate: $(READY) ## whole replicas under every fault, fresh histories for SECONDS=; one again: SEED=
-	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--swarm $(SECONDS))
+simulate: $(READY) ## whole replicas under every fault, fresh histories for SECONDS=; one again: SEED=; by mypyc: COMPILED=1
+	$(BIN)/python -m tests.simulation$(if $(COMPILED),.compiled) $(if $(SEED),--seed $(SEED),--swarm $(SECONDS))
+
+explore: $(READY) ## every order of a few events in a tiny cluster, to DEPTH=; with a planted fault: PLANTED=
+	$(BIN)/python -m tests.simulation.explore --depth $(DEPTH) $(if $(PLANTED),--planted "$(PLANTED)")
 
 planted: $(READY) ## faults planted into the product, each hunted by the simulation: a table, in a quarter of an hour
 	$(BIN)/python -m tests.simulation.planted --seeds $(SEEDS)

@@ -2,12 +2,12 @@
 
 import argparse
 import itertools
-import random
 import sys
 
+from tests.simulation.journal import Journal
 from tests.simulation.plan import Shape
 from tests.simulation.run import run
-from tests.simulation.swarm import say, swarm
+from tests.simulation.swarm import Tally, say, swarm
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,11 +16,11 @@ def main(arguments: list[str] | None = None) -> int:
     if options.seed is not None:
         return _replay(options.seed, options.shape, options.tail)
     if options.swarm is not None:
-        first = options.first if options.first is not None else random.SystemRandom().randrange(10**9)
-        say(f"seeds from {first} on, for {options.swarm:.0f} s")
-        return 1 if swarm(itertools.count(first), most_s=options.swarm).failed else 0
+        return _swarm(options.swarm, options.first)
     first, _, behind = options.seeds.partition(":")
-    return 1 if swarm(range(int(first), int(behind))).failed else 0
+    tally = Tally()
+    swarm(range(int(first), int(behind)), tally)
+    return 1 if tally.failed else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -31,8 +31,20 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--swarm", type=float, metavar="SECONDS", help="run fresh histories for so long")
     parser.add_argument("--shape", type=Shape, choices=list(Shape), help="another shape than the seed's own")
     parser.add_argument("--tail", type=int, default=0, help="only so many lines of the transcript")
-    parser.add_argument("--first", type=int, help="the first seed of the swarm")
+    parser.add_argument("--first", type=int, help="the first seed of the swarm, if not the one after the last swarm")
     return parser
+
+
+def _swarm(most_s: float, first: int | None) -> int:
+    journal = Journal()
+    first = journal.next_seed() if first is None else first
+    say(f"seeds from {first} on, for {most_s:.0f} s")
+    tally = Tally()
+    try:
+        swarm(itertools.count(first), tally, most_s=most_s)
+    finally:
+        journal.note(first, first + tally.seeds, [report.seed for report in tally.failed])
+    return 1 if tally.failed else 0
 
 
 def _replay(seed: int, shape: Shape | None, tail: int) -> int:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,7 +11,7 @@ class Delivery:
 
     connection: int
     subject: str
-    payload: object
+    payload: Any
     reply_to: str = ""
     nobody: bool = False
 

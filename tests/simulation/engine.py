@@ -22,15 +22,15 @@ class Engine:
         self.random = random.Random(seed)
         self.core_events = 0
         self.lines: list[str] | None = [] if keep_lines else None
-        self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._heap: list[tuple[int, int, Callable[..., object], tuple[Any, ...]]] = []
         self._pushed = 0
 
-    def at(self, at_ns: int, call: Callable[..., None], *args: object) -> None:
+    def at(self, at_ns: int, call: Callable[..., object], *args: object) -> None:
         """Call this at that time; two at one instant are called in the order they were asked for."""
         self._pushed += 1
         heapq.heappush(self._heap, (max(at_ns, self.now_ns), self._pushed, call, args))
 
-    def after(self, delay_ns: int, call: Callable[..., None], *args: object) -> None:
+    def after(self, delay_ns: int, call: Callable[..., object], *args: object) -> None:
         """Call this so much later."""
         self._pushed += 1
         heapq.heappush(self._heap, (self.now_ns + delay_ns, self._pushed, call, args))

@@ -56,7 +56,7 @@ KNOWN = {
 
 IN_ONE_HISTORY = {
     "one that comes later overtakes one that was told that it is next": ("promised", 19),
-    "a renewal of an ended request is answered with silence": ("ends", 36),
+    "a renewal of an ended request is answered with silence": ("ends", 0),
     "a shard whose request has ended never asks anew": ("ends", 24),
 }
 """Those that need a history of their own: by whom, and in which."""

@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from coordinator.core.ledger import Ledger, LedgerRead, LedgerSeen, ReplicaAction, ReplicaEvent, Write
+from coordinator.core.ledger import Ledger, LedgerRead, LedgerSeen, ReplicaAction, ReplicaEvent, TrafficHeard, Write
 from nats_identify import wire
 from nats_identify.schedule import model
 from nats_identify.schedule.model import MS, SECOND, Happened, Reply
@@ -71,16 +71,7 @@ class Witness:
     ) -> None:
         """A replica was told something, and answered so."""
         order, commits = self.order, self.commits
-        order.told(coordinator, event, now_ns)
-        self.finals.told(event)
-        self.declines.told(coordinator, event)
-        commits.told(coordinator, event, now_ns)
-        self.pace.told(coordinator, event, now_ns)
-        self.charges.told(coordinator, event)
-        self.figures.told(coordinator, event, now_ns)
-        if type(event) in {LedgerRead, LedgerSeen}:
-            assert isinstance(event, LedgerRead | LedgerSeen)
-            self.identifies.saw(coordinator.name, event.ledger, coordinator.settings.timing.use_within_ns)
+        self._heed(coordinator, event, now_ns)
         nudged: list[str] = []
         for action in actions:
             kind = type(action)
@@ -92,6 +83,7 @@ class Witness:
                 self.figures.writes(coordinator, action, now_ns)
                 self.loops.writes(action.ledger)
                 self.declines.writes(coordinator, action.ledger)
+                self.identifies.writes(coordinator.name, action.ledger)
                 order.writes(coordinator, action, now_ns)
             elif kind is Reply:
                 assert isinstance(action, Reply)
@@ -114,7 +106,28 @@ class Witness:
                     self.figures.leads(coordinator, self.identifies.leads(coordinator, holds_ms * MS), now_ns)
                 if action.name == "crash_loop":
                     self.loops.held_back(int(action.facts["shard_id"] or 0), self._engine.now_ns)
-        order.attention.nudged(coordinator, nudged, now_ns)  # who is told now was not told before the write
+        if nudged:
+            order.attention.nudged(coordinator, nudged, now_ns)  # who is told now was not told before the write
+
+    def _heed(self, coordinator: "Coordinator", event: ReplicaEvent, now_ns: int) -> None:
+        """Let those checkers know that it can concern: of each ten events seven are requests, wake-ups and echoes."""
+        kind = type(event)
+        if kind is model.Wake:
+            return
+        self.finals.told(event)
+        self.declines.told(coordinator, event)
+        if kind is TrafficHeard:
+            self.commits.told(coordinator, event, now_ns)
+            return
+        self.order.told(coordinator, event, now_ns)
+        if kind is model.Ask:
+            return
+        self.commits.told(coordinator, event, now_ns)
+        self.pace.told(coordinator, event, now_ns)
+        self.charges.told(coordinator, event)
+        self.figures.told(coordinator, event, now_ns)
+        if isinstance(event, LedgerRead | LedgerSeen):
+            self.identifies.saw(coordinator.name, event.ledger, coordinator.settings.timing.use_within_ns)
 
     def _granted(self, coordinator: "Coordinator", grant: model.Granted) -> None:
         if grant.grant_id not in self._published:

@@ -1,6 +1,7 @@
 """One history: the cluster, the bot, Discord and everything between them, from a plan. It judges nothing itself."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from coordinator.core.settings import Settings
 from nats_identify import wire
@@ -156,6 +157,6 @@ class World:
         pod.start()
 
 
-def _guard(plan: Plan) -> dict[str, int]:
+def _guard(plan: Plan) -> dict[str, Any]:
     loops = plan.crash_loop
     return {} if loops is None else {"crash_loop_grants": loops.grants, "crash_loop_period_ns": loops.period_ns}

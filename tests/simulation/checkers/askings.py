@@ -62,6 +62,7 @@ class Askings:
 
     def __init__(self) -> None:
         self._known: dict[str, dict[str, Known]] = {}
+        self._of_source: dict[tuple[str, str], dict[str, Known]] = {}  # the same, by coordinator and source
         self._requests: dict[str, tuple[str, int]] = {}  # by grant: the request, and the renewal that it echoes
         self._ended: dict[str, set[str]] = {}  # by coordinator: the requests withdrawn or identified
         self._withdrawn: dict[str, set[str]] = {}
@@ -98,8 +99,12 @@ class Askings:
         if kind is Ask:
             assert isinstance(event, Ask)
             if event.request_id not in self._ended.get(name, ()):
+                is_new = event.request_id not in askings
                 _asked(askings, event, now_ns)
-                self._placed(askings, event.request_id, promised)
+                if is_new and event.source:
+                    siblings = self._of_source.setdefault((name, event.source), {})
+                    siblings[event.request_id] = askings[event.request_id]
+                self._placed(name, askings[event.request_id], promised)
                 if event.renewal <= self._served.get((name, event.request_id), -1):
                     _is_away(askings, event.request_id)
         elif kind is Cancel:
@@ -139,16 +144,16 @@ class Askings:
             elif known is not None and known.renewal <= record.renewal:
                 known.is_away = True  # its turn may have come to nothing
 
-    @staticmethod
-    def _placed(askings: dict[str, Known], request_id: str, promised: Collection[str]) -> None:
+    def _placed(self, name: str, mine: Known, promised: Collection[str]) -> None:
         """One asked before it in its process stands no later than it; it may stand behind those who were promised."""
-        mine = askings[request_id]
-        for other_id, other in askings.items():
-            if mine.source and other.source == mine.source:
-                earlier, later = (mine, other) if mine.asked_us < other.asked_us else (other, mine)
-                earlier.first_at_ns = min(earlier.first_at_ns, later.first_at_ns)
-            if other_id in promised and other is not mine and other.priority == mine.priority:
-                mine.latest_first_ns = max(mine.latest_first_ns, other.latest_first_ns + MS)
+        for other in self._of_source[name, mine.source].values() if mine.source else ():
+            earlier, later = (mine, other) if mine.asked_us < other.asked_us else (other, mine)
+            earlier.first_at_ns = min(earlier.first_at_ns, later.first_at_ns)
+        askings = self.of(name)
+        for request_id in promised:
+            promised_one = askings.get(request_id)
+            if promised_one is not None and promised_one is not mine and promised_one.priority == mine.priority:
+                mine.latest_first_ns = max(mine.latest_first_ns, promised_one.latest_first_ns + MS)
 
     def _answered(self, coordinator: "Coordinator", askings: dict[str, Known], answer: Answer) -> None:
         name = coordinator.name
@@ -174,7 +179,9 @@ class Askings:
             known.is_over, known.is_certain, known.is_away = True, False, True
 
     def _end(self, name: str, request_id: str) -> None:
-        self.of(name).pop(request_id, None)
+        known = self.of(name).pop(request_id, None)
+        if known is not None and known.source:
+            del self._of_source[name, known.source][request_id]
         self._ended.setdefault(name, set()).add(request_id)
 
 

@@ -46,7 +46,10 @@ class Attention:
 
     def of(self, name: str) -> Ear:
         """Return what is known of this one."""
-        return self._ears.setdefault(name, Ear())
+        ear = self._ears.get(name)
+        if ear is None:
+            ear = self._ears[name] = Ear()
+        return ear
 
     def told(self, coordinator: "Coordinator", event: ReplicaEvent, now_ns: int) -> None:
         """A coordinator was told something."""

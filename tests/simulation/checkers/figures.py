@@ -40,10 +40,17 @@ class Figures:
 
     def __init__(self) -> None:
         self._desks: dict[str, Desk] = {}
+        self._made_by: dict[str, str] = {}  # by grant: its id does not tell
+
+    def _desk(self, name: str) -> Desk:
+        desk = self._desks.get(name)
+        if desk is None:
+            desk = self._desks[name] = Desk()
+        return desk
 
     def told(self, coordinator: "Coordinator", event: ReplicaEvent, now_ns: int) -> None:
         """A coordinator is told something."""
-        desk = self._desks.setdefault(coordinator.name, Desk())
+        desk = self._desk(coordinator.name)
         kind = type(event)
         if kind is FigureAsked:
             window_ns = coordinator.settings.timing.window_ns
@@ -52,7 +59,10 @@ class Figures:
                 record.grant_id
                 for record in desk.records
                 if _is_unanswered(desk, record, now_ns)
-                or (_is_of(coordinator, record.grant_id) and desk.used_at_ns.get(record.grant_id, 0) > used_since_ns)
+                or (
+                    self._is_of(coordinator, record.grant_id)
+                    and desk.used_at_ns.get(record.grant_id, 0) > used_since_ns
+                )
             }
             desk.asked = Asked(coordinator.replica.term, uncounted, now_ns)
         elif kind is Answer:
@@ -67,14 +77,16 @@ class Figures:
 
     def writes(self, coordinator: "Coordinator", write: Write, now_ns: int) -> None:
         """A coordinator writes: what it grants now, no figure that is under way shows."""
-        desk = self._desks.setdefault(coordinator.name, Desk())
+        desk = self._desk(coordinator.name)
         if desk.records is write.ledger.grants:
             return  # the same once more: its holds count from the first
+        for record in write.ledger.grants:
+            self._made_by.setdefault(record.grant_id, coordinator.name)
         before = {record.grant_id for record in desk.records}
         desk.records, desk.written_at_ns = write.ledger.grants, now_ns
         if desk.asked is not None:
             granted = {r.grant_id for r in desk.records if r.grant_id not in before and r.outcome is None}
-            desk.asked.uncounted |= {name for name in granted if _is_of(coordinator, name)}
+            desk.asked.uncounted |= {name for name in granted if self._is_of(coordinator, name)}
 
     def leads(self, coordinator: "Coordinator", must_hold_ns: int, now_ns: int) -> None:
         """A coordinator begins to lead and trusts nothing."""
@@ -97,10 +109,9 @@ class Figures:
             what = f"{coordinator.name} has {left} left; Discord says {said}, {len(asked.uncounted)} of them in the air"
             raise Violation("figure", at_ns, what)
 
-
-def _is_of(coordinator: "Coordinator", grant_id: str) -> bool:
-    """Whether this one granted it: of another's turn it may have read the answer before it heard it."""
-    return grant_id.startswith(f"{coordinator.name}-")
+    def _is_of(self, coordinator: "Coordinator", grant_id: str) -> bool:
+        """Whether this one granted it: of another's turn it may have read the answer before it heard it."""
+        return self._made_by.get(grant_id) == coordinator.name
 
 
 def _is_unanswered(desk: Desk, record: GrantRecord, now_ns: int) -> bool:

@@ -33,6 +33,7 @@ class Identifies:
         self._recent: deque[tuple[int, wire.Granted]] = deque(maxlen=200)
         self._known_use_within_ns: dict[str, int] = {}
         self._own_use_within_ns: dict[str, int] = {}
+        self._made_by: dict[str, str] = {}  # by grant: its id does not tell
 
     def sent(self, grant: wire.Granted, request_id: str) -> None:
         """A shard writes IDENTIFY."""
@@ -74,6 +75,11 @@ class Identifies:
             raise Violation("holds", coordinator.engine.now_ns, what)
         return known_ns
 
+    def writes(self, name: str, ledger: Ledger) -> None:
+        """A coordinator writes: whoever writes of a grant first has made it."""
+        for record in ledger.grants:
+            self._made_by.setdefault(record.grant_id, name)
+
     def lost(self) -> None:
         """What was in the ledger is gone."""
         self.losses += 1
@@ -86,5 +92,5 @@ class Identifies:
 
     def _knew_not(self, grant: wire.Granted, other: wire.Granted) -> bool:
         """Whether who made the one grant could not know that the other was promised for so long."""
-        known_ns = self._known_use_within_ns.get(grant.grant_id.rpartition("-")[0], 0)
+        known_ns = self._known_use_within_ns.get(self._made_by[grant.grant_id], 0)
         return other.use_within_ms > known_ns // MS

@@ -76,8 +76,8 @@ LOOPING: tuple[Planted, ...] = (
             ),
             Edit(
                 f"{RELEASE}._ask",
-                "if self.book.hold_back(asking, opens_at_ns, now_ns):",
-                "if opens_at_ns > now_ns and self.book.hold_back(asking, opens_at_ns, now_ns):",
+                "    self.book.hold_back(asking, opens_at_ns, now_ns)",
+                "    if opens_at_ns > now_ns:\n        self.book.hold_back(asking, opens_at_ns, now_ns)",
             ),
         ),
     ),

@@ -123,8 +123,8 @@ RULES: tuple[Planted, ...] = (
         (
             Edit(
                 f"{SIGHTING}.see",
-                "was_lost = before is None or now_ns - before > self.lease_ns",
-                "was_lost = before is not None and now_ns - before > self.lease_ns",
+                "if was_lost or (has_moved and not (is_newer and is_descended)):",
+                "if before is not None and (was_lost or (has_moved and not (is_newer and is_descended))):",
             ),
         ),
         rule=4,
@@ -309,7 +309,14 @@ RULES: tuple[Planted, ...] = (
     ),
     Planted(
         "a figure asked for in another term is believed",
-        (Edit(f"{FIGURES}.believes", "asked is None or asked[0] != term", "asked is None"),),
+        (
+            Edit(f"{FIGURES}.believes", "asked is None or asked[0] != term", "asked is None"),
+            Edit(
+                f"{FIGURES}.begin",
+                "self._believed_from_ns = self.due_at_ns = now_ns + wait_ns",
+                "self.due_at_ns = now_ns + wait_ns\n    self._believed_from_ns = self.due_at_ns if wait_ns else 0",
+            ),
+        ),
         rule=10,
         shape=Shape.BUDGET,
     ),

@@ -1,0 +1,1 @@
+"""The simulation compiled by mypyc, for long runs: an option, checked against the interpreted one."""

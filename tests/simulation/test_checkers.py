@@ -1,0 +1,72 @@
+"""The judges judge: what each excuses depends on who made a grant, and a grant's id does not tell that."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from coordinator.core import ledger as words
+from nats_identify import wire
+from nats_identify.schedule.model import SECOND, Answer, Figure, FigureAsked, Limits, Outcome, Timing
+from nats_identify.testing.judge import Judgement, Verdict
+from tests.simulation.checkers.figures import Figures
+from tests.simulation.checkers.identifies import ExcusedError, Identifies
+from tests.simulation.violation import Violation
+
+
+def record(number, **fields):
+    place = (f"{number}-0123456789abcdef", f"r{number}", number, 0, 1, 0, 5 * SECOND, 10 * SECOND)
+    return words.GrantRecord(*place)._replace(**fields)
+
+
+def entry(*records):
+    return words.Ledger("p", "a", "a1", 1, len(records), 3 * SECOND, 1, 100, 90, None, records)
+
+
+def granted(one):
+    return wire.Granted(
+        shard_id=one.shard_id,
+        bucket=0,
+        request_id=one.request_id,
+        grant_id=one.grant_id,
+        renewal=0,
+        use_within_ms=5_000,
+        waited_ms=0,
+        remaining=9,
+        max_concurrency=1,
+        term=1,
+    )
+
+
+@pytest.mark.parametrize(("known_ns", "raised"), [(5 * SECOND, Violation), (SECOND, ExcusedError)])
+def test_a_window_broken_after_a_loss_is_excused_only_where_its_maker_could_not_know(known_ns, raised):
+    identifies, first, second = Identifies(), record(1), record(2)
+    identifies.saw("a1", None, known_ns)
+    identifies.writes("a1", entry(first))
+    identifies.writes("a1", entry(first, second))
+    identifies.lost()
+    identifies.judged(Judgement(0, 1, 1, 0, None, Verdict.ACCEPTED), granted(first))
+    with pytest.raises(raised):
+        identifies.judged(Judgement(SECOND, 2, 1, 0, SECOND, Verdict.TOO_EARLY), granted(second))
+
+
+def test_a_figure_counts_less_what_its_own_leader_granted_since():
+    figures, settings = Figures(), SimpleNamespace(timing=Timing())
+    leader = SimpleNamespace(
+        name="a1", settings=settings, replica=SimpleNamespace(term=1), engine=SimpleNamespace(now_ns=0)
+    )
+    figures.told(leader, FigureAsked(), 0)
+    figures.writes(leader, words.Write(entry(record(1)), 1), 1)
+    with pytest.raises(Violation, match="figure"):
+        figures.believed(leader, Figure(Limits(1, 100, 90)), {"remaining": 90})
+
+
+def test_a_figure_counts_less_what_was_used_right_before():
+    figures, settings = Figures(), SimpleNamespace(timing=Timing())
+    leader = SimpleNamespace(
+        name="a1", settings=settings, replica=SimpleNamespace(term=1), engine=SimpleNamespace(now_ns=0)
+    )
+    figures.writes(leader, words.Write(entry(record(1)), 1), 0)
+    figures.told(leader, Answer(record(1).grant_id, Outcome.IDENTIFIED), SECOND)
+    figures.told(leader, FigureAsked(), 2 * SECOND)
+    with pytest.raises(Violation, match="figure"):
+        figures.believed(leader, Figure(Limits(1, 100, 90)), {"remaining": 90})

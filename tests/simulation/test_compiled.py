@@ -1,0 +1,46 @@
+"""What mypyc is given says the same as what is judged: the text alone, since a compiler need not be there."""
+
+from dataclasses import replace
+
+from tests.simulation.compiled.text import compilable
+
+TEXT = '''
+from dataclasses import dataclass, field
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two."""
+    one: int
+    two: list[int] = field(default_factory=list)
+    key: bytes = field(default=b"", repr=False)
+
+    @property
+    def sum(self) -> int:
+        return self.one + sum(self.two)
+'''
+
+
+def test_a_dataclass_with_a_constructor_as_text_is_the_same():
+    namespace = {}
+    exec(compilable(TEXT), namespace)  # noqa: S102  # the text above
+    pair = namespace["Pair"](1)
+    assert (pair.one, pair.two, pair.key, pair.sum) == (1, [], b"", 1)
+    other = replace(pair, two=[3])
+    assert (other, other.sum) == (namespace["Pair"](1, [3]), 4)
+    assert namespace["Pair"].__match_args__ == ("one", "two", "key")
+    assert "__init__" in vars(namespace["Pair"])
+
+
+ONE = """
+from dataclasses import dataclass
+@dataclass(frozen=True)
+class One:
+    a: int
+"""
+
+
+def test_a_frozen_one_can_be_hashed_and_a_constant_of_a_day_is_not_final():
+    namespace = {}
+    text = f"\nDAY: Final = 5\n{ONE}"
+    exec(compilable(text), namespace)  # noqa: S102  # the text above
+    assert hash(namespace["One"](1)) == hash(namespace["One"](1))
+    assert "Final =" not in compilable(text)
