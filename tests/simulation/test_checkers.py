@@ -49,24 +49,27 @@ def test_a_window_broken_after_a_loss_is_excused_only_where_its_maker_could_not_
         identifies.judged(Judgement(SECOND, 2, 1, 0, SECOND, Verdict.TOO_EARLY), granted(second))
 
 
+def leading(settings, remaining):
+    """A leader of term 1 that has so many session starts left."""
+    book = SimpleNamespace(budget=SimpleNamespace(remaining=remaining))
+    replica = SimpleNamespace(term=1, schedule=SimpleNamespace(book=book))
+    return SimpleNamespace(name="a1", settings=settings, replica=replica, engine=SimpleNamespace(now_ns=0))
+
+
 def test_a_figure_counts_less_what_its_own_leader_granted_since():
     figures, settings = Figures(), SimpleNamespace(timing=Timing())
-    leader = SimpleNamespace(
-        name="a1", settings=settings, replica=SimpleNamespace(term=1), engine=SimpleNamespace(now_ns=0)
-    )
+    leader = leading(settings, remaining=90)
     figures.told(leader, FigureAsked(), 0)
     figures.writes(leader, words.Write(entry(record(1)), 1), 1)
     with pytest.raises(Violation, match="figure"):
-        figures.believed(leader, Figure(Limits(1, 100, 90)), {"remaining": 90})
+        figures.believed(leader, Figure(Limits(1, 100, 90)))
 
 
 def test_a_figure_counts_less_what_was_used_right_before():
     figures, settings = Figures(), SimpleNamespace(timing=Timing())
-    leader = SimpleNamespace(
-        name="a1", settings=settings, replica=SimpleNamespace(term=1), engine=SimpleNamespace(now_ns=0)
-    )
+    leader = leading(settings, remaining=90)
     figures.writes(leader, words.Write(entry(record(1)), 1), 0)
     figures.told(leader, Answer(record(1).grant_id, Outcome.IDENTIFIED), SECOND)
     figures.told(leader, FigureAsked(), 2 * SECOND)
     with pytest.raises(Violation, match="figure"):
-        figures.believed(leader, Figure(Limits(1, 100, 90)), {"remaining": 90})
+        figures.believed(leader, Figure(Limits(1, 100, 90)))

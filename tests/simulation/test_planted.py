@@ -14,7 +14,7 @@ SEEDS = short_first(range(24))[:12]
 
 KNOWN = {
     "a grant is charged twice": "charge",
-    "a grant is not charged": "charge",
+    "a grant is not charged": "left",
     "a turn is given back twice": "charge",
     "an unanswered turn is given back when its hold is over": "charge",
     "a figure ignores what was granted since it was asked for": "figure",
@@ -41,12 +41,12 @@ KNOWN = {
     "a new leader drops the unanswered grants of the old one": "freed",
     "a confirm counts from the grant": "window",
     "a hold without the margin": "window",
-    "a withdrawn grant is answered as used, a used one as withdrawn": "left",
+    "a withdrawn grant is answered as used, a used one as withdrawn": "window",
     "stale renewals are granted": "fresh",
-    "the last to come is the first": "overtaken",
-    "priority counts for nothing": "order",
+    "the last to come is the first": "promised",
+    "priority counts for nothing": "overtaken",
     "the order of one process counts for nothing": "order",
-    "a new leader drops the queue": "overtaken",
+    "a new leader drops the queue": "order",
     "a stale head is passed over, whether it was asked or not": "overtaken",
     "nobody looks at a bucket again when it opens": "idle",
     "a stale head blocks its bucket": "idle",
@@ -57,7 +57,7 @@ KNOWN = {
 IN_ONE_HISTORY = {
     "one that comes later overtakes one that was told that it is next": ("promised", 19),
     "a renewal of an ended request is answered with silence": ("ends", 0),
-    "a shard whose request has ended never asks anew": ("ends", 24),
+    "a shard whose request has ended never asks anew": ("ends", 72),
 }
 """Those that need a history of their own: by whom, and in which."""
 

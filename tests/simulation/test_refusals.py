@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from nats_identify.schedule.model import SECOND
+from nats_identify.schedule.model import SECOND, Limits
 from tests.simulation import patience
 from tests.simulation.checkers.pace import PAUSE_MOST_NS
 from tests.simulation.dice import draw
-from tests.simulation.plan import Shape
+from tests.simulation.plan import Mix, Shape
 from tests.simulation.store import FAIR
 from tests.simulation.traffic import CALM
 from tests.simulation.world import World
@@ -27,9 +27,18 @@ def calm(seed):
         "stream": FAIR,
         "faults": (),
         "stall": 0.0,
+        "mix": Mix(),
+        "cancel_mean_ns": 0,
         "dies_after_grant": 0.0,
     }
-    return replace(plan, habits=habits, start_mean_ns=0, plain_pods=(), **calm_ways)
+    # All ask Discord or none does: one that can ask spends no settings of another, and waits for a figure of its own.
+    kind = plan.replicas[0].variants[0][2]
+    static = None if kind is None else Limits(kind.max_concurrency, 100_000, 100_000)
+    replicas = tuple(
+        replace(replica, variants=tuple((timing, lease_ns, static) for timing, lease_ns, _ in replica.variants))
+        for replica in plan.replicas
+    )
+    return replace(plan, habits=habits, start_mean_ns=0, plain_pods=(), replicas=replicas, **calm_ways)
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -136,7 +136,7 @@ QUEUEING: tuple[Planted, ...] = (
     ),
     Planted(
         "those that are withdrawn are forgotten",
-        (Edit(f"{ROOM}.end", "    self._ended.setdefault(request_id, False)\n", ""),),
+        (Edit(f"{ROOM}.end", "self._ended.setdefault(request_id, _Ended())", "_Ended()"),),
     ),
     Planted(
         "the ended are remembered without end",
