@@ -75,12 +75,18 @@ class SessionBudget:
             self._begin_day(now_ns)
 
     def set_static(self, limits: Limits, *, in_the_air: int, now_ns: int) -> None:
-        """Take figures that are settings: what is known to be spent stays spent."""
-        if self.remaining is None or self.total is None or limits.total is None:
+        """Take figures that are settings: what is known to be spent stays spent.
+
+        Where Discord's figure was known once and is not any more, the whole day counts as spent: settings do not
+        open what is closed until a figure.
+        """
+        if self.total is None or limits.total is None:
             self.set(limits, in_the_air=in_the_air, now_ns=now_ns)
             return
-        self.remaining = limits.total - (self.total - self.remaining)
+        self.remaining = 0 if self.remaining is None else limits.total - (self.total - self.remaining)
         self.total = limits.total
+        if self.resets_at_ns is None and self.remaining < limits.total:
+            self._begin_day(now_ns)
         if not self.from_settings and self.resets_at_ns is not None:
             self.resets_at_ns += DAY // 1000  # Discord's reset by our clock, which may run a little faster
         self.from_settings = True

@@ -10,7 +10,7 @@ from coordinator.core.replica import Role
 from coordinator.edge.ledger_json import LedgerWriter, decode
 from nats_identify.schedule import model
 from nats_identify.schedule.budget import SessionBudget
-from nats_identify.schedule.model import MS, SECOND, Figure, FigureAsked, Limits, Outcome, Timing
+from nats_identify.schedule.model import DAY, MS, SECOND, Figure, FigureAsked, Limits, Outcome, Reason, Timing
 from tests.unit.cluster import Cluster
 from tests.unit.desk import Desk, replies
 
@@ -365,3 +365,15 @@ def test_what_was_charged_in_doubt_of_the_day_is_carried_into_the_next_day_once(
         budget.end_day(now_ns, in_the_air=0)
         left.append(budget.remaining)
     assert left == [6, 10, 10]
+
+
+def test_settings_do_not_open_what_waits_for_a_figure():
+    """One that could ask Discord had doubts; one that cannot takes over: the day may be spent."""
+    budget = SessionBudget()
+    budget.set(Limits(1, 6, None), in_the_air=0, now_ns=0, from_settings=False)
+    budget.set_static(Limits(1, 6, 6), in_the_air=0, now_ns=SECOND)
+    assert budget.closed_for(1) is Reason.SESSION_LIMIT
+    assert budget.resets_at_ns is not None
+    assert budget.resets_at_ns >= SECOND + DAY
+    assert budget.end_day(budget.resets_at_ns, in_the_air=0)
+    assert budget.closed_for(0) is None
