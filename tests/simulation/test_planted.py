@@ -55,7 +55,6 @@ KNOWN = {
 
 
 IN_ONE_HISTORY = {
-    "one that comes later overtakes one that was told that it is next": ("promised", 19),
     "a renewal of an ended request is answered with silence": ("ends", 0),
     "a shard whose request has ended never asks anew": ("ends", 72),
 }
