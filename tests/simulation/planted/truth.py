@@ -11,8 +11,8 @@ TRUTH: tuple[Planted, ...] = (
         (
             Edit(
                 f"{BUDGET}.set_static",
-                "self.remaining = limits.total - (self.total - self.remaining)",
-                "self.remaining = max(0, limits.total - (self.total - self.remaining))",
+                "else limits.total - (self.total - self.remaining)",
+                "else max(0, limits.total - (self.total - self.remaining))",
             ),
         ),
     ),
