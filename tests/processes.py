@@ -39,10 +39,13 @@ The lease is a coordinator's own: on a busy machine a process may be stopped for
 shorter one."""
 
 
-async def settle(client: Client) -> None:
-    """Return when the server has taken in what this client sent and subscribed to; `flush` may overtake both."""
+async def settle(client: Client, subject: str = "nothing.listens.here") -> None:
+    """Return when the server has taken in what this client sent and subscribed to; `flush` may overtake both.
+
+    ``subject``: one that the client may publish on; an answer does no harm.
+    """
     with suppress(NoRespondersError):
-        await client.request("nothing.listens.here", b"", timeout=WITHIN_S)
+        await client.request(subject, b"", timeout=WITHIN_S)
 
 
 async def until(condition: Callable[[], Awaitable[Any]], what: str, within_s: float = WITHIN_S) -> Any:
@@ -80,7 +83,8 @@ class CoordinatorProcess:
         return self.log_file.read_text()
 
     def logged(self, event: str) -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+        complete, _, _ = self.log.rpartition("\n")  # what follows is being written
+        lines = [json.loads(line) for line in complete.splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == event]
 
     async def until_logged(self, event: str) -> dict[str, Any]:
@@ -144,9 +148,9 @@ class Mailbox:
         self._prefix = prefix
         self._subscription: Subscription | None = None
 
-    async def open(self) -> None:
+    async def open(self, settle_on: str = "nothing.listens.here") -> None:
         self._subscription = await self._client.subscribe(self.address)
-        await settle(self._client)
+        await settle(self._client, settle_on)
 
     async def close(self) -> None:
         await self.subscription.unsubscribe()

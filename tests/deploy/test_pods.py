@@ -66,7 +66,7 @@ async def pod(server, name, user="shard"):
     client = await nats.connect(server.url, **server.way_in(user, f"_INBOX_shard.{name}"))
     try:
         box = Mailbox(client)
-        await box.open()
+        await box.open(settle_on="identify.info")  # a pod may publish on no other
         yield client, box
     finally:
         await client.close()

@@ -144,7 +144,7 @@ async def is_beyond(writes, count):
 
 async def test_a_limit_that_is_there_before_the_start_is_said_too(start_nats, start_coordinator):
     server, client = await start_nats()
-    await client.jetstream().create_key_value(KeyValueConfig(bucket="identify", max_value_size=300))
+    await client.jetstream().create_key_value(KeyValueConfig(bucket="identify", max_value_size=400))
     coordinator = await start_coordinator(NATS_URL=server.url, until_leader=False)
     (line,) = await until(lambda: is_said(coordinator), "it says so")
     assert "message size exceeds maximum allowed" in line["error"]

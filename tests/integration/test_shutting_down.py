@@ -119,7 +119,7 @@ async def test_a_bot(server, tmp_path, nats_is, connection, loop):
     output = tmp_path / "bot.log"
 
     async def has_noticed():
-        return connection == "borrowed" or await _says(output, "NATS: ")
+        return connection == "borrowed" or await _says(output, "NATS at ")
 
     async with bot_of(server, output, loop, connection) as bot:
         await until(lambda: _says(output, "waiting" if nats_is == "away from the start" else "asked"), "it waits")
