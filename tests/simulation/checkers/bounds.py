@@ -4,6 +4,7 @@ import gc
 from collections import deque
 from typing import TYPE_CHECKING
 
+from nats_identify.schedule.alarms import SPARE_MOST
 from nats_identify.schedule.book import STASHED_MOST
 from nats_identify.schedule.waiting import REMEMBERED_MOST
 from tests.simulation.violation import Violation
@@ -27,8 +28,10 @@ def check_bounds(coordinator: "Coordinator", requests: int, grants: int) -> None
         requests: how many it has received; each is remembered, `REMEMBERED_MOST` at most.
         grants: how many it has received an answer to; of each that it knows no more the answer is kept, `STASHED_MOST`
             at most.
+
+    The heap of alarms may hold `SPARE_MOST` that were replaced.
     """
-    most = SPARE + REMEMBERED_EACH * min(requests, REMEMBERED_MOST) + min(grants, STASHED_MOST)
+    most = SPARE + SPARE_MOST + REMEMBERED_EACH * min(requests, REMEMBERED_MOST) + min(grants, STASHED_MOST)
     count = items(coordinator.replica)
     if count > most:
         came = f"{requests} requests and answers to {grants} grants"
