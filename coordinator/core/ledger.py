@@ -151,7 +151,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class WriteUnsettled:
-    """The last `Write` was refused, or nobody knows: both are settled by reading.
+    """The last `Write` was refused, or its outcome is unknown: both are settled by reading.
 
     ``is_refused``: the server will not store it as things are (a limit, a full disk). Until somebody changes that it
     says the same each time, so it is asked again after a pause. A revision that was not the newest is no such refusal.

@@ -29,10 +29,10 @@ HEADERS_BYTES: Final = 256
 LOOK_EVERY_S: Final = 1.0
 
 JUDGE_EVERY: Final = 10
-"""Of so many looks one is at the server, where nothing has changed here: somebody may have edited the bucket."""
+"""One look in this many asks the server although nothing has changed here: an operator may have edited the bucket."""
 
 LOOKS_IN_VAIN_MOST: Final = 5
-"""So many unanswered looks beside a ledger that answers mean that looking is not allowed."""
+"""This many unanswered looks, while the ledger can be read, mean that looking is not allowed."""
 
 _INSTANCE: Final = "f" * 12
 

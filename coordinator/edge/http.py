@@ -80,7 +80,7 @@ class BoundedServer(web.Server):
         now = monotonic()
         if now - self._warned_at_s >= WARN_EVERY_S:
             self._log.warning(
-                "HTTP connections were closed before their request was complete; find out who opens so many",
+                "HTTP connections were closed before their request was complete; find the client that opens them",
                 most=CONNECTIONS_MAX,
                 closed=self._dropped,
             )
