@@ -76,7 +76,7 @@ async def test_livez_answers_while_half_requests_are_held(address):
         for page in ("/livez", "/readyz", "/metrics"):
             assert (await process.page(page))[0] == 200
     (warning,) = process.logged(
-        "HTTP connections were closed before their request was complete; find out who opens so many"
+        "HTTP connections were closed before their request was complete; find the client that opens them"
     )
     assert warning["most"] == KEPT_MOST
 
