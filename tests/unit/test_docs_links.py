@@ -75,6 +75,11 @@ def test_the_readme_lists_each_page_once():
     assert sorted(listed) == [name_of(path) for path in DOCUMENTS if name_of(path).startswith("docs/")]
 
 
+def test_the_glossary_has_ten_private_terms_at_most():
+    terms = re.findall(r"^\| \*\*(\w+)\*\* \|", (ROOT / "docs/glossary.md").read_text(), re.MULTILINE)
+    assert 0 < len(terms) <= 10
+
+
 def models_of(module):
     """The messages that a module defines itself."""
     classes = (value for _, value in inspect.getmembers(module, inspect.isclass))
