@@ -63,6 +63,7 @@ async def test_other_shards_resume_while_one_waits(family, start_coordinator, op
     assert [event.accepted for event in gateway.record.of(Resumed)] == [True, True, False]
 
 
+@pytest.mark.shared_code
 async def test_nothing_passes_while_the_queue_is_away(
     family, start_coordinator, open_gateway, start_bot, nats_server: EmbeddedNats
 ):
@@ -202,6 +203,7 @@ async def test_clients_and_bots_of_every_kind(family, start_coordinator, open_ga
     assert report.ready_by_shard == {0: 2, 1: 1, 2: 1}  # the last client is a whole bot of one shard
 
 
+@pytest.mark.shared_code
 async def test_a_part_of_the_shards_without_a_queue_is_refused(family, open_gateway, start_bot):
     gateway = await open_gateway()
     for kind, part in (
@@ -216,6 +218,7 @@ async def test_a_part_of_the_shards_without_a_queue_is_refused(family, open_gate
     assert gateway.record.report().identifies == 0
 
 
+@pytest.mark.shared_code
 async def test_the_log_says_which_shards_ask_which_queue_and_no_password(
     family, nats_server, start_coordinator, open_gateway, start_bot
 ):
