@@ -30,13 +30,11 @@ class Asking:
     Attributes:
         task: ends with the grant.
         granted_at_ns: when the grant was seen, on `nats_identify.clock.now_ns`; None before.
-        is_taken_in: set when the queue has called ``on_progress``.
     """
 
     def __init__(self, queue: Queue, shard_id: int, priority: int, instead_of: Grant | None) -> None:
         self.shard_id = shard_id
         self.granted_at_ns: int | None = None
-        self.is_taken_in = asyncio.Event()
         acquiring = self._acquire(queue, priority, instead_of)
         self.task = asyncio.create_task(acquiring, name=f"shard {shard_id} asks")
 
@@ -46,9 +44,7 @@ class Asking:
         return self.granted_at_ns is not None
 
     async def _acquire(self, queue: Queue, priority: int, instead_of: Grant | None) -> Grant:
-        grant = await queue.acquire(
-            self.shard_id, priority=priority, on_progress=lambda _: self.is_taken_in.set(), instead_of=instead_of
-        )
+        grant = await queue.acquire(self.shard_id, priority=priority, instead_of=instead_of)
         self.granted_at_ns = now_ns()
         return grant
 
@@ -60,14 +56,12 @@ class Bench:
         queue: under test.
         max_concurrency: its number of buckets.
         window_s: its window, margin not included.
-        tells_progress: whether it calls ``on_progress`` when it has taken an asking in; `ask` waits for that then.
     """
 
-    def __init__(self, queue: Queue, max_concurrency: int, window_s: float, *, tells_progress: bool = False) -> None:
+    def __init__(self, queue: Queue, max_concurrency: int, window_s: float) -> None:
         self.queue = queue
         self.max_concurrency = max_concurrency
         self.window_ns = round(window_s * NS_PER_S)
-        self.tells_progress = tells_progress
         self.waits_for = "the queue to start"
         self._askings: list[Asking] = []
         self._decided: set[str] = set()
@@ -79,15 +73,10 @@ class Bench:
         return self._bucket + number * self.max_concurrency
 
     async def ask(self, shard_id: int, *, priority: int = 0, instead_of: Grant | None = None) -> Asking:
-        """Let a shard ask; it stands in the queue when this returns, if the queue takes it at once or says when."""
+        """Let a shard ask; it stands in the queue when this returns, if the queue takes it without waiting."""
         asking = Asking(self.queue, shard_id, priority, instead_of)
         self._askings.append(asking)
         await asyncio.sleep(0)
-        if self.tells_progress:
-            self.waits_for = f"the queue to tell the progress of shard {shard_id}"
-            told = asyncio.create_task(asking.is_taken_in.wait())
-            await asyncio.wait({asking.task, told}, return_when=asyncio.FIRST_COMPLETED)
-            told.cancel()
         return asking
 
     async def hold(self, shard_id: int) -> Grant:

@@ -278,11 +278,7 @@ CHECKS: Final = (
 
 
 async def check(
-    make_queue: QueueFactory,
-    *,
-    window_s: float = WINDOW_S,
-    patience_s: float = PATIENCE_S,
-    tells_progress: bool = False,
+    make_queue: QueueFactory, *, window_s: float = WINDOW_S, patience_s: float = PATIENCE_S
 ) -> list[Finding]:
     """Check every rule, each with a queue of its own; return what is broken: nothing, for a good queue.
 
@@ -290,12 +286,11 @@ async def check(
         make_queue: as `QueueFactory` says.
         window_s: the window that its queues run with, in seconds.
         patience_s: the longest that one rule may take, in seconds.
-        tells_progress: as in `Check`.
     """
     findings: list[Finding] = []
     for one in CHECKS:
         try:
-            await one(make_queue, window_s=window_s, patience_s=patience_s, tells_progress=tells_progress)
+            await one(make_queue, window_s=window_s, patience_s=patience_s)
         except NonConformingError as error:
             findings.append(error.finding)
     return findings

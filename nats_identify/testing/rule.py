@@ -71,12 +71,7 @@ class Check:
         return self.name
 
     async def __call__(
-        self,
-        make_queue: QueueFactory,
-        *,
-        window_s: float = WINDOW_S,
-        patience_s: float = PATIENCE_S,
-        tells_progress: bool = False,
+        self, make_queue: QueueFactory, *, window_s: float = WINDOW_S, patience_s: float = PATIENCE_S
     ) -> None:
         """Check one fresh queue.
 
@@ -84,14 +79,12 @@ class Check:
             make_queue: as `QueueFactory` says.
             window_s: the window that its queues run with, in seconds.
             patience_s: after so many seconds a check that still waits has found a queue that hangs.
-            tells_progress: the queue is reached over a network, and calls ``on_progress`` when it has taken an asking
-                in: the check goes on only then, so that what it does next cannot overtake the asking.
 
         Raises:
             NonConformingError: the queue breaks the rule.
         """
         async with make_queue(self.max_concurrency) as queue:
-            bench = Bench(queue, self.max_concurrency, window_s, tells_progress=tells_progress)
+            bench = Bench(queue, self.max_concurrency, window_s)
             try:
                 async with asyncio.timeout(patience_s):
                     await self.play(bench)

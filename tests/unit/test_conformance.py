@@ -1,6 +1,5 @@
 """The conformance suite: good queues pass all of it, and each planted fault is found by the rule it breaks."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -81,18 +80,3 @@ async def test_check_finds_all_that_is_broken_and_nothing_else():
 
 def test_every_rule_has_a_queue_that_breaks_it():
     assert set(BAD.values()) == set(CHECKS)
-
-
-class FarAway(LocalQueue):
-    """Takes an asking in some time after `acquire` was called, as over a network; a decline is there at once."""
-
-    async def acquire(self, shard_id, **options):
-        await asyncio.sleep(0.05)  # on its way
-        return await super().acquire(shard_id, **options)
-
-
-async def test_a_check_waits_for_a_queue_that_takes_an_asking_in_later():
-    rule, make_queue = conformance.higher_priority_goes_first, factory_of(FarAway)
-    with pytest.raises(NonConformingError):
-        await rule(make_queue, window_s=WINDOW_S)
-    await rule(make_queue, window_s=WINDOW_S, tells_progress=True)
