@@ -12,7 +12,7 @@ from tests.processes import WITHIN_S, until
 PLAIN = 1_500  # more than a page
 WORST = 600
 AT_ONCE = 1_000
-"""So many are sent, and taken in, before the next: a coordinator that comes late is cut off by the server."""
+"""Requests of one portion; the next is sent when they are taken in. 20,000 at once were too many for a busy machine."""
 SHUT = {"IDENTIFY_FRESH_START": "0", "IDENTIFY_WINDOW": "80000", "IDENTIFY_MAX_CONCURRENCY": "16"}
 """Every bucket is held for a whole window first: none is granted."""
 
