@@ -1,4 +1,4 @@
-"""Runs a nats-server of our own on loopback, for tests, the demo and `nats-identify up`. It connects nobody.
+"""Runs a nats-server of our own on loopback, for tests, the demo and `nats-identify up`. It opens no connection.
 
 The server keeps its store and its port through a stop and a start, as a real one would.
 """
@@ -90,7 +90,7 @@ class EmbeddedNats:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Its address."""
         return f"nats://{HOST}:{self.port}"
 
     @property
@@ -207,7 +207,7 @@ class EmbeddedNats:
     def _write_config(self) -> None:
         for left_over in self.store_dir.glob("*.ports"):
             left_over.unlink()
-        # JetStream acknowledges before it syncs unless told otherwise: a power cut would forget grants.
+        # By default JetStream acknowledges before it syncs: a power cut would lose grants.
         lines = [
             f"listen: {json.dumps(f'{HOST}:{self.port or -1}')}",
             f"log_file: {json.dumps(str(self.log_file))}",
@@ -226,12 +226,12 @@ class EmbeddedNats:
             raise NatsServerError(self._complaint("ended at once"))
         chosen = self._chosen_port(self._process.pid)
         if chosen == 0:
-            return False  # whoever answers on the port, it is not ours
+            return False  # the port is answered by another process
         self.port = chosen
         return await self._greets()
 
     def _chosen_port(self, pid: int) -> int:
-        """Read the port that the server listens on; 0 while it has not said."""
+        """Read the port that the server listens on; 0 until it has written it."""
         try:
             ports = json.loads((self.store_dir / f"nats-server_{pid}.ports").read_bytes())
             return int(ports["nats"][0].rpartition(":")[2])

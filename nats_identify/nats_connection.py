@@ -89,7 +89,7 @@ class NatsClient(Client):
         unreadable: called with the error for each message that cannot be read and was dropped; it raises nothing.
 
     Attributes:
-        asks_for_tls: a server without TLS is told nothing, least of all a password.
+        asks_for_tls: a server without TLS is sent nothing, above all no password.
     """
 
     def __init__(self, *, unreadable: Callable[[Exception], None] | None = None) -> None:
@@ -111,7 +111,7 @@ class NatsClient(Client):
                     await super().close()
 
     def abort(self) -> None:
-        """Drop what is on its way, and the TCP connection; nats-py is not told."""
+        """Drop what is on its way, and the TCP connection; nats-py is not notified."""
         self._pending = []
         self._pending_data_size = 0
         if self._transport is not None:

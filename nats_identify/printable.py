@@ -15,7 +15,7 @@ def printable(text: object, most: int = SHOWN_MAX) -> str:
 
     Args:
         text: anything with a `str`, such as an error; printable characters, letters of every script among them, stay.
-        most: cut after so many characters, with an ellipsis in their place.
+        most: the longest result in characters; a longer text ends in an ellipsis.
     """
     shown = str(text)
     if len(shown) <= most and shown.isprintable():

@@ -1,4 +1,4 @@
-"""Says which shards of the bot this process runs, by its place in a StatefulSet. It asks nobody.
+"""Computes which shards of the bot this process runs, from its ordinal in a StatefulSet. It makes no request.
 
 Pod 0 of a StatefulSet runs the first ``SHARDS_PER_POD`` shards, pod 1 the next ones, and so on. The shard count is the
 whole bot's and never follows from the number of pods: more pods start more of the shards, another count is a

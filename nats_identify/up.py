@@ -106,8 +106,8 @@ def _settings(options: UpOptions) -> dict[str, str]:
         **environment_without("NATS_"),
         "IDENTIFY_PREFIX": options.prefix,
         "IDENTIFY_HTTP_PORT": f"{options.http_port}",
-        # Believed only where the ledger has never existed. Nobody but this command writes to its store, so a
-        # store without a ledger means that nothing was granted; one that has a ledger is read, as everywhere.
+        # Used only where the ledger has never existed. This command alone writes to its store, so a store without a
+        # ledger means that nothing was granted; one that has a ledger is read, as everywhere.
         "IDENTIFY_FRESH_START": "1",
         # On a developer's machine a bot is restarted all day, which is no crash loop.
         "IDENTIFY_CRASH_LOOP_GRANTS": os.environ.get("IDENTIFY_CRASH_LOOP_GRANTS") or "0",

@@ -112,7 +112,7 @@ class KvBucket:
         connection: to the server that keeps it.
         name: the bucket's name.
         settings: copies and bytes to make it with, and how large its ledger can be.
-        log: told of what was made, and of settings that may fail.
+        log: for what was created, and for settings that may fail.
 
     Attributes:
         wrong: why it can keep no ledger as it was last seen, with what to do, else None.

@@ -1,11 +1,11 @@
-"""Gives the waiting queue to a replica that starts, and takes it where we start. It orders nothing.
+"""Copies the waiting queue to a replica that starts. It does not change the order.
 
-The order is kept to the nanosecond: each asking carries how long ago its place is, all of one page counted from the
+The order is kept to the nanosecond: each request carries the age of its place, all of one page counted from the
 same instant here. Later pages count from the first one's instant plus the time between the two where they were written.
 
 A rolling update replaces every coordinator within seconds, while a shard far back in the queue renews once a
-minute: without this, nobody would know of it for so long. What is taken is as fresh as it was there, or a little less:
-its age counts from before we asked. Were it stale, one that renews here sooner would be granted before it.
+minute: without this it would be unknown for that time. A copied request is as fresh as it was there, or a little less:
+its age counts from before the copy was requested. If it were stale, one that renews here sooner would be granted first.
 """
 
 from bisect import bisect_right
@@ -29,10 +29,10 @@ from nats_identify.wire import Subjects
 
 ANSWER_WITHIN_S: Final = 1.0
 PAGE_BYTES_MAX: Final = 256 * 1024
-"""Bytes of a page, a thousand ordinary askings; half of the server's max_payload where that is less."""
+"""Bytes of a page, a thousand ordinary requests; half of the server's max_payload where that is less."""
 
 FRAME_BYTES: Final = 256
-"""Bytes of a page beside its askings, at most."""
+"""Bytes of a page beside its requests, at most."""
 
 ATTEMPTS: Final = 3
 """How often a copy is begun at most, where it is cut short."""
@@ -46,11 +46,11 @@ class Handover:
     Args:
         traffic: carries the pages.
         subjects: where they are asked for.
-        instance: whom to ask for the pages after the first.
+        instance: its id; later pages come from the same replica.
         book: the queue.
-        inbox: told what was taken.
+        inbox: gets the copied requests.
         clock: the replica's time.
-        log: told how much was taken.
+        log: for the size of the copy, and failures.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ def _order(asking: Asking) -> int:
 
 
 def _copy(asking: CopiedAsking, asked_at_ns: int, page_at_ns: int) -> Ask:
-    """What the replica is told of it; ``page_at_ns`` is its page's instant, by our clock."""
+    """The replica's event for it; ``page_at_ns`` is its page's instant, by this process's clock."""
     ask = asking.ask(bucket=asking.bucket, reply_to=asking.reply_to, request_id="")
     heard_at_ns = None if asking.heard_ms is None else asked_at_ns - asking.heard_ms * MS
     place_at_ns = None if asking.placed_ns is None else page_at_ns - asking.placed_ns

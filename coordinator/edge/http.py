@@ -44,7 +44,7 @@ class BoundedServer(web.Server):
 
     Args:
         handler: answers a request.
-        log: told once a minute at most that connections were closed, and how many.
+        log: for the number of closed connections, once a minute at most.
     """
 
     def __init__(self, handler: Callable[[web.BaseRequest], Any], log: Log) -> None:

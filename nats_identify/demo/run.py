@@ -120,7 +120,7 @@ def _coordinator_settings(plan: Plan, discord: Discord) -> dict[str, str]:
 
 
 def _has_limits(info: Info) -> bool:
-    """A coordinator leads, and Discord has told it the limits."""
+    """A coordinator leads, and has Discord's limits."""
     return info.leader is not None and info.max_concurrency is not None
 
 

@@ -18,7 +18,7 @@ else:
     LibraryShard = object  # a front adds the library's own class
 
 LOST_PRIORITY: Final = 1
-"""What a shard asks with whose session was live and was lost; by convention, see `Queue.acquire`."""
+"""Priority of a shard whose live session was lost; by convention, see `Queue.acquire`."""
 
 INVALID_SESSION_DELAY_S: Final = (1.0, 5.0)
 """Discord asks for a random wait after Invalid Session; the libraries' own comes from the hook that is not used here.
@@ -29,7 +29,7 @@ Source: https://discord.com/developers/docs/events/gateway#resuming
 
 SHORT_LIVED_S: Final = 1.0
 SHORT_LIVED_MOST: Final = 3
-"""After so many connections in a row that were lost within so long after their RESUME, the next one has to wait."""
+"""After `SHORT_LIVED_MOST` connections in a row that ended within this of their RESUME, the next one waits."""
 
 UNWELCOME_MOST_S: Final = 60.0
 """A shard whose IDENTIFY is answered by a closed connection waits 1 s before it asks again, doubled up to this."""

@@ -44,7 +44,7 @@ async def a_grant_names_its_shard_its_bucket_and_its_end(bench: Bench) -> None:
     grant = await bench.hold(6)
     told = (grant.shard_id, grant.bucket, grant.max_concurrency)
     if told != (6, 2, 4):
-        bench.broken(f"shard 6 of 4 buckets was told (shard_id, bucket, max_concurrency) = {told}")
+        bench.broken(f"shard 6 of 4 buckets was granted (shard_id, bucket, max_concurrency) = {told}")
     if grant.use_by_ns <= asked_at_ns:
         bench.broken("the grant was over before it was asked for")
 
@@ -98,7 +98,7 @@ async def the_window_starts_at_identified(bench: Bench) -> None:
     max_concurrency=2,
 )
 async def an_answer_opens_a_bucket_sooner_than_silence(bench: Bench) -> None:
-    """Two turns are held; one is answered, and who waits for it comes first. Then the other one is."""
+    """Two turns are held; one is answered, and the shard that waits for it comes first. Then the other one is."""
     held, answered = await bench.hold(0), await bench.hold(1)
     behind_held, behind_answered = await bench.ask(2), await bench.ask(3)
     bench.identified(answered)
@@ -111,7 +111,7 @@ async def an_answer_opens_a_bucket_sooner_than_silence(bench: Bench) -> None:
 
 
 @rule(
-    reason="while others come and go, whoever has waited longest would otherwise wait without end",
+    reason="otherwise newer requests could keep the oldest one waiting without end",
     advice="append to a line, and take from its head",
 )
 async def first_come_first_served(bench: Bench) -> None:
@@ -129,7 +129,7 @@ async def higher_priority_goes_first(bench: Bench) -> None:
 
 
 @rule(
-    reason="a turn that nobody used costs Discord nothing; a window's wait for it makes every start slower",
+    reason="an unused turn costs Discord nothing; a window's wait for it makes every start slower",
     advice="in decline(), grant the next shard at once, and start no window",
     max_concurrency=BUCKETS,
 )
@@ -183,7 +183,7 @@ async def a_cancel_that_crosses_its_grant_gives_the_turn_back(bench: Bench) -> N
 
 
 @rule(
-    reason="connections fail right before IDENTIFY; nothing was sent, so nobody should wait for it",
+    reason="connections fail right before IDENTIFY; nothing was sent, so no shard should wait for it",
     advice="inherit turn() from Queue, and let acquire and decline obey the rules about cancelled and declined",
     max_concurrency=BUCKETS,
 )
@@ -203,7 +203,7 @@ async def an_exception_before_granted_gives_the_turn_back(bench: Bench) -> None:
 
 @rule(
     reason="a shard whose connection took too long would otherwise start again at the end of the line",
-    advice="in acquire, decline instead_of, and ask on with the priority and the time of its first asking",
+    advice="in acquire, decline instead_of, and go on with the priority and the time of its first request",
 )
 async def a_late_grant_is_given_back_and_keeps_its_place(bench: Bench) -> None:
     """A shard asks again instead of a grant; it may miss the turn that it gave back, but no second one."""
@@ -219,10 +219,10 @@ async def a_late_grant_is_given_back_and_keeps_its_place(bench: Bench) -> None:
 
 @rule(
     reason="in a rolling deploy two processes run the same shard for a while, and both must start",
-    advice="tell askings apart by an id of their own, never by the shard id",
+    advice="identify requests by an id of their own, never by the shard id",
 )
 async def two_askings_of_one_shard_are_two_askings(bench: Bench) -> None:
-    """Of three askings of one shard one is cancelled; the other two are granted, each by itself."""
+    """Of three requests of one shard one is cancelled; the other two are granted, each by itself."""
     grant = await bench.hold(0)
     first, given_up, second = [await bench.ask(7) for _ in range(3)]
     await bench.cancel(given_up)

@@ -1,4 +1,4 @@
-"""A queue that grants at once, for a bot's own tests; it keeps nothing apart and asks nobody."""
+"""A queue that grants at once, for a bot's own tests; it has no limits and makes no request."""
 
 from collections import deque
 from typing import Final

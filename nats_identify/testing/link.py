@@ -81,7 +81,7 @@ class Link:
         """Send one payload.
 
         Raises:
-            LinkLostError: the connection is gone; nobody can know whether the payload arrived.
+            LinkLostError: the connection is gone; whether the payload arrived is not known.
         """
         try:
             await self._socket.send_json({"op": int(op), "d": data})
@@ -141,7 +141,7 @@ class Link:
             try:
                 await self.send(Op.HEARTBEAT, self.sequence)
             except LinkLostError:
-                return  # the reader tells
+                return  # the reader reports it
             await asyncio.sleep(self._heartbeat_interval_s)
         await self._socket.close(code=CloseCode.UNKNOWN_ERROR)  # a zombie, but resumable
 
