@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     identify_use_within: float = Field(
         5,
         gt=0,
-        le=USE_WITHIN_MAX_NS / NS_PER_S,  # the client library uses a grant no longer, whatever a reply says
+        le=USE_WITHIN_MAX_NS / NS_PER_S,  # the client library uses a grant no longer, whatever the reply
         allow_inf_nan=False,
         description="seconds above 0, 60 at most; how long a grant may be used",
     )

@@ -136,7 +136,7 @@ def status(
 ) -> None:
     """Show the leader, the rest of the day's limit, and the waiting shards of each bucket.
 
-    What else says how to get in, such as NATS_USER and NATS_PASSWORD, is heeded as by a coordinator.
+    The other variables of a login, such as NATS_USER and NATS_PASSWORD, are read as by a coordinator.
     """
     try:
         options = nats_options({**os.environ, "NATS_URL": server})

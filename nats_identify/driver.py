@@ -281,7 +281,7 @@ class AttemptQueue(Queue):
 
     def _begin(self, shard_id: int, priority: int, on_progress: OnProgress | None) -> Entry:
         entry = Entry(self._attempt(shard_id, priority), _future(), on_progress)
-        self._drive(entry, words.Begin())  # raises for what no request can say, before anything is kept
+        self._drive(entry, words.Begin())  # raises for invalid arguments, before anything is kept
         self._entries[entry.attempt.request_id] = entry
         return entry
 

@@ -100,7 +100,7 @@ class EmbeddedNats:
 
     @property
     def log_file(self) -> Path:
-        """What the server says."""
+        """The server's log."""
         return self.store_dir / "nats-server.log"
 
     async def start(self) -> None:
@@ -119,7 +119,7 @@ class EmbeddedNats:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,  # a ctrl-C is for us; the server ends after those whom it serves
+            start_new_session=True,  # a ctrl-C reaches this process alone; the server ends after its clients
             pass_fds=(self._lock_fd,),  # a server that outlives us keeps its store to itself
             env=without_secrets(os.environ),
             umask=0o077,  # its store and its log are for us alone, in whatever folder
@@ -178,12 +178,12 @@ class EmbeddedNats:
             raise NatsServerError(message) from None
 
     def _make_private(self) -> None:
-        """Make the folder of the store for us alone; one that was made by somebody else keeps its mode."""
+        """Make the folder of the store private; one that exists already keeps its mode."""
         self.store_dir.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):
             self.store_dir.mkdir(mode=_FOR_US_ALONE)
         if self.store_dir.stat().st_mode & _OTHERS_MAY_WRITE:
-            message = f"{self.store_dir} can be written by everybody; chmod 700 it, or give another --store"
+            message = f"{self.store_dir} can be written by every user; chmod 700 it, or give another --store"
             raise NatsServerError(message)
         if self._lock_file.exists():  # ours, of a version that left it open to readers
             self.store_dir.chmod(_FOR_US_ALONE)

@@ -31,7 +31,7 @@ logger = logging.getLogger("nats_identify")
 
 
 class LargeBotQueue(LocalQueue):
-    """The release schedule in this process, with ``max_concurrency`` and the day's limit as Discord says.
+    """The release schedule in this process, with ``max_concurrency`` and the day's limit from Discord.
 
     The buckets are released side by side. Until the first figure has come, and whenever the day has ended,
     nothing is granted: unknown is closed. A shard that takes more than ten turns in an hour waits longer each time.

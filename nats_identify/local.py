@@ -89,7 +89,7 @@ class LocalQueue(AttemptQueue):
     def _begin_anew(self, move: Move) -> None:
         if move is Move.FORKED:
             logger.warning(
-                "this process was forked from one that uses the same %s: the two know nothing of each other from here "
+                "this process was forked from one that uses the same %s: the two share nothing from here "
                 "on; where both start shards of one bot, take NatsQueue",
                 type(self).__name__,
             )

@@ -1,4 +1,4 @@
-"""Opens every connection to NATS: of the library, the command line and the coordinator. It knows no subject.
+"""Opens every connection to NATS: of the library, the command line and the coordinator. It uses no subject.
 
 `NatsClient` is nats-py's client without the cases in which it sends a password in clear, waits for ever, ends its
 attempts or its reading in silence, or raises because it is closed.

@@ -48,7 +48,7 @@ SUBJECT_SHOWN_MOST = 100
 """Characters of a wrong reply subject that are shown in the log."""
 
 INFO_TIMEOUT_S = 1.0
-"""How long to wait for the limits before asking without them."""
+"""How long to wait for the limits before requests are sent without them."""
 
 logger = logging.getLogger("nats_identify")
 

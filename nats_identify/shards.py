@@ -38,7 +38,7 @@ class Shards:
 
 
 def shards_of_pod(environment: Mapping[str, str] = os.environ, *, hostname: str | None = None) -> Shards | None:
-    """Return the shards of this pod; None outside of Kubernetes where nothing is said about shards.
+    """Return the shards of this pod; None outside of Kubernetes where no variable names shards.
 
     Args:
         environment: ``SHARD_COUNT``, of the whole bot; ``SHARDS_PER_POD``, 1 by default; and ``POD_INDEX``, from the

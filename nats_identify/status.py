@@ -56,7 +56,7 @@ async def fetch_status(options: NatsOptions, prefix: str) -> Status:
             options,
             NatsClient(),
             allow_reconnect=False,
-            max_reconnect_attempts=1,  # the first connect is tried so often, too, whatever the line above says
+            max_reconnect_attempts=1,  # the first connect is tried this often, too, whatever the line above
             reconnect_time_wait=0.1,
             connect_timeout=2,
             error_cb=listen,

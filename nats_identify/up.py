@@ -1,4 +1,4 @@
-"""``nats-identify up``: NATS and a coordinator on this machine, ready for a bot; it knows no bot."""
+"""``nats-identify up``: NATS and a coordinator on this machine, ready for a bot."""
 
 import asyncio
 import os
@@ -35,7 +35,7 @@ class UpOptions:
 
 
 async def run_up(options: UpOptions, say: Callable[[str], None]) -> None:
-    """Run until cancelled, and say what to do with it.
+    """Run until cancelled, and print what to do next.
 
     Raises:
         NatsServerError: there is no nats-server, or it does not start.
@@ -53,7 +53,7 @@ async def run_up(options: UpOptions, say: Callable[[str], None]) -> None:
 
 
 async def _until_ready(cluster: Cluster, prefix: str, say: Callable[[str], None]) -> None:
-    """Wait until it can grant; say once why that takes longer than the start of a process.
+    """Wait until it can grant; print once why that takes longer than the start of a process.
 
     Raises:
         TimeoutError: no coordinator answered, or none led.

@@ -133,8 +133,8 @@ class KvBucket:
         """Make it; where another coordinator was faster, its settings stand.
 
         Raises:
-            APIError: the server will not make it, and says why.
-            nats.errors.Error: it said nothing in time.
+            APIError: the server refuses to create it; the error has its reason.
+            nats.errors.Error: no answer in time.
         """
         asked = self._settings.identify_kv_replicas
         replicas = asked or (CLUSTER_REPLICAS if self._connection.is_clustered else 1)

@@ -82,7 +82,7 @@ class Handover:
             try:
                 await self._copy(taken)
             except errors.NoRespondersError:
-                if attempt == 1:  # NATS says at once that no other replica is there
+                if attempt == 1:  # NATS answers 503 at once where no other replica is there
                     self._log.debug("there is no queue to take from another replica")
                     return
                 break
@@ -144,7 +144,7 @@ class Handover:
             await self._traffic.publish(message.reply, replace(page, askings=()).encoded())
 
     def _next_page(self, after: int, most_bytes: int) -> "_GivenPage":
-        """Return the askings admitted after this one, as many as have ``most_bytes``, but at least one."""
+        """Return the requests admitted after this one, as many as have ``most_bytes``, but at least one."""
         now_ns = self._clock()
         askings = list(self._book.room.askings.values())  # in order of admission; a millisecond for 200,000
         encoded: list[bytes] = []
@@ -170,7 +170,7 @@ class _TakenPage:
 
 @dataclass(frozen=True, slots=True)
 class _GivenPage:
-    """A page to send: all but its askings, and these as JSON."""
+    """A page to send: all but its requests, and these as JSON."""
 
     frame: QueueCopy
     askings: tuple[bytes, ...]

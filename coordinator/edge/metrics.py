@@ -42,7 +42,7 @@ class Metrics:
             registry=registry,
         )
         self.wait = Histogram(
-            "identify_wait_seconds", "From the first asking to the grant.", registry=registry, buckets=_WAIT_S
+            "identify_wait_seconds", "From the first request to the grant.", registry=registry, buckets=_WAIT_S
         )
         self.leader = Gauge("identify_leader", "1 on the leader.", registry=registry)
         self.term = Gauge("identify_term", "The leader's term.", registry=registry)

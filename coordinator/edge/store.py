@@ -131,11 +131,11 @@ class LedgerStore:
         except _TROUBLE as error:
             self._connection.complain("ledger", f"the ledger cannot be read: {words_of(error)}")
             self.unread = words_of(error)
-            self._unwritten_since_ns = None  # that is all that can be said of writes
+            self._unwritten_since_ns = None  # no more is known of writes
             return LedgerUnreadable()
         self.unread = None
         self.making.ended()
-        if read.revision != self._tried_on:  # somebody's write was done since
+        if read.revision != self._tried_on:  # another write was done since
             self._written()
         self._answered(read.revision)
         return read
@@ -169,7 +169,7 @@ class LedgerStore:
         is_refused = is_refusal(error)
         if is_refused:
             self._metrics.writes_refused.inc()
-        # No stream at all is how an election looks too: as with silence, that is said only where it lasts.
+        # No stream at all is how an election looks too: as with a timeout, it is logged only where it lasts.
         is_sure = is_refused and not isinstance(error, NoStreamResponseError)
         if is_sure or now_ns - self._unwritten_since_ns >= UNWRITTEN_NS:
             self.writing.met(words_of(error), cure_of(error, self.stream), since_ns=self._unwritten_since_ns)

@@ -54,7 +54,7 @@ async def be_a_fleet(options: argparse.Namespace, token: str) -> None:
 
 
 async def run(options: argparse.Namespace, token: str) -> None:
-    """Run until SIGTERM or SIGINT; then every shard says goodbye to Discord and to the queue."""
+    """Run until SIGTERM or SIGINT; then every shard closes its connections to Discord and to the queue."""
     fleet = asyncio.ensure_future(be_a_fleet(options, token))
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, fleet.cancel)

@@ -145,7 +145,7 @@ class QueuedClient(LibraryClient):
         await super().close()
 
     def outage_of(self, shard_id: int) -> Outage:
-        """Return what is said of this shard's connection."""
+        """Return the log of this shard's connection."""
         return self._outages.setdefault(shard_id, Outage(shard_id))
 
     def abandon(self, attempt: Attempt) -> None:

@@ -69,7 +69,7 @@ class Identifier:
             on_progress: as in `Queue.acquire`.
 
         Raises:
-            ConnectionClosed: the library's, for a close code that no retry can mend.
+            ConnectionClosed: the library's, for a close code after which a retry cannot succeed.
             QueueClosedError: the queue was closed by its owner.
         """
         outage = self._outage_of(shard_id)

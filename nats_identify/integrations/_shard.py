@@ -82,7 +82,7 @@ class QueuedShard(LibraryShard):
         if getattr(lost, "is_welcome", True):
             self._priority, self._unwelcome = LOST_PRIORITY, 0
         async with self._one_at_a_time:
-            if self.ws is lost:  # else somebody was faster: a bot may call ShardInfo.connect whenever it likes
+            if self.ws is lost:  # else another task was faster: a bot may call ShardInfo.connect at any time
                 self.ws = await self._client.identify_shard(self.id, priority=self._priority)
                 self.launch()
 
@@ -114,7 +114,7 @@ class QueuedShard(LibraryShard):
         lost = self.ws
         async with self._one_at_a_time:
             if self.ws is not lost:
-                return True  # somebody was faster
+                return True  # another task was faster
             resumed = await self._resumer.resume(lost)
             if resumed is None:
                 return False
@@ -136,5 +136,5 @@ class QueuedShard(LibraryShard):
 
 
 async def _pause(doubled: int, most_s: float) -> None:
-    """Wait for 1 s, doubled so often, up to a most, less up to half at random."""
+    """Wait for 1 s, doubled with each failure up to a maximum, less up to half at random."""
     await asyncio.sleep(min(most_s, 2.0 ** min(doubled, 10)) * random.uniform(0.5, 1))  # noqa: S311  # jitter

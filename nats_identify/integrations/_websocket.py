@@ -183,7 +183,7 @@ class QueuedWebSocket(OwnWebSocket):
                 reading.result()  # raises: it never ends otherwise
             if now_ns() <= granted.result().use_by_ns:
                 return
-            # This process was busy so long that the grant is too old by now: the turn asks again.
+            # The grant is too old, since this process was busy: the turn requests another.
 
     async def _read(self) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Checks any `Queue` against the rules that a bot relies on; it knows no queue, and measures no speed.
+"""Checks any `Queue` against the rules that a bot relies on; it contains no queue, and measures no speed.
 
 Hand it your own queue, in a test of yours::
 
@@ -115,7 +115,7 @@ async def an_answer_opens_a_bucket_sooner_than_silence(bench: Bench) -> None:
     advice="append to a line, and take from its head",
 )
 async def first_come_first_served(bench: Bench) -> None:
-    """Of one priority, the order of asking is the order of the grants."""
+    """Within one priority, requests are granted in the order of their arrival."""
     await bench.expect_order(asked=[(4, 0), (1, 0), (3, 0), (2, 0)], expected=[4, 1, 3, 2])
 
 
@@ -124,7 +124,7 @@ async def first_come_first_served(bench: Bench) -> None:
     advice="sort the line by priority, highest first, then by arrival",
 )
 async def higher_priority_goes_first(bench: Bench) -> None:
-    """Priority decides, and within one the order of asking."""
+    """Priority decides, and within one priority the order of arrival."""
     await bench.expect_order(asked=[(1, -1), (2, 0), (3, 1), (4, 0), (5, 1)], expected=[3, 5, 2, 4, 1])
 
 
@@ -146,8 +146,8 @@ async def a_declined_turn_goes_on_at_once(bench: Bench) -> None:
 
 
 @rule(
-    reason="shards are stopped while they wait all the time; their turns would stall everybody behind",
-    advice="on CancelledError in acquire, take the asking out of the line, and raise it again",
+    reason="shards are stopped while they wait all the time; their turns would stall every shard behind them",
+    advice="on CancelledError in acquire, take the request out of the line, and raise it again",
     max_concurrency=BUCKETS,
 )
 async def a_cancelled_wait_swallows_no_turn(bench: Bench) -> None:
@@ -229,12 +229,12 @@ async def two_askings_of_one_shard_are_two_askings(bench: Bench) -> None:
     bench.decline(grant)
     await bench.pass_along(first, second)
     if first.task.result().grant_id == second.task.result().grant_id:
-        bench.broken("two askings of shard 7 were given one grant")
+        bench.broken("two requests of shard 7 were given one grant")
 
 
 @rule(
     reason="one lost wakeup leaves a shard dark for good, and one too many breaks Discord's limit",
-    advice="look at the line again whenever a turn ends, by whatever way, and whenever a window ends",
+    advice="check the line again whenever a turn ends, in any way, and whenever a window ends",
     max_concurrency=2,
 )
 async def of_many_each_is_granted_once(bench: Bench) -> None:
@@ -255,7 +255,7 @@ async def of_many_each_is_granted_once(bench: Bench) -> None:
         else:
             identified_at_ns[grant.bucket] = bench.identified(grant)
     if len(set(grants)) != len(grants):
-        bench.broken("two askings were given one grant")
+        bench.broken("two requests were given one grant")
 
 
 CHECKS: Final = (

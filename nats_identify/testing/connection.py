@@ -1,4 +1,4 @@
-"""One websocket conversation, from HELLO to the close frame; it judges nothing and knows no other connection.
+"""One websocket conversation, from HELLO to the close frame; it judges nothing and shares no state.
 
 Frames are read and written by tasks of their own, so that neither latency nor a slow READY holds back a
 heartbeat. What is ordered from outside (`hang_up`, `invalidate` …) queues up behind the frames on their way.

@@ -28,7 +28,7 @@ HEARTBEAT_INTERVAL_S: Final = 41.25
 """What Discord's HELLO asks for. Source: https://discord.com/developers/docs/events/gateway#hello-event"""
 
 STOP_MAX_S: Final = 2.0
-"""Clients get so long to answer the close frame when the gateway stops."""
+"""Time for clients to answer the close frame when the gateway stops."""
 
 
 class SimulatedGateway:

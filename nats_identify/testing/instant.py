@@ -15,7 +15,7 @@ ASKINGS_KEPT: Final = 10_000
 
 
 class InstantQueue(Queue):
-    """Grants every asking at once and keeps what became of it.
+    """Grants every request at once, and keeps its outcome.
 
     Attributes:
         granted: the newest grants, oldest first.

@@ -28,7 +28,7 @@ DAY_NS: Final = 24 * 60 * 60 * NS_PER_S
 
 
 class Verdict(StrEnum):
-    """What the judge says to one IDENTIFY; the graver name wins where two would fit."""
+    """The verdict on one IDENTIFY; where two apply, the more severe one."""
 
     ACCEPTED = "accepted"
     TOO_EARLY = "too_early"

@@ -11,10 +11,10 @@ import aiohttp
 from nats_identify.testing.codes import CloseCode, Op
 
 HELLO_WITHIN_S: Final = 30.0
-"""A connection that has said nothing after so long is given up."""
+"""A connection without HELLO after this is given up."""
 
 CLOSE_WITHIN_S: Final = 1.0
-"""The gateway gets so long to answer a close frame."""
+"""Time for the gateway to answer a close frame."""
 
 UNREAD_MAX: Final = 1000
 """Frames that wait to be received; beyond it the socket is not read, which slows the gateway down."""
@@ -30,7 +30,7 @@ class LinkLostError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What the gateway said: opcode, data, and for a dispatch the event's name."""
+    """A frame of the gateway: opcode, data, and for a dispatch the event's name."""
 
     op: int
     data: object
@@ -38,7 +38,7 @@ class Frame:
 
 
 class Link:
-    """A connection that has said HELLO; its heartbeat runs until it is lost or closed.
+    """A connection after HELLO; its heartbeat runs until it is lost or closed.
 
     Attributes:
         lost: set when the connection has ended; ``code`` is then its close code.

@@ -17,7 +17,7 @@ class ShardState(StrEnum):
     REJECTED = "rejected"  # Invalid Session was the answer
     UP = "up"  # READY or RESUMED
     RESUMING = "resuming"  # lost the connection, not the session
-    REFUSED = "refused"  # a close code that no retry can mend
+    REFUSED = "refused"  # a close code after which a retry cannot succeed
     CLOSED = "closed"  # by its owner
 
 
@@ -26,7 +26,7 @@ OnState = Callable[[int, ShardState], None]
 
 
 class ShardRefusedError(Exception):
-    """Discord closed a shard with a code that no retry can mend: the bot's owner must change something."""
+    """Discord closed a shard with a code after which a retry cannot succeed: the bot's owner must change something."""
 
     def __init__(self, shard_id: int, code: int) -> None:
         super().__init__(
