@@ -8,6 +8,7 @@ MAX_CONCURRENCY ?= 2
 SECONDS ?= 60
 SEEDS ?= 0:160
 DEPTH ?= 6
+WORKERS ?= 4
 
 .PHONY: help test lint check simulate explore planted demo format bench chaos limits clients lab clean
 
@@ -20,7 +21,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 test: $(READY) ## every test but the slow ones, on real parts
-	$(BIN)/python -m pytest -m 'not slow' -n 2
+	$(BIN)/python -m pytest -m 'not slow' -n $(WORKERS) --dist worksteal
 
 lint: $(READY) ## format, lint, types
 	$(BIN)/ruff format --check .
@@ -65,7 +66,7 @@ bench: $(READY) ## the latency of an idle bucket, with a plot
 limits: $(READY) ## the day's limit, crash loops, the margin, Discord's API away: every figure of docs/budget.md
 	$(BIN)/python -m pytest -s tests/limits
 
-clients: $(READY) ## the real bot libraries, 18 shards each in one bucket: minutes
+clients: $(READY) ## the real bot libraries, 18 shards each in one bucket, and all that one alone tries in make test: minutes
 	$(BIN)/python -m pytest -m slow -s tests/clients
 
 lab: $(READY) ## the manifests on a real Kubernetes, with every fault: LAB= its program; seven minutes, as root

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from nats_identify import NatsQueue
-from nats_identify.integrations import _resume, _shard, _websocket
+from nats_identify.integrations import _identify, _resume, _shard, _websocket
 from nats_identify.integrations._client import QueuedClient
 from nats_identify.testing.redirect import redirect
 
@@ -29,6 +29,9 @@ def make_bot(order: dict[str, Any]) -> QueuedClient:
     if order["hurried"]:
         _shard.INVALID_SESSION_DELAY_S = (0.0, 0.1)  # type: ignore[misc]  # a test has no 5 s to wait
         _resume.ANSWER_MOST_S, _websocket.READY_MOST_S = 2.0, 5.0  # type: ignore[misc]  # nor 10 s and 60 s
+        _resume.HOST_MOST_S = 2.0  # type: ignore[misc]  # nor 5 s
+        _resume.RETRIES_S = _identify.RETRIES_S = (0.0, 0.1, 0.2)  # type: ignore[misc]  # nor 1 s
+        _identify.AWAY_FIRST_S = 0.2  # type: ignore[misc]  # nor 1 s, 2 s, …
     redirect(order["package"], rest_url=order["rest_url"], gateway_url=order["gateway_url"])
     library = import_module(order["package"])
     kind: type[QueuedClient] = getattr(import_module(f"nats_identify.integrations.{order['front']}"), order["kind"])

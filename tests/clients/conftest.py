@@ -78,6 +78,16 @@ class BotProcess:
         await self._reading
 
 
+@pytest.hookimpl(tryfirst=True)  # before those that are slow are taken out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where all that is tried is code that the libraries share, the first one tries it; `make clients` the others."""
+    others = list(FAMILY)[1:]
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if item.get_closest_marker("shared_code") and callspec and callspec.params.get("family") in others:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(params=list(FAMILY))
 def family(request: pytest.FixtureRequest) -> Environment:
     """One of the libraries; its environment is made, which takes a while the first time."""

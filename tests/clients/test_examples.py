@@ -26,8 +26,11 @@ IN_A_POD = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "SHARD_COUNT": "5", "SHARDS_
 
 @pytest.mark.parametrize(
     ("said", "has_nats", "shards"),
-    [({}, True, [0]), ({}, False, [0]), (IN_A_POD, True, [2, 3])],
-    ids=["NATS", "in one process", "in a pod"],
+    [
+        pytest.param({}, True, [0], id="NATS"),
+        pytest.param({}, False, [0], id="in one process", marks=pytest.mark.shared_code),
+        pytest.param(IN_A_POD, True, [2, 3], id="in a pod", marks=pytest.mark.shared_code),
+    ],
 )
 async def test_the_example_comes_up_and_ends(
     family, said, has_nats, shards, start_coordinator, open_gateway, nats_server: EmbeddedNats

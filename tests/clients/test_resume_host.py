@@ -28,7 +28,9 @@ def took(request: pytest.FixtureRequest):
     return say
 
 
-FAULTS = (DoorState.REFUSES, DoorState.SILENT, DoorState.NO_HELLO, DoorState.NO_ANSWER, DoorState.HANGS_UP)
+OTHER_FAULTS = (DoorState.SILENT, DoorState.NO_HELLO, DoorState.NO_ANSWER, DoorState.HANGS_UP)
+FAULTS = (DoorState.REFUSES, *[pytest.param(fault, marks=pytest.mark.shared_code) for fault in OTHER_FAULTS])
+"""The first shows that each library is brought from its host to the gateway."""
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -50,6 +52,7 @@ async def test_a_resume_host_that_fails_is_left_for_the_gateway(
     assert await waiting() == [1 - live]
 
 
+@pytest.mark.shared_code
 @pytest.mark.parametrize("fault", [DoorState.REFUSES, DoorState.SILENT])
 async def test_a_session_that_is_gone_is_replaced_by_a_turn_whatever_its_resume_host_does(
     family, start_coordinator, open_gateway, start_bot, client, took, fault
@@ -75,7 +78,9 @@ async def test_a_session_that_is_gone_is_replaced_by_a_turn_whatever_its_resume_
     assert (priorities[0], priorities[-1]) == (0, 1), "a session that was live and was lost goes first"
 
 
-@pytest.mark.parametrize("fault", [DoorState.NO_ANSWER, DoorState.HANGS_UP])
+@pytest.mark.parametrize(
+    "fault", [pytest.param(DoorState.NO_ANSWER, marks=pytest.mark.shared_code), DoorState.HANGS_UP]
+)
 async def test_a_gateway_that_answers_no_resume_gets_an_identify(
     family, start_coordinator, open_gateway, start_bot, took, fault
 ):
@@ -96,6 +101,7 @@ async def test_a_gateway_that_answers_no_resume_gets_an_identify(
     await bot.until_logged("shard 0 is up again")
 
 
+@pytest.mark.shared_code
 @pytest.mark.parametrize("resume_host", [None, DoorState.REFUSES])
 async def test_a_gateway_that_is_away_for_a_while_is_told_of_and_found_again(
     family, start_coordinator, open_gateway, start_bot, took, resume_host
@@ -117,6 +123,7 @@ async def test_a_gateway_that_is_away_for_a_while_is_told_of_and_found_again(
     assert report.identifies == 1, "the session was kept, and no turn was taken"
 
 
+@pytest.mark.shared_code
 async def test_a_code_that_no_retry_mends_is_told_with_what_to_do(family, start_coordinator, open_gateway, start_bot):
     await start_coordinator(**ENDLESS_WINDOW)
     gateway = await open_gateway()
@@ -129,6 +136,7 @@ async def test_a_code_that_no_retry_mends_is_told_with_what_to_do(family, start_
     assert "developer portal" in log
 
 
+@pytest.mark.shared_code
 async def test_a_gateway_that_hangs_up_at_once_is_told_of_once(
     family, start_coordinator, open_gateway, start_bot, took
 ):

@@ -11,6 +11,8 @@ from tests.processes import WITHIN_S, until
 
 PLAIN = 1_500  # more than a page
 WORST = 600
+AT_ONCE = 1_000
+"""So many are sent, and taken in, before the next: a coordinator that comes late is cut off by the server."""
 SHUT = {"IDENTIFY_FRESH_START": "0", "IDENTIFY_WINDOW": "80000", "IDENTIFY_MAX_CONCURRENCY": "16"}
 """Every bucket is held for a whole window first: none is granted."""
 
@@ -72,6 +74,8 @@ async def handed_over(start_coordinator, url, count, contents):
     client, spy = await nats.connect(url), Spy()
     try:
         for number in range(count):
+            if number % AT_ONCE == 0:
+                await first.until_metric("identify_waiting", number)
             client_name = contents[number % len(contents)]
             subject, reply_to, body = worst(number, client=client_name)
             await client.publish(subject, body, reply=reply_to.replace("0", '"'))  # of two bytes each in JSON

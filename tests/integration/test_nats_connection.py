@@ -166,7 +166,7 @@ async def test_a_server_that_wants_tls_before_info(coordinate, certificates, tmp
 
 
 HINTS = {
-    "wants it": (", handshake_first: true", {}, "set NATS_TLS_HANDSHAKE_FIRST=1"),
+    "wants it": (", handshake_first: true, timeout: 0.5", {}, "set NATS_TLS_HANDSHAKE_FIRST=1"),
     "does not want it": ("", {"NATS_TLS_HANDSHAKE_FIRST": "1"}, "If not, unset NATS_TLS_HANDSHAKE_FIRST"),
 }
 

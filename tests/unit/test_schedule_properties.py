@@ -13,6 +13,8 @@ from nats_identify.schedule.release import ReleaseSchedule
 
 TIMING = Timing(window_ns=2 * SECOND, margin_ns=100 * MS, use_within_ns=1500 * MS)
 LATE_MOST_MS = 200
+QUIET_ROUNDS = 40
+"""Of 300 ms: 12 s, longer than every hold. After so long without a grant there will be none."""
 
 
 @dataclass
@@ -247,7 +249,9 @@ class ScheduleMachine(RuleBasedStateMachine):
         if not hasattr(self, "schedule"):
             return
         self.commit()
-        for _ in range(40 * (len(self.waiting()) + 2)):
+        quiet_rounds = 0
+        while self.waiting() and quiet_rounds < QUIET_ROUNDS:
+            before = len(self.turns)
             for grant_id in self.usable():
                 turn = self.turns[grant_id]
                 self.judge(turn.grant)
@@ -258,6 +262,7 @@ class ScheduleMachine(RuleBasedStateMachine):
                 self.send(request_id, 0)
             self.pass_time(300)
             self.commit()
+            quiet_rounds = 0 if len(self.turns) > before else quiet_rounds + 1
         assert not self.waiting() or self.schedule.book.budget.remaining <= 0
 
 

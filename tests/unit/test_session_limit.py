@@ -98,6 +98,9 @@ async def test_a_wrong_token_is_its_owner_s_business(discord, fetch, status):
         '{"shards": 1}',
         '{"shards": 1, "session_start_limit": {"total": 1, "remaining": -1, "reset_after": 0, "max_concurrency": 1}}',
         '{"shards": 1, "session_start_limit": {"total": 1, "remaining": 1, "reset_after": null, "max_concurrency": 1}}',
+        '{"shards": 1, "session_start_limit": {"total": 1, "remaining": 1, "reset_after": 1}}',
+        '{"shards": 1, "session_start_limit": {"total": 1, "remaining": 1, "reset_after": 1, "max_concurrency": 0}}',
+        '{"shards": 1, "session_start_limit": {"total": 1, "remaining": 1, "reset_after": 1, "max_concurrency": 9999}}',
         "{" * 100_000,
     ],
 )
@@ -107,7 +110,7 @@ async def test_an_answer_that_makes_no_sense_is_none(discord, fetch, body):
         await fetch()
 
 
-@pytest.mark.parametrize("status", [500, 502, 404])
+@pytest.mark.parametrize("status", [500, 502, 503, 404])
 async def test_trouble_at_discord_is_said(discord, fetch, status):
     discord.answer = web.Response(status=status)
     with pytest.raises(DiscordUnavailableError, match=str(status)):

@@ -45,6 +45,10 @@ class Known:
     has_declined: bool = False  # for certain: a coordinator must pass it over
     is_over: bool = False  # perhaps: it may have been told that the asking has ended
 
+    def is_silent(self, now_ns: int) -> bool:
+        """Whether it has been silent for so long that it may have been given up."""
+        return now_ns - self.last_at_ns > SILENCE_NS - SECOND
+
     def is_before(self, other: "Known") -> bool:
         """Whether it stands before the other one, whatever a coordinator was told first.
 
@@ -79,6 +83,11 @@ class Askings:
     def is_withdrawn(self, name: str, request_id: str) -> bool:
         """Whether this coordinator was told that the asking is withdrawn."""
         return request_id in self._withdrawn.get(name, ())
+
+    def may_be_forgotten(self, name: str, request_id: str, now_ns: int) -> bool:
+        """Whether this coordinator may have given up the asking since it was last heard of."""
+        known = self.of(name).get(request_id)
+        return known is not None and known.is_silent(now_ns)
 
     def count(self, name: str) -> int:
         """How many different askings this coordinator has heard of."""
@@ -201,7 +210,7 @@ def _asked(askings: dict[str, Known], ask: Ask, now_ns: int) -> None:
         return
     known.first_at_ns = min(known.first_at_ns, first_at_ns)
     known.latest_first_ns = max(known.latest_first_ns, first_at_ns)
-    may_be_forgotten = now_ns - known.last_at_ns > SILENCE_NS - SECOND
+    may_be_forgotten = known.is_silent(now_ns)
     if ask.renewal >= known.renewal:
         known.last_at_ns = now_ns
     if ask.renewal > known.renewal or may_be_forgotten:

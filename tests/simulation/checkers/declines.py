@@ -18,6 +18,7 @@ class Declines:
     def __init__(self) -> None:
         self._told: dict[tuple[str, str], Outcome] = {}  # by replica and grant: the first answer
         self._written: dict[str, Ledger] = {}
+        self._granted_by: dict[str, str] = {}  # by grant: the replica that wrote it first
 
     def told(self, coordinator: "Coordinator", event: ReplicaEvent) -> None:
         """A replica is about to be told something."""
@@ -35,7 +36,8 @@ class Declines:
         self._written[coordinator.name] = ledger
         for record in ledger.grants:
             first = self._told.get((coordinator.name, record.grant_id))
-            is_own = record.grant_id.startswith(f"{coordinator.name}-")  # perhaps its commit was not settled yet
+            granted_by = self._granted_by.setdefault(record.grant_id, coordinator.name)
+            is_own = granted_by == coordinator.name  # perhaps its commit was not settled yet
             if first is Outcome.DECLINED and record.outcome is None and record.hold_ns > MS and not is_own:
                 what = f"{coordinator.name} knows that {record.grant_id} was declined, and holds its bucket"
                 raise Violation("declined", coordinator.engine.now_ns, what)

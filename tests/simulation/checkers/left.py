@@ -64,9 +64,8 @@ class Left:
         new = [r for r in ledger.grants if r.request_id and r.grant_id not in self._committed]
         self._committed.update((record.grant_id, self._index) for record in new)
         is_of_settings = ledger.static_day is not None
-        own = [record for record in new if record.grant_id.startswith(f"{ledger.instance}-")]
-        if can_ask and is_of_settings and own:
-            what = f"{ledger.instance} grants {own[0].grant_id} on settings, and can ask Discord"
+        if can_ask and is_of_settings and new:
+            what = f"{ledger.instance} grants {new[0].grant_id} on settings, and can ask Discord"
             raise Violation("left", now_ns, what)
         was_unknown, self._is_unknown = self._is_unknown, ledger.remaining is None
         if was_unknown and not can_ask:

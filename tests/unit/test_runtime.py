@@ -1,0 +1,87 @@
+"""The one loop: what arrives together is applied together, before the next turn is granted."""
+
+import asyncio
+from contextlib import suppress
+
+from coordinator.core.ledger import LedgerRead, TrafficHeard, Written
+from coordinator.core.replica import Replica, Role
+from coordinator.core.settings import Settings
+from coordinator.edge.inbox import Inbox
+from coordinator.edge.log import make_log
+from coordinator.runtime import Runtime
+from nats_identify.clock import NS_PER_S, now_ns
+from nats_identify.schedule.model import Answer, Ask, Granted, Limits, Outcome, Timing
+
+
+class MemoryStore:
+    """A ledger that takes every write at once."""
+
+    def __init__(self):
+        self.revision, self.ledger = 0, None
+
+    async def read(self):
+        return LedgerRead(self.ledger, self.revision, self.revision == 0, self.revision or None)
+
+    async def write(self, write):
+        self.ledger, self.revision = write.ledger, self.revision + 1
+        return Written(self.revision)
+
+
+class Recorder:
+    """Notes the grants that leave; drops the rest."""
+
+    def __init__(self):
+        self.granted = []
+        self.arrived = asyncio.Event()
+
+    async def reply(self, reply, term):
+        if isinstance(reply.body, Granted):
+            self.granted.append(reply.body)
+            self.arrived.set()
+
+    async def happened(self, happened):
+        pass
+
+    def wish(self, why):
+        pass
+
+    async def next(self):
+        while not self.granted:
+            self.arrived.clear()
+            await self.arrived.wait()
+        return self.granted.pop(0)
+
+
+def ask(shard_id, priority):
+    request_id = f"r{shard_id}"
+    return Ask(request_id, shard_id, 0, f"inbox.{request_id}", priority=priority, managed=True)
+
+
+async def test_a_decline_that_arrives_with_requests_frees_the_turn_for_the_first_in_order():
+    """The decline is applied first; the request of the lowest priority that came before it must not have the turn."""
+    inbox, voice, skipped_ns = Inbox(), Recorder(), 0
+    limits = Limits(1, 1000, 1000)
+    settings = Settings("one", "identify", "one", Timing(), 60 * NS_PER_S, static=limits, fresh_start=True)
+    replica = Replica(settings)
+    edge = {"store": MemoryStore(), "voice": voice, "figures": voice, "log": make_log("error", "text")}
+    runtime = Runtime(replica, inbox, clock=lambda: now_ns() + skipped_ns, **edge)
+    running = asyncio.create_task(runtime.run())
+    async with asyncio.timeout(60):
+        await inbox.tell_and_wait(TrafficHeard())
+        skipped_ns = settings.lease_ns  # a lease without a leader
+        while replica.role is not Role.LEADER:
+            await inbox.tell_and_wait(TrafficHeard())
+        inbox.offer_request(ask(9, 0), "bot")
+        held = await voice.next()
+        for shard_id, priority in ((1, -1), (2, 0), (3, 1), (4, 0), (5, 1)):
+            inbox.offer_request(ask(shard_id, priority), "bot")
+        order = []
+        while len(order) < 5:
+            inbox.offer(Answer(held.grant_id, Outcome.DECLINED))
+            held = await voice.next()
+            order.append(held.shard_id)
+    runtime.give_up()
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+    assert order == [3, 5, 2, 4, 1]
