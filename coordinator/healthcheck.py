@@ -1,4 +1,4 @@
-"""Asks /livez of the coordinator beside it, for images without curl. The standard library alone: it must be quick."""
+"""Requests /livez of the coordinator in this pod, for images without curl. Standard library only: it must be fast."""
 
 import os
 from http import HTTPStatus
@@ -7,7 +7,7 @@ from urllib.request import ProxyHandler, build_opener
 
 ANSWER_WITHIN_S = 3.0
 
-_ANYWHERE = {"0.0.0.0": ("127.0.0.1",), "::": ("::1", "127.0.0.1")}  # noqa: S104  # what listens everywhere is asked here
+_ANYWHERE = {"0.0.0.0": ("127.0.0.1",), "::": ("::1", "127.0.0.1")}  # noqa: S104  # an address that means all of them is reached here
 
 
 def check() -> int:

@@ -1,4 +1,4 @@
-"""One coordinator process: wired here, once, from its settings to its end. Every decision is made elsewhere."""
+"""One coordinator process: wired here, once, from its settings to its end. It makes no decision."""
 
 import asyncio
 import gc
@@ -39,7 +39,7 @@ from nats_identify.schedule.model import SECOND
 from nats_identify.wire import Subjects
 
 RELEASE_WITHIN_S: Final = 4.0
-"""A ledger that does not answer by then keeps its lease; a standby takes over when that has run out."""
+"""Time to release the ledger at shutdown; else the lease runs out, and then a standby takes over."""
 
 PROBES_PER_LEASE: Final = 3
 
@@ -49,7 +49,7 @@ _Result = TypeVar("_Result")
 
 
 def run() -> int:
-    """Run a coordinator until it is told to stop; return the exit status."""
+    """Run a coordinator until a signal stops it; return the exit status."""
     status = 0
     try:
         settings = load()
@@ -80,8 +80,8 @@ class Process:
     """All parts of one process.
 
     Args:
-        settings: what the environment says.
-        log: where it says what happens.
+        settings: from the environment.
+        log: of the process.
 
     Raises:
         SettingsError: the token cannot be read.
@@ -107,7 +107,7 @@ class Process:
         return DiscordLimits(self._settings, token, self._inbox, seat=self._seat, metrics=self._metrics, log=self._log)
 
     async def run(self) -> None:
-        """Serve until a signal says to stop, and release the lock.
+        """Serve until a signal, then release the lock.
 
         Raises:
             ExceptionGroup: of a `SettingsError` or a `CannotServeError`: this process cannot go on.
@@ -185,7 +185,7 @@ class Process:
         await store_connection.leave()
 
     async def _join(self, handover: Handover, probe: Probe) -> None:
-        """Take the queue first: until the probe is heard this replica neither is ready nor contests the lead."""
+        """Copy the queue first: before the first probe this replica is not ready and does not contest the lead."""
         await handover.take()
         await handover.open()
         await probe.run()

@@ -1,7 +1,6 @@
-"""The one loop of a coordinator: it waits, tells the replica what was heard, and does as it says, in order.
+"""The one loop of a coordinator: it waits, passes events to the replica, and carries out its actions in order.
 
-It decides nothing, and knows neither NATS nor Discord: what was heard comes through the inbox, and what is to
-be done goes to the edge.
+It decides nothing, and knows neither NATS nor Discord: events come through the inbox, and actions go to the edge.
 """
 
 import asyncio
@@ -26,20 +25,20 @@ from nats_identify.clock import NS_PER_S, Clock
 from nats_identify.schedule.model import Answer, Ask, Cancel, FetchFigure, Happened, Reply, Wake
 
 HANDLED_AT_ONCE: Final = 256
-"""So many events are handled before the event loop turns: some 10 ms, so that pings and probes are heard."""
+"""Events that are handled before the event loop turns: some 10 ms, so that pings and probes are not delayed."""
 
 FROM_OUTSIDE: Final = (Ask, Answer, Cancel)
 """Requests, confirms and cancels: applied one after the other, then all that is due is done once for the batch."""
 
 REST_MOST_S: Final = 1.0
-"""The loop turns at least so often: whoever watches it needs no other heartbeat."""
+"""The longest wait of the loop; the health check needs no other heartbeat."""
 
 REST_LEAST_S: Final = 0.0005
 """A deadline that has just been missed does not spin the loop."""
 
 
 class Store(Protocol):
-    """Where the ledger is."""
+    """Reads and writes the ledger."""
 
     def read(self) -> Awaitable[LedgerRead | LedgerUnreadable]:
         """Read it."""
@@ -51,19 +50,19 @@ class Store(Protocol):
 
 
 class Voice(Protocol):
-    """Who speaks to the world."""
+    """Publishes replies and events."""
 
     def reply(self, reply: Reply, term: int) -> Awaitable[None]:
         """Answer a requester."""
         ...
 
     def happened(self, happened: Happened) -> Awaitable[None]:
-        """Tell whoever listens."""
+        """Publish an event."""
         ...
 
 
 class Figures(Protocol):
-    """Who asks Discord."""
+    """Fetches Discord's limits."""
 
     def wish(self, why: str) -> None:
         """Fetch a new figure when that is allowed."""
@@ -74,13 +73,13 @@ class Runtime:
     """Runs one replica.
 
     Args:
-        replica: decides everything.
-        inbox: what was heard.
+        replica: makes every decision.
+        inbox: the events.
         store: where the ledger is.
-        voice: who speaks.
-        figures: who asks Discord.
+        voice: publishes replies and events.
+        figures: fetches Discord's limits.
         clock: the replica's time.
-        log: told when the replica's role changes.
+        log: for changes of the role.
 
     Attributes:
         turned_at_ns: when the loop last turned.
@@ -101,13 +100,13 @@ class Runtime:
         self._has_stopped = False
 
     async def run(self) -> None:
-        """Run until the replica says that nothing is owed any more."""
+        """Run until the replica has stopped."""
         async with asyncio.TaskGroup() as calls:
             while not self._has_stopped:
                 await self._turn(calls)
 
     def give_up(self) -> None:
-        """End without the replica's word: it may wait for a ledger that cannot be reached."""
+        """End although the replica has not stopped: it may wait for a ledger that cannot be reached."""
         self._has_stopped = True
 
     async def _turn(self, calls: asyncio.TaskGroup) -> None:

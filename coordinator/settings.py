@@ -1,4 +1,4 @@
-"""What a coordinator is told by its environment, checked before anything starts. It connects to nothing.
+"""The settings of a coordinator, from its environment, checked before anything starts. It connects to nothing.
 
 Seconds become integer nanoseconds here, once; no message ever repeats the value of a secret.
 """
@@ -74,11 +74,11 @@ class Settings(BaseSettings):
     identify_use_within: float = Field(
         5,
         gt=0,
-        le=USE_WITHIN_MAX_NS / NS_PER_S,  # the client library uses a grant no longer, whatever a reply says
+        le=USE_WITHIN_MAX_NS / NS_PER_S,  # the client library uses a grant no longer, whatever the reply
         allow_inf_nan=False,
         description="seconds above 0, 60 at most; how long a grant may be used",
     )
-    # A plain requester does not answer its grant; it is believed to identify within this.
+    # A plain requester does not answer its grant; it is assumed to identify within this.
     identify_grace: SomeSeconds = Field(1, description="seconds above 0; added to a plain grant's window")
     # Three heartbeats fit into a lease; below half a second a slow disk looks like a dead leader.
     identify_lease: float = Field(

@@ -1,7 +1,7 @@
 """One request's life at the shard: ask, renew, take or decline the grant, withdraw. It never waits or sends.
 
-Tell it what happened with `handle`, with the time; do what it returns. It counts a grant's use_within from the
-first sending of the renewal that the grant echoes, decides once for each grant, and repeats that answer.
+Pass events with their time to `handle`, and carry out the actions that it returns. It counts a grant's use_within
+from the first sending of the renewal that the grant echoes, decides once for each grant, and repeats that answer.
 """
 
 import zlib
@@ -13,19 +13,19 @@ from nats_identify.clock import NS_PER_MS, NS_PER_S, NS_PER_US
 from nats_identify.schedule.model import Code, Outcome
 
 RENEWALS_REMEMBERED = 256
-"""Sending times are kept for so many renewals; a grant that echoes an older one is declined as late."""
+"""Renewals whose sending time is kept; a grant that echoes an older one is declined as late."""
 
 GRANTS_REMEMBERED = 64
-"""So many decided grants are remembered, to repeat the answer to their copies."""
+"""Decided grants that are kept, to repeat the answer to their copies."""
 
 PACE_NS = 2 * NS_PER_S
-"""With no leader answering, renew so often, plus up to 20 % so that a fleet does not move in step."""
+"""Interval of renewals while no leader answers, plus up to 20 % so that a fleet does not renew in step."""
 
 RENEW_MAX_NS = 60 * NS_PER_S
-"""The slowest pace of the contract. A slower one is not obeyed: the request would expire."""
+"""The longest interval of the contract. A longer one is cut to this: the request would expire."""
 
 USE_WITHIN_MAX_NS = 60 * NS_PER_S
-"""A grant is used within this, whatever it promises: `IDENTIFY_USE_WITHIN` is no longer."""
+"""The longest use_within that is accepted: the limit of `IDENTIFY_USE_WITHIN`."""
 
 SENDINGS_MAX = 20
 SENDINGS_PERIOD_NS = NS_PER_S
@@ -39,11 +39,11 @@ ANEW_MOST_NS = 8 * NS_PER_S
 """The pause doubles each time that this happens to one shard's wait, up to this."""
 
 NEAR_NS = 2 * NS_PER_S
-"""At the head of the queue and so little to go: time for TCP, TLS, the websocket and HELLO."""
+"""A request at position 1 is near when it has at most this long to wait: time for TCP, TLS and HELLO."""
 
 
 class Source:
-    """The requests of one queue object, told apart from those of others, in the order in which they were begun.
+    """Numbers the requests of one queue object in the order in which they began, under a random token.
 
     Args:
         token: random, 1 to 64 of ``[A-Za-z0-9_-]``.
@@ -62,19 +62,19 @@ class Source:
 
 
 class State(Enum):
-    """Where an asking stands."""
+    """The state of a request."""
 
     ASKING = "asking"  # in the queue, or on its way there
-    HOLDING = "holding"  # granted, handed to the shard, not yet decided
+    HOLDING = "holding"  # granted to the shard, which has not decided yet
     OVER = "over"  # identified, withdrawn, or ended at the coordinators
 
 
-# --- told
+# --- events
 
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """The shard wants a turn; ``pause_ns``: it asks no sooner than after so long."""
+    """The shard wants a turn; ``pause_ns``: wait this long before the first message."""
 
     pause_ns: int = 0
 
@@ -89,7 +89,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Reconnected:
-    """The connection is back: whatever was sent meanwhile may be lost."""
+    """The connection is back: messages sent during the outage may be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +99,14 @@ class Identified:
 
 @dataclass(frozen=True, slots=True)
 class Decline:
-    """The grant held was not and will not be used. ``goes_on``: it came too late, the asking goes on."""
+    """The grant was not and will not be used. ``goes_on``: it came too late, and the request goes on."""
 
     goes_on: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """The shard wants nothing any more."""
+    """The shard no longer wants a turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class Tick:
 
 AttemptEvent = Begin | Received | Reconnected | Identified | Decline | Withdraw | Tick
 
-# --- wanted
+# --- actions
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ class HandOver:
 
 @dataclass(frozen=True, slots=True)
 class Tell:
-    """Where the asking stands, for whoever wants to know. ``problem``: what an operator should look at."""
+    """Progress of the request, for `OnProgress`. ``problem``: what an operator should look at."""
 
     position: int | None
     eta_ms: int | None
@@ -180,15 +180,15 @@ AttemptAction = SendRequest | SendCancel | SendAnswer | HandOver | Tell | AskAne
 
 
 class Attempt:
-    """One asking of one shard.
+    """One request of one shard.
 
     Args:
         shard_id: the shard.
-        request_id: random, never used for another asking.
+        request_id: random, never used for another request.
         max_concurrency: as far as is known; replies correct it.
         priority: -10 … 10, higher goes first.
         client: a name for people.
-        pace_ns: how often to renew while nobody answers: min(2 s, 0.4 use_within).
+        pace_ns: interval of renewals while no leader answers: min(2 s, 0.4 use_within).
         source: numbers the requests of one queue object, so that they are served in the order of their beginning.
         anew_count: how many requests of this shard's wait have ended before this one.
     """
@@ -253,7 +253,7 @@ class Attempt:
         return actions + self._due(now_ns)
 
     def next_deadline_ns(self) -> int | None:
-        """When `handle` wants a `Tick`; None while nothing is waited for."""
+        """When `handle` needs a `Tick`; None while there is no deadline."""
         deadlines = (self._next_sending_ns(), self._near_at_ns)
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
@@ -268,7 +268,7 @@ class Attempt:
         if decided is not None:
             return [SendAnswer(answer_to, decided)]
         if self._held is not None and self._held[0] == grant.grant_id:
-            return []  # a copy of the one in hand: answered when it is decided
+            return []  # a copy of the grant that is held: answered when it is decided
         self.max_concurrency = grant.max_concurrency
         first_sent_ns = self._first_sent_ns.get(grant.renewal)
         use_within_ns = min(grant.use_within_ms * NS_PER_MS, USE_WITHIN_MAX_NS)
@@ -286,7 +286,7 @@ class Attempt:
             return []
         self.max_concurrency = queued.max_concurrency or self.max_concurrency
         self._renew_at_ns = now_ns + min(queued.renew_in_ms * NS_PER_MS, RENEW_MAX_NS)
-        if queued.renew_in_ms:  # never told to go faster than the coordinator's own min(2 s, 0.4 use_within)
+        if queued.renew_in_ms:  # never faster than the coordinator's own min(2 s, 0.4 use_within)
             self._pace_ns = min(self._pace_ns, queued.renew_in_ms * NS_PER_MS)
         eta_ns = None if queued.eta_ms is None else queued.eta_ms * NS_PER_MS
         is_next = queued.position == 1 and eta_ns is not None
@@ -297,7 +297,7 @@ class Attempt:
     def _refused(self, refused: wire.Refused, now_ns: int) -> list[AttemptAction]:
         """A refusal is final for the coordinator, never for the shard: it asks again, differently or later.
 
-        A turn in hand is not affected by one: what it says of the request has been overtaken by the grant.
+        A grant that the shard holds is not affected: it is newer than the refusal.
         """
         if refused.request_id != self.request_id or self.state is not State.ASKING:
             return []
@@ -332,7 +332,7 @@ class Attempt:
         return actions
 
     def _next_sending_ns(self) -> int | None:
-        """When the next renewal leaves: as told, and at most `SENDINGS_MAX` in a period."""
+        """When the next renewal is sent: by the last reply, and at most `SENDINGS_MAX` in a period."""
         if self._renew_at_ns is None:
             return None
         earlier_ns = self._first_sent_ns.get(self._renewal - SENDINGS_MAX + 1)
@@ -363,7 +363,7 @@ class Attempt:
         )
 
     def _jittered(self, wait_ns: int) -> int:
-        """Up to 20 % more, always the same for one asking, so that a fleet does not move in step."""
+        """Up to 20 % more, always the same for one request, so that a fleet does not move in step."""
         return wait_ns + wait_ns * self._jitter_permille // 1000
 
     def _bucket(self) -> int:

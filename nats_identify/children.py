@@ -1,4 +1,4 @@
-"""Starts child processes, keeps their last lines, and leaves none behind; what they do is not known here."""
+"""Starts child processes, keeps their last lines, and stops all of them at the end."""
 
 import asyncio
 import os
@@ -12,8 +12,8 @@ from typing import Any, Final, Self, TypeVar
 from nats_identify.printable import printable_lines
 
 LINES_KEPT: Final = 20
-ERRORS_KEPT: Final = 15  # of these, if there are so many: they say why
-"""So many last lines of a child are shown when it dies."""
+ERRORS_KEPT: Final = 15  # of these at most: they show the cause
+"""Last lines of a child that are shown when it dies."""
 
 LINE_BYTES_MOST: Final = 65_536
 
@@ -24,7 +24,7 @@ ResultT = TypeVar("ResultT")
 
 
 class ChildDiedError(Exception):
-    """A process ended although everybody still needed it; its last lines say why.
+    """A process ended although it was still needed; its last lines show why.
 
     Attributes:
         status: its exit status, negative for a signal; None where it is not known.
@@ -36,7 +36,7 @@ class ChildDiedError(Exception):
 
 
 Death = Callable[[], Coroutine[Any, Any, ChildDiedError]]
-"""Waits until something has died, and says how."""
+"""Waits until a process has died; returns how."""
 
 
 class Child:
@@ -62,10 +62,10 @@ class Child:
         return await asyncio.shield(self._first_line)
 
     async def death(self) -> ChildDiedError:
-        """Wait until it has ended, and say how."""
+        """Wait until it has ended; return how."""
         status = await asyncio.shield(self.ended)
         await self._read_out()
-        errors = list(self._errors)[-ERRORS_KEPT:]  # apart: nobody knows which of both was written last
+        errors = list(self._errors)[-ERRORS_KEPT:]  # apart: the order between the two pipes is not known
         return ChildDiedError(self.name, status, [*list(self._output)[-(LINES_KEPT - len(errors)) :], *errors])
 
     async def stop(self) -> None:
@@ -136,7 +136,7 @@ class Children:
         return child
 
     def mind(self, death: Death) -> None:
-        """Take this death, of something that was started elsewhere, for that of a child."""
+        """Watch a process that was started elsewhere as if it were a child."""
         self._deaths.append(death)
 
     async def outlive(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
@@ -149,7 +149,7 @@ class Children:
         deaths = [asyncio.ensure_future(death()) for death in self._deaths]
         try:
             done, _ = await asyncio.wait({working, *deaths}, return_when=asyncio.FIRST_COMPLETED)
-            if working in done and not working.cancelled():  # cancelled: its child ended before it said anything
+            if working in done and not working.cancelled():  # cancelled: its child ended before its first line
                 return working.result()
             raise next(death for death in deaths if death in done).result()
         finally:
@@ -160,7 +160,7 @@ class Children:
 
 
 def run_until_signalled(main: Coroutine[Any, Any, int], *, status_of: Callable[[int], int]) -> int:
-    """Run to the end, or until SIGINT, SIGTERM or SIGHUP; then everything is wound up first.
+    """Run to the end, or until SIGINT, SIGTERM or SIGHUP; then run the cleanup first.
 
     Args:
         main: what to run; it returns the exit status.
@@ -172,7 +172,7 @@ def run_until_signalled(main: Coroutine[Any, Any, int], *, status_of: Callable[[
         running = asyncio.ensure_future(main)
 
         def stop(number: int) -> None:
-            if not signalled:  # an impatient second ctrl-C must not interrupt the winding up
+            if not signalled:  # a second ctrl-C must not interrupt the cleanup
                 running.cancel()
             signalled.append(number)
 

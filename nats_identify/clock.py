@@ -15,7 +15,7 @@ Clock = Callable[[], int]
 def now_ns() -> int:
     """Return nanoseconds of a monotonic clock that runs on through a suspend, where the system has one.
 
-    A laptop or a virtual machine that sleeps must not believe that its grant is still young:
+    The time that a laptop or a virtual machine was suspended must count towards the age of its grant:
     Linux has ``CLOCK_BOOTTIME`` for this; elsewhere it is the plain monotonic clock.
     """
     return time.clock_gettime_ns(_CLOCK_ID)

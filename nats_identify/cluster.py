@@ -1,4 +1,4 @@
-"""The smallest cluster, a nats-server and one coordinator, on this machine; it grants nothing and asks for nothing.
+"""The smallest cluster, a nats-server and one coordinator, on this machine; it grants and requests nothing.
 
 The library never imports the coordinator: it is a process, as it is elsewhere.
 """
@@ -23,7 +23,7 @@ from nats_identify.nats_options import NatsOptions
 from nats_identify.wire import Info, Subjects
 
 START_MOST_S: Final = 60.0
-"""A slow and busy machine may take so long to start a process."""
+"""Time that a slow and busy machine may need to start a process."""
 
 _LOOK_EVERY_S: Final = 0.1
 
@@ -77,7 +77,7 @@ async def run_cluster(
     The coordinator is stopped before the server, so that it releases the ledger.
 
     Args:
-        children: told of both; awaits in this block belong into its `Children.outlive`.
+        children: owns both processes; awaits in this block belong into its `Children.outlive`.
         store: the server's; it stays.
         port: the server's, on loopback; 0 takes a free one.
         settings: the environment of the coordinator, but for the server's address.
@@ -100,22 +100,22 @@ async def run_cluster(
 
 
 def environment_without(*prefixes: str) -> dict[str, str]:
-    """Return our environment without the variables that begin like this: they are meant for somebody else."""
+    """Return our environment without the variables that begin like this: they are meant for other programs."""
     return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
 
 
 @asynccontextmanager
 async def _connected(server: EmbeddedNats, children: Children) -> AsyncIterator[Client]:
-    """Mind the server, and connect to it."""
+    """Watch the server process, and connect to it."""
 
     async def death() -> ChildDiedError:
-        while _is_alive(server.pid):  # noqa: ASYNC110  # EmbeddedNats awaits it, and tells nobody
+        while _is_alive(server.pid):  # noqa: ASYNC110  # EmbeddedNats reaps it without a callback
             await asyncio.sleep(_LOOK_EVERY_S)
         log = await asyncio.to_thread(server.log_file.read_text, errors="replace")
         return ChildDiedError("nats-server", None, log.splitlines()[-LINES_KEPT:])
 
     async def ignore(_error: Exception) -> None:
-        """The connection mends itself, unless the server is dead, which is seen above."""
+        """nats-py reconnects by itself; a dead server is detected above."""
 
     children.mind(death)
     connecting = open_connection(

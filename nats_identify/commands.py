@@ -53,7 +53,7 @@ def _default_store() -> Path:
 @app.command()
 def demo(
     shards: Annotated[int, typer.Option(help="of the bot")] = 12,
-    max_concurrency: Annotated[int, typer.Option(help="buckets, as Discord tells the coordinator")] = 2,
+    max_concurrency: Annotated[int, typer.Option(help="buckets, max_concurrency of the simulated Discord")] = 2,
     processes: Annotated[int, typer.Option(help="that the shards are dealt to")] = 3,
     connect_delay_ms: Annotated[
         str, typer.Option(callback=_milliseconds, help="before Discord accepts a connection")
@@ -134,9 +134,9 @@ def status(
         str, typer.Option(callback=_prefix, envvar="IDENTIFY_PREFIX", help="of the subjects, one for each bot")
     ] = "identify",
 ) -> None:
-    """Show who leads, what is left of the day, and who waits in each bucket.
+    """Show the leader, the rest of the day's limit, and the waiting shards of each bucket.
 
-    What else says how to get in, such as NATS_USER and NATS_PASSWORD, is heeded as by a coordinator.
+    The other variables of a login, such as NATS_USER and NATS_PASSWORD, are read as by a coordinator.
     """
     try:
         options = nats_options({**os.environ, "NATS_URL": server})

@@ -1,6 +1,6 @@
-"""Runs the attempts of one process's shards: events in, messages out. It knows no NATS and no schedule.
+"""Base class of the queues: runs one request per waiting shard. Events in, messages out; no NATS, no schedule.
 
-`LocalQueue` and `NatsQueue` are this, with a different post: the same state machine waits in both.
+`LocalQueue` and `NatsQueue` differ only in how they carry the messages: both run the same state machine.
 """
 
 import asyncio
@@ -23,13 +23,13 @@ from nats_identify.schedule.model import Code, Outcome
 from nats_identify.trouble import Trouble
 
 ENDED_MOST = 1024
-"""So many ended attempts are kept, to answer copies of their grants."""
+"""Ended requests that are kept at most, to answer copies of their grants."""
 
 CANCEL_EVERY_S = 0.2
 """How often a runner that is still there is cancelled again when the queue is closed."""
 
 RESTART_S = 1.0
-"""A runner that a defect has ended is started again after so long."""
+"""Pause before a runner that ended by a defect is started again."""
 
 logger = logging.getLogger("nats_identify")
 
@@ -38,11 +38,11 @@ Message = SendRequest | SendCancel | SendAnswer
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One attempt and whoever waits for it; ``grant_id`` is the grant in the shard's hands.
+    """One call of `acquire` and its request; ``grant_id`` is the grant that the shard holds.
 
-    ``unanswered_since_ns`` is when the oldest request was sent that has no reply; ``is_silent``: the shard was told
-    that there is no answer.
-    ``attempt`` is replaced where its request has ended and the shard still waits.
+    ``unanswered_since_ns``: when the oldest message without a reply was sent. ``is_silent``: the shard has been
+    notified that no reply comes.
+    ``attempt`` is replaced when its request has ended and the shard still waits.
     """
 
     attempt: Attempt
@@ -55,7 +55,7 @@ class Entry:
 
 
 class AttemptQueue(Queue):
-    """A queue whose waiting is done by `Attempt`; a subclass carries the messages."""
+    """Runs an `Attempt` for each waiting shard; a subclass carries the messages."""
 
     def __init__(self, *, client: str = "", clock: Clock = now_ns) -> None:
         self._client = client
@@ -111,7 +111,7 @@ class AttemptQueue(Queue):
             )
 
     def decline(self, grant: Grant) -> None:
-        """IDENTIFY was not and will not be sent; the asking ends."""
+        """IDENTIFY was not and will not be sent; the request ends."""
         self._tell(grant, words.Decline())
 
     def ready(self, grant: Grant) -> None:
@@ -123,9 +123,9 @@ class AttemptQueue(Queue):
         self._report(grant, Outcome.REJECTED)
 
     async def close(self) -> None:
-        """Withdraw every asking, and end every wait with `QueueClosedError`. Idempotent.
+        """Withdraw every request, and end every wait with `QueueClosedError`. Idempotent.
 
-        A grant that was handed to a shard stays as it is: whether IDENTIFY was sent with it is for the shard to say.
+        A grant that a shard holds is not changed: only the shard knows whether it sent IDENTIFY.
 
         Raises:
             RuntimeError: the queue is in use in another event loop, which runs.
@@ -138,7 +138,7 @@ class AttemptQueue(Queue):
                 self._drive(entry, words.Withdraw())
             if not entry.granted.done():
                 entry.granted.set_exception(QueueClosedError())
-                entry.granted.exception()  # retrieved here: nobody may be waiting any more
+                entry.granted.exception()  # retrieved here: the caller may have stopped waiting
         if self._runner is not None:
             while not self._runner.done():  # `asyncio.wait_for` before Python 3.12 may drop a cancellation
                 self._runner.cancel()
@@ -148,11 +148,11 @@ class AttemptQueue(Queue):
 
     @abstractmethod
     def _post(self, entry: Entry, message: Message) -> None:
-        """Carry a message of this entry's attempt; never waits."""
+        """Send this request's message; never waits."""
 
     @abstractmethod
     async def _run(self) -> None:
-        """Do all the waiting of this queue; started when somebody waits."""
+        """The one task of this queue, started with the first waiting shard."""
 
     def _enter(self) -> None:
         """Work in the running event loop from here on.
@@ -169,8 +169,8 @@ class AttemptQueue(Queue):
     def _begin_anew(self, move: Move) -> None:
         """Drop what belongs to the former event loop, or to the parent process, and begin in this one.
 
-        Requests are withdrawn. A grant that was handed to a shard is left unanswered: whether IDENTIFY was sent with it
-        cannot be known here, and unanswered it holds its bucket for the full time.
+        Requests are withdrawn. A grant that a shard holds is left unanswered: whether IDENTIFY was sent with it is not
+        known here, and an unanswered grant holds its bucket for the full time.
         """
         cancel(self._runner, move)
         self._runner, self._wake = None, asyncio.Event()
@@ -195,7 +195,7 @@ class AttemptQueue(Queue):
         self._wake.set()
 
     def _ran(self, runner: asyncio.Task[None]) -> None:
-        """A defect must not leave shards waiting unheard: say so, and begin again a little later."""
+        """Log a defect that ended the runner, and start it again: shards must not wait for ever in silence."""
         if runner.cancelled() or runner.exception() is None:
             return
         if self._defect.note(self._clock()) is not None:
@@ -207,7 +207,7 @@ class AttemptQueue(Queue):
             self._keep_running()
 
     def _drive(self, entry: Entry, event: AttemptEvent) -> None:
-        """Tell an attempt what happened, and do what it wants."""
+        """Pass an event to an attempt, and carry out the actions that it returns."""
         attempt, anew = entry.attempt, None
         for action in attempt.handle(event, self._clock()):
             match action:
@@ -234,7 +234,7 @@ class AttemptQueue(Queue):
             self._wake.set()
 
     def _adopt(self, max_concurrency: int) -> None:
-        """Take the number that a coordinator told; an asking that has none yet asks in the right bucket with it."""
+        """Take the coordinator's number; requests that have none yet use it to find their bucket."""
         self._max_concurrency = max_concurrency
         for entry in self._entries.values():
             entry.attempt.max_concurrency = entry.attempt.max_concurrency or max_concurrency
@@ -247,7 +247,7 @@ class AttemptQueue(Queue):
                 self._drive(entry, words.Tick())
 
     async def _sleep(self, *deadlines_ns: int | None, most_s: float | None = None) -> None:
-        """Wait until something is told, or the earliest deadline."""
+        """Wait for an event, or until the earliest deadline."""
         wanted = [deadline for deadline in (*deadlines_ns, self._alarms.next_ns()) if deadline is not None]
         wait_s = max(0.0, (min(wanted) - self._clock()) / NS_PER_S) if wanted else most_s
         wait_s = wait_s if most_s is None or wait_s is None else min(wait_s, most_s)
@@ -263,7 +263,7 @@ class AttemptQueue(Queue):
             self._drive(entry, event)
 
     def _tell_silence(self, most_ns: int) -> int:
-        """Tell the shards whose requests have had no answer for longer; return the longest, in nanoseconds."""
+        """Notify the shards whose requests are unanswered for ``most_ns``; return the longest such time, in ns."""
         now_ns, longest_ns = self._clock(), 0
         for entry in list(self._entries.values()):
             unanswered_ns = 0 if entry.unanswered_since_ns is None else now_ns - entry.unanswered_since_ns
@@ -281,7 +281,7 @@ class AttemptQueue(Queue):
 
     def _begin(self, shard_id: int, priority: int, on_progress: OnProgress | None) -> Entry:
         entry = Entry(self._attempt(shard_id, priority), _future(), on_progress)
-        self._drive(entry, words.Begin())  # raises for what no request can say, before anything is kept
+        self._drive(entry, words.Begin())  # raises for invalid arguments, before anything is kept
         self._entries[entry.attempt.request_id] = entry
         return entry
 
@@ -298,7 +298,7 @@ class AttemptQueue(Queue):
         )
 
     def _ask_anew(self, entry: Entry, anew: AskAnew) -> None:
-        """Let a new request take over the wait of one that has ended; the old one still answers late grants."""
+        """Replace a request that has ended with a new one; the old one still declines late grants."""
         ended = entry.attempt
         self._remember_ended(Entry(ended, entry.granted, None, answer_to=entry.answer_to))
         entry.attempt = self._attempt(ended.shard_id, ended.priority, anew_count=anew.anew_count)
@@ -308,7 +308,7 @@ class AttemptQueue(Queue):
         if self._refusals.setdefault(Code.ENDED, Trouble()).note(self._clock()) is not None:  # no flood of lines
             logger.warning(
                 "shard %d waits: its request ended, and not by this process (%s); it asks anew as %s, at the end of "
-                "its line, for the %d. time in this wait; look for who else uses the id or the cancel subject",
+                "its line, for the %d. time in this wait; find the other client that uses the id or the cancel subject",
                 *(ended.shard_id, printable(anew.message), entry.attempt.request_id, anew.anew_count),
             )
         self._drive(entry, words.Begin(anew.pause_ns))

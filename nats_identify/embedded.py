@@ -1,4 +1,4 @@
-"""Runs a nats-server of our own on loopback, for tests, the demo and `nats-identify up`. It connects nobody.
+"""Runs a nats-server of our own on loopback, for tests, the demo and `nats-identify up`. It opens no connection.
 
 The server keeps its store and its port through a stop and a start, as a real one would.
 """
@@ -90,7 +90,7 @@ class EmbeddedNats:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Its address."""
         return f"nats://{HOST}:{self.port}"
 
     @property
@@ -100,7 +100,7 @@ class EmbeddedNats:
 
     @property
     def log_file(self) -> Path:
-        """What the server says."""
+        """The server's log."""
         return self.store_dir / "nats-server.log"
 
     async def start(self) -> None:
@@ -119,7 +119,7 @@ class EmbeddedNats:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,  # a ctrl-C is for us; the server ends after those whom it serves
+            start_new_session=True,  # a ctrl-C reaches this process alone; the server ends after its clients
             pass_fds=(self._lock_fd,),  # a server that outlives us keeps its store to itself
             env=without_secrets(os.environ),
             umask=0o077,  # its store and its log are for us alone, in whatever folder
@@ -178,12 +178,12 @@ class EmbeddedNats:
             raise NatsServerError(message) from None
 
     def _make_private(self) -> None:
-        """Make the folder of the store for us alone; one that was made by somebody else keeps its mode."""
+        """Make the folder of the store private; one that exists already keeps its mode."""
         self.store_dir.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):
             self.store_dir.mkdir(mode=_FOR_US_ALONE)
         if self.store_dir.stat().st_mode & _OTHERS_MAY_WRITE:
-            message = f"{self.store_dir} can be written by everybody; chmod 700 it, or give another --store"
+            message = f"{self.store_dir} can be written by every user; chmod 700 it, or give another --store"
             raise NatsServerError(message)
         if self._lock_file.exists():  # ours, of a version that left it open to readers
             self.store_dir.chmod(_FOR_US_ALONE)
@@ -207,7 +207,7 @@ class EmbeddedNats:
     def _write_config(self) -> None:
         for left_over in self.store_dir.glob("*.ports"):
             left_over.unlink()
-        # JetStream acknowledges before it syncs unless told otherwise: a power cut would forget grants.
+        # By default JetStream acknowledges before it syncs: a power cut would lose grants.
         lines = [
             f"listen: {json.dumps(f'{HOST}:{self.port or -1}')}",
             f"log_file: {json.dumps(str(self.log_file))}",
@@ -226,12 +226,12 @@ class EmbeddedNats:
             raise NatsServerError(self._complaint("ended at once"))
         chosen = self._chosen_port(self._process.pid)
         if chosen == 0:
-            return False  # whoever answers on the port, it is not ours
+            return False  # the port is answered by another process
         self.port = chosen
         return await self._greets()
 
     def _chosen_port(self, pid: int) -> int:
-        """Read the port that the server listens on; 0 while it has not said."""
+        """Read the port that the server listens on; 0 until it has written it."""
         try:
             ports = json.loads((self.store_dir / f"nats-server_{pid}.ports").read_bytes())
             return int(ports["nats"][0].rpartition(":")[2])

@@ -1,4 +1,4 @@
-"""Reads from the environment where the queue is and who we are there: the same variables as a coordinator's.
+"""Reads the queue's address and login from the environment: the same variables as a coordinator's.
 
 It connects to nothing. What is not set stays nats-py's default; what makes no sense is refused, never guessed.
 """
@@ -13,7 +13,7 @@ from nats_identify.wire import Subjects
 
 
 class WrongEnvironmentError(ValueError):
-    """Whoever starts this process must change a variable; the message names it and says what to give."""
+    """An environment variable is wrong; the message names it and says what to set."""
 
 
 def queue_from_environment(environment: Mapping[str, str] = os.environ) -> NatsQueue | LocalQueue:
@@ -24,8 +24,8 @@ def queue_from_environment(environment: Mapping[str, str] = os.environ) -> NatsQ
     ``IDENTIFY_PREFIX`` are read too.
 
     Raises:
-        WrongEnvironmentError: a variable makes no sense, or this is a pod and ``NATS_URL`` is not set: a pod that
-            knew of no other would break the limit together with them.
+        WrongEnvironmentError: a variable makes no sense, or this is a pod and ``NATS_URL`` is not set: several pods
+            with a `LocalQueue` each would break the limit together.
     """
     if not environment.get("NATS_URL"):
         if in_kubernetes(environment):

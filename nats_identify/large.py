@@ -1,4 +1,4 @@
-"""The queue of one large process: LocalQueue with Discord's own limits. It knows no other process and no NATS."""
+"""The queue of one large process: LocalQueue with Discord's own limits. It shares nothing with other processes."""
 
 import asyncio
 import logging
@@ -24,14 +24,14 @@ FIGURE_EVERY_NS: Final = 300 * NS_PER_S
 """An older figure is fetched anew while a shard waits; `GET /gateway/bot` is not to be cached for long."""
 
 CRASH_LOOP_GRANTS: Final = 10
-"""So many turns of one shard are free in an hour: one that loses its sessions over and over must not spend the day
-of all the others. A coordinator's default, too."""
+"""Turns of one shard in an hour before its crash-loop delay begins: a shard that loses its sessions over and over must
+not spend the whole day's session starts. Also a coordinator's default."""
 
 logger = logging.getLogger("nats_identify")
 
 
 class LargeBotQueue(LocalQueue):
-    """The release schedule in this process, with ``max_concurrency`` and the day's limit as Discord says.
+    """The release schedule in this process, with ``max_concurrency`` and the day's limit from Discord.
 
     The buckets are released side by side. Until the first figure has come, and whenever the day has ended,
     nothing is granted: unknown is closed. A shard that takes more than ten turns in an hour waits longer each time.
@@ -77,7 +77,7 @@ class LargeBotQueue(LocalQueue):
         self._trouble = Trouble()
 
     async def close(self) -> None:
-        """Withdraw every asking, and end every wait with `QueueClosedError`. Idempotent."""
+        """Withdraw every request, and end every wait with `QueueClosedError`. Idempotent."""
         await super().close()
         if self._fetching is not None:
             self._fetching.cancel()
@@ -109,14 +109,14 @@ class LargeBotQueue(LocalQueue):
             self._fetching = asyncio.create_task(self._learn(), name="LargeBotQueue figures")
 
     async def _learn(self) -> None:
-        """Ask Discord until it answers."""
+        """Fetch the limits, with backoff, until Discord answers."""
         import aiohttp  # noqa: PLC0415  # an extra, imported only where it is used
 
         from nats_identify import session_limit  # noqa: PLC0415  # it needs the same extra
 
         async with aiohttp.ClientSession() as session:
             while True:
-                wait_ns = self._ask_again_at_ns - self._clock()  # also what an event loop that has ended was told
+                wait_ns = self._ask_again_at_ns - self._clock()  # set by an earlier event loop too
                 if wait_ns > 0:
                     await asyncio.sleep(wait_ns / NS_PER_S)
                     continue
@@ -136,7 +136,7 @@ class LargeBotQueue(LocalQueue):
                 self._failed(answer, round(retry_after_s * NS_PER_S), why)
 
     def _failed(self, answer: Answer, retry_after_ns: int, why: str) -> None:
-        """Leave Discord alone for a while, and say why."""
+        """Back off, and log why."""
         chance = random.random()  # noqa: S311  # jitter
         wait_ns = self._pace.answered(answer, chance=chance, retry_after_ns=retry_after_ns)
         now_ns = self._clock()

@@ -1,7 +1,7 @@
-"""The queue of one small process: the same schedule, without NATS. It never talks to a network.
+"""The queue of one small process: the same schedule, without NATS. It uses no network.
 
-It is what a bot uses where it names no queue. Several processes need `NatsQueue`: two LocalQueues know
-nothing of each other, and break the limit together.
+A bot that names no queue uses it. Several processes need `NatsQueue`: two LocalQueues do not share the limit, and
+break it together.
 """
 
 import logging
@@ -75,13 +75,13 @@ class LocalQueue(AttemptQueue):
     @property
     def description(self) -> str:
         """What it is, for people."""
-        return f"a {type(self).__name__}, which knows of no other process"
+        return f"a {type(self).__name__}, which shares nothing with other processes"
 
     def _make_budget(self) -> SessionBudget:
         return SessionBudget()
 
     def _make_guard(self) -> CrashLoopGuard | None:
-        return None  # a crash ends this process, and all that it could remember of it
+        return None  # the counts would not survive the crash
 
     def _pace_ns(self) -> int:
         return self._timing.nudge_lead_ns
@@ -89,7 +89,7 @@ class LocalQueue(AttemptQueue):
     def _begin_anew(self, move: Move) -> None:
         if move is Move.FORKED:
             logger.warning(
-                "this process was forked from one that uses the same %s: the two know nothing of each other from here "
+                "this process was forked from one that uses the same %s: the two share nothing from here "
                 "on; where both start shards of one bot, take NatsQueue",
                 type(self).__name__,
             )
@@ -100,7 +100,7 @@ class LocalQueue(AttemptQueue):
         self._keep_running()
 
     async def _run(self) -> None:
-        """Pass messages between the attempts and the schedule, until nobody waits any more."""
+        """Pass messages between the attempts and the schedule, until no request is left."""
         while self._entries or self._posted:
             self._deliver()
             self._tick()
@@ -130,7 +130,7 @@ class LocalQueue(AttemptQueue):
 
 
 def _event(message: Message) -> model.ScheduleEvent:
-    """What a coordinator's intake would make of the message."""
+    """The event that a coordinator's intake makes of the message."""
     match message:
         case SendRequest(bucket, request):
             request_id = request.request_id or ""

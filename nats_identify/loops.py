@@ -1,4 +1,4 @@
-"""Which event loop and which process a queue works in. It moves no queue; it says when one must begin anew."""
+"""Which event loop and which process a queue works in. It moves no queue; it reports when one must start again."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Opens every connection to NATS: of the library, the command line and the coordinator. It knows no subject.
+"""Opens every connection to NATS: of the library, the command line and the coordinator. It uses no subject.
 
 `NatsClient` is nats-py's client without the cases in which it sends a password in clear, waits for ever, ends its
 attempts or its reading in silence, or raises because it is closed.
@@ -89,7 +89,7 @@ class NatsClient(Client):
         unreadable: called with the error for each message that cannot be read and was dropped; it raises nothing.
 
     Attributes:
-        asks_for_tls: a server without TLS is told nothing, least of all a password.
+        asks_for_tls: a server without TLS is sent nothing, above all no password.
     """
 
     def __init__(self, *, unreadable: Callable[[Exception], None] | None = None) -> None:
@@ -111,7 +111,7 @@ class NatsClient(Client):
                     await super().close()
 
     def abort(self) -> None:
-        """Drop what is on its way, and the TCP connection; nats-py is not told."""
+        """Drop what is on its way, and the TCP connection; nats-py is not notified."""
         self._pending = []
         self._pending_data_size = 0
         if self._transport is not None:

@@ -1,7 +1,7 @@
 """Logs for a bot's operator that NATS or its coordinators are away, why, and when they are back. It waits for nothing.
 
 Each trouble is logged once when it begins, at most each 30 s while it lasts, and once when it is over. All at level
-warning: a bot that sets up no logging shows nothing below it, and its operator must see the end of what he saw begin.
+warning: a bot that sets up no logging shows nothing below it, and its operator must also see the end of a trouble.
 """
 
 import logging
@@ -18,10 +18,10 @@ from nats_identify.printable import printable
 from nats_identify.trouble import Trouble
 
 BLIP_NS: Final = NS_PER_S
-"""A connection that is back within so long, at another server of a cluster, was no trouble."""
+"""A connection that is back within this, at another server of a cluster, is not logged."""
 
 KINDS_MOST: Final = 16
-"""So many kinds of errors over a live connection are kept apart; nats-py has about so many."""
+"""Kinds of errors over a live connection that are logged apart; nats-py has about as many."""
 
 _SECRET: Final = re.compile(r"//[^/\s]*@")
 
@@ -29,10 +29,10 @@ logger = logging.getLogger("nats_identify")
 
 
 class OutageLog:
-    """What one queue's log shows of its connection.
+    """The log of one queue's connection.
 
     Args:
-        requests: the subject that coordinators listen on.
+        requests: the subject that coordinators subscribe to.
     """
 
     def __init__(self, requests: str) -> None:
@@ -85,7 +85,7 @@ class OutageLog:
         Args:
             where: the NATS server.
             now_ns: the time.
-            is_absent: NATS itself says that none is connected.
+            is_absent: NATS answered 503: none is subscribed.
         """
         self._is_absent = is_absent or self._is_absent
         lasted_ns = self._unanswered.note(now_ns)

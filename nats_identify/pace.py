@@ -1,6 +1,6 @@
-"""How long to leave Discord alone after each answer to GET /gateway/bot. It never asks, waits or rolls dice.
+"""Backoff of GET /gateway/bot: how long to wait after each result. Pure: no request, no clock, no randomness.
 
-Whoever asks tells it what came of that, with a chance of its own choosing; all who ask keep this one pace.
+The caller passes the result and a random number. Every caller of the API uses this backoff.
 """
 
 from enum import StrEnum
@@ -9,17 +9,17 @@ from typing import Final
 from nats_identify.clock import NS_PER_S
 
 ASK_EVERY_NS: Final = 1 * NS_PER_S
-"""Two questions are so far apart at least, whoever wants them."""
+"""The shortest time between two requests."""
 
 BACK_OFF_MOST_NS: Final = 60 * NS_PER_S
-"""Trouble is met by 2, 4, 8 … s up to this, less up to half at random: many who failed together do not return so."""
+"""Failures back off by 2, 4, 8 … s up to this, less up to half at random, so that clients do not retry in step."""
 
 TOKEN_REFUSED_NS: Final = 60 * NS_PER_S
-"""A wrong token does not mend itself, and asking on with it can get the address banned."""
+"""A refused token stays refused, and repeated requests with it can get the address banned."""
 
 
 class Answer(StrEnum):
-    """What came of a question."""
+    """The result of a request."""
 
     OK = "ok"
     RATE_LIMITED = "rate_limited"
@@ -28,18 +28,18 @@ class Answer(StrEnum):
 
 
 class Pace:
-    """The pace of one who asks."""
+    """The backoff of one client."""
 
     def __init__(self) -> None:
         self._failures = 0
 
     def answered(self, answer: Answer, *, chance: float, retry_after_ns: int = 0) -> int:
-        """Return how many nanoseconds Discord is left alone now.
+        """Return how long to wait before the next request, in nanoseconds.
 
         Args:
-            answer: what came of the question.
+            answer: the result.
             chance: from 0 to 1, drawn anew for each answer.
-            retry_after_ns: what Discord asked for, where it was `Answer.RATE_LIMITED`.
+            retry_after_ns: what Discord demands with `Answer.RATE_LIMITED`.
         """
         if answer is Answer.UNAVAILABLE:
             self._failures += 1

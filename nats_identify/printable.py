@@ -1,4 +1,4 @@
-r"""Makes text from outside safe to show: escaped, and cut to a length. It knows no log and no terminal.
+r"""Makes text from outside safe to show: escaped, and cut to a length. It writes to no log and no terminal.
 
 A line feed in a reply could forge a log line, an escape sequence rewrite a terminal, a bidirectional override reorder
 what is read. Every such character is written as Python writes it in a string, such as ``\n``, ``\x1b``, ``\u202e``.
@@ -15,7 +15,7 @@ def printable(text: object, most: int = SHOWN_MAX) -> str:
 
     Args:
         text: anything with a `str`, such as an error; printable characters, letters of every script among them, stay.
-        most: cut after so many characters, with an ellipsis in their place.
+        most: the longest result in characters; a longer text ends in an ellipsis.
     """
     shown = str(text)
     if len(shown) <= most and shown.isprintable():

@@ -1,6 +1,6 @@
 """The queue of many processes: the managed requester of the wire contract, over nats-py. It keeps no schedule.
 
-While NATS or every coordinator is away its shards wait: nothing passes, and nothing is raised into a bot.
+While NATS or every coordinator is away its shards wait: no turn is granted, and nothing is raised into a bot.
 """
 
 import asyncio
@@ -28,27 +28,27 @@ from nats_identify.outage import OutageLog, address_of, addresses_in
 from nats_identify.printable import printable
 
 OUTBOX_MOST = 10_000
-"""So many messages wait for the connection; beyond it the oldest are dropped, and renewals make up for them."""
+"""Messages that wait for the connection at most; then the oldest are dropped, and renewals replace them."""
 
 LOOK_S = 1.0
-"""How often to look whether there is a connection, and an answer to each request."""
+"""Interval of the checks for a connection, and for a reply to each request."""
 
 ANSWER_WITHIN_NS = 3 * NS_PER_S
-"""A shard is told when NATS has been away for so long, or its request unanswered: with the look, within 5 s."""
+"""A shard is notified when NATS is away, or its request unanswered, for this long: with the check, within 5 s."""
 
 SILENCE_NS = 5 * NS_PER_S
-"""The log says so of requests after this: a standby takes over from a dead leader in less."""
+"""Unanswered requests are logged after this; a standby takes over from a dead leader in less."""
 
 REPLIES_MOST = 16_384
 REPLIES_BYTES_MOST = 8 * 1024 * 1024
-"""So many replies, and bytes of them, wait to be handled; beyond either they are dropped, and renewals make up for it.
+"""Replies, and bytes of replies, that wait to be handled at most; more are dropped, and renewals replace them.
 A process with 4096 shards has 4096 replies after a reconnect, of about 300 bytes each."""
 
 SUBJECT_SHOWN_MOST = 100
-"""So many characters of a wrong reply subject are shown in the log."""
+"""Characters of a wrong reply subject that are shown in the log."""
 
 INFO_TIMEOUT_S = 1.0
-"""How long to wait for the limits before asking without them."""
+"""How long to wait for the limits before requests are sent without them."""
 
 logger = logging.getLogger("nats_identify")
 
@@ -136,7 +136,7 @@ class NatsQueue(AttemptQueue):
         return await self._start()
 
     async def close(self) -> None:
-        """Withdraw every asking, end every wait, and close the connection if it is ours."""
+        """Withdraw every request, end every wait, and close the connection if it is the queue's own."""
         await super().close()
         connection = self._connection
         if connection is None or connection.is_closed:
@@ -240,7 +240,7 @@ class NatsQueue(AttemptQueue):
                 self._end_opening()
 
     async def _go_on(self) -> None:
-        """Take one look at everything, and wait for the next."""
+        """One round of the loop: connect, tick, publish, wait."""
         connection = None
         try:
             connection = await self._connected()
@@ -289,7 +289,7 @@ class NatsQueue(AttemptQueue):
         return connection
 
     async def _opened(self, options: NatsOptions) -> Client | None:
-        """Return a connection of our own once it is open; meanwhile the queue looks around each second."""
+        """Return a connection of our own once it is open; meanwhile the loop goes on each second."""
         if self._opening is None:
             self._opening = asyncio.create_task(self._open(options), name="NatsQueue connects")
         await asyncio.wait({self._opening}, timeout=LOOK_S)
@@ -311,7 +311,7 @@ class NatsQueue(AttemptQueue):
             self._connection = opening.result()
 
     def _look(self, *, is_connected: bool) -> None:
-        """Say what is wrong, or over: in the log, and to the shards that wait."""
+        """Log what is wrong, or over, and notify the shards that wait."""
         now_ns, where = self._clock(), self._where()
         lasts_ns = self._log.connection(is_connected, where, now_ns)
         if not is_connected:
@@ -368,7 +368,7 @@ class NatsQueue(AttemptQueue):
         """Return the reply.
 
         The answer to a grant goes to the grant's reply subject. One that is not its confirm subject is not used: a
-        shard would publish where the sender of the reply likes, such as to JetStream's API.
+        shard would publish to any subject that the sender chooses, such as JetStream's API.
 
         Raises:
             ValueError: it is none that can be used.

@@ -20,7 +20,7 @@ ANSWER_WITHIN_S: Final = 10.0
 BODY_BYTES_MAX: Final = 65_536
 """Discord's answer has about 200 bytes. A larger one is not Discord's, and is refused before it fills the memory."""
 
-_RETRY_AFTER_S: Final = 5.0  # where Discord does not say
+_RETRY_AFTER_S: Final = 5.0  # where Discord names none
 _RETRY_AFTER_MOST_S: Final = 86_400.0  # a day: whatever was meant, the day's limit is another one by then
 
 _Count = Annotated[int, Field(ge=0, le=2**53)]
@@ -66,7 +66,7 @@ class _BodyTooLargeError(Exception):
 
 
 async def fetch_session_limit(session: aiohttp.ClientSession, token: str, *, api_url: str = API_URL) -> SessionLimit:
-    """Return what Discord says now.
+    """Fetch the present limits from Discord.
 
     Args:
         session: carries the request, through the proxy of ``HTTPS_PROXY`` unless ``NO_PROXY`` names the host.
@@ -146,7 +146,7 @@ def _is_loopback(host: str) -> bool:
 async def _whole_body(response: aiohttp.ClientResponse) -> bytes:
     """Read to the end: a proxy or the network may deliver any number of pieces.
 
-    The status of any answer but 200 says enough: where its body is cut short or too large, what came is returned.
+    The status of any answer but 200 is enough: where its body is cut short or too large, what came is returned.
     """
     body = bytearray()
     try:

@@ -1,4 +1,4 @@
-"""Says which shards of the bot this process runs, by its place in a StatefulSet. It asks nobody.
+"""Computes which shards of the bot this process runs, from its ordinal in a StatefulSet. It makes no request.
 
 Pod 0 of a StatefulSet runs the first ``SHARDS_PER_POD`` shards, pod 1 the next ones, and so on. The shard count is the
 whole bot's and never follows from the number of pods: more pods start more of the shards, another count is a
@@ -38,7 +38,7 @@ class Shards:
 
 
 def shards_of_pod(environment: Mapping[str, str] = os.environ, *, hostname: str | None = None) -> Shards | None:
-    """Return the shards of this pod; None outside of Kubernetes where nothing is said about shards.
+    """Return the shards of this pod; None outside of Kubernetes where no variable names shards.
 
     Args:
         environment: ``SHARD_COUNT``, of the whole bot; ``SHARDS_PER_POD``, 1 by default; and ``POD_INDEX``, from the

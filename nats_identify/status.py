@@ -17,7 +17,7 @@ from nats_identify.wire import BucketStatus, HeldBack, Projection, Status, Subje
 
 ANSWER_WITHIN_S: Final = 2.0
 SHARDS_NAMED: Final = 8
-"""So many of those that wait are named for each bucket, the next first."""
+"""Waiting shards that are named for each bucket, the next first."""
 
 NAME_MOST: Final = 64
 TROUBLE_MOST: Final = 300
@@ -43,10 +43,10 @@ async def fetch_status(options: NatsOptions, prefix: str) -> Status:
         prefix: of the subjects.
 
     Raises:
-        NoAnswerError: nobody answers; the message says who.
+        NoAnswerError: NATS or the coordinator does not answer; the message says which of them.
     """
     subject = Subjects(prefix).status
-    said: list[Exception] = []  # what the server refuses us, nats-py tells apart from the request that it ends
+    said: list[Exception] = []  # the server's refusal: nats-py reports it apart from the request that it ends
 
     async def listen(error: Exception) -> None:
         said[:] = [error]
@@ -56,7 +56,7 @@ async def fetch_status(options: NatsOptions, prefix: str) -> Status:
             options,
             NatsClient(),
             allow_reconnect=False,
-            max_reconnect_attempts=1,  # the first connect is tried so often, too, whatever the line above says
+            max_reconnect_attempts=1,  # the first connect is tried this often, too, whatever the line above
             reconnect_time_wait=0.1,
             connect_timeout=2,
             error_cb=listen,
@@ -70,7 +70,7 @@ async def fetch_status(options: NatsOptions, prefix: str) -> Status:
     except ValidationError as error:
         message = (
             f"what answers on {subject} at {options.shown} is no coordinator of this version ({why_invalid(error)}); "
-            "update the older of the two, or find out who else answers there"
+            "update the older of the two, or find the other service that answers there"
         )
         raise NoAnswerError(message) from error
     except (nats.errors.Error, OSError) as error:  # TimeoutError is an OSError
@@ -84,7 +84,7 @@ def draw_status(status: Status) -> RenderableType:
     """Lay it out: a line on the whole, and one on each bucket."""
     limit = status.session_start_limit
     prefix, leader = printable(status.prefix, NAME_MOST), printable(status.leader or "", NAME_MOST)
-    leads = "nobody leads" if status.leader is None else f"{leader} leads, term {status.term}"
+    leads = "no leader" if status.leader is None else f"{leader} leads, term {status.term}"
     left = "session starts: unknown" if limit.remaining is None else f"{limit.remaining} of {limit.total} starts left"
     reset = "" if limit.reset_after_ms is None else f" for {_duration(limit.reset_after_ms // 1000 * 1000)}"
     heading = f"{prefix}: {leads}\n{left}{reset}, {status.waiting} waiting{_prospects(status)}"
@@ -116,7 +116,7 @@ def _prospects(status: Status) -> str:
 
 
 def _prospect(projection: Projection) -> str:
-    when = "nobody knows when" if projection.all_up_in_ms is None else f"in {_duration(projection.all_up_in_ms)}"
+    when = "at an unknown time" if projection.all_up_in_ms is None else f"in {_duration(projection.all_up_in_ms)}"
     match projection.session_starts_short:
         case None:
             return when
@@ -143,6 +143,6 @@ def _named(request: WaitingRequest | HeldBack) -> str:
 
 
 def _why(error: Exception, said: list[Exception]) -> str:
-    """The server's own word, where it gave one, tells more than what ended the request."""
+    """Prefer the server's own words, where there are any, to the error that ended the request."""
     why = said[-1] if said else error
     return printable(why) or type(why).__name__

@@ -1,6 +1,6 @@
 """When a trouble is logged: once when it begins, at most each 30 s while it lasts, once when it is over.
 
-Pure: it is told the time, and neither logs nor waits. It knows nothing of what the trouble is.
+Pure: the caller passes the time, logs, and knows what the trouble is.
 """
 
 from typing import Final
@@ -8,7 +8,7 @@ from typing import Final
 from nats_identify.clock import NS_PER_S
 
 REPEAT_NS: Final = 30 * NS_PER_S
-"""Two lines about one trouble are at least so far apart, also where it comes and goes."""
+"""The shortest time between two lines about one trouble, also where it comes and goes."""
 
 
 class Trouble:

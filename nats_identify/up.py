@@ -1,4 +1,4 @@
-"""``nats-identify up``: NATS and a coordinator on this machine, ready for a bot; it knows no bot."""
+"""``nats-identify up``: NATS and a coordinator on this machine, ready for a bot."""
 
 import asyncio
 import os
@@ -35,7 +35,7 @@ class UpOptions:
 
 
 async def run_up(options: UpOptions, say: Callable[[str], None]) -> None:
-    """Run until cancelled, and say what to do with it.
+    """Run until cancelled, and print what to do next.
 
     Raises:
         NatsServerError: there is no nats-server, or it does not start.
@@ -53,7 +53,7 @@ async def run_up(options: UpOptions, say: Callable[[str], None]) -> None:
 
 
 async def _until_ready(cluster: Cluster, prefix: str, say: Callable[[str], None]) -> None:
-    """Wait until it can grant; say once why that takes longer than the start of a process.
+    """Wait until it can grant; print once why that takes longer than the start of a process.
 
     Raises:
         TimeoutError: no coordinator answered, or none led.
@@ -106,8 +106,8 @@ def _settings(options: UpOptions) -> dict[str, str]:
         **environment_without("NATS_"),
         "IDENTIFY_PREFIX": options.prefix,
         "IDENTIFY_HTTP_PORT": f"{options.http_port}",
-        # Believed only where the ledger has never existed. Nobody but this command writes to its store, so a
-        # store without a ledger means that nothing was granted; one that has a ledger is read, as everywhere.
+        # Used only where the ledger has never existed. This command alone writes to its store, so a store without a
+        # ledger means that nothing was granted; one that has a ledger is read, as everywhere.
         "IDENTIFY_FRESH_START": "1",
         # On a developer's machine a bot is restarted all day, which is no crash loop.
         "IDENTIFY_CRASH_LOOP_GRANTS": os.environ.get("IDENTIFY_CRASH_LOOP_GRANTS") or "0",

@@ -29,7 +29,7 @@ ERROR_NUMBERS: Final = {
 """The NATS service header ``Nats-Service-Error-Code`` of each refusal, as in HTTP."""
 
 WHY_MOST: Final = 200
-"""Characters of what is said of a message that is none of this contract."""
+"""Characters of the description of an invalid message, at most."""
 
 INT_MOST: Final = 2**53
 """The largest number on the wire: what every JSON library can carry exactly."""
@@ -70,7 +70,7 @@ class Subjects:
         self.kv_bucket = prefix.replace(".", "_")
 
     def request(self, bucket: int) -> str:
-        """Ask for a turn, and renew the asking."""
+        """Request a turn, and renew the request."""
         return f"{self.prefix}.request.{bucket}"
 
     def confirm(self, bucket: int, grant_id: str) -> str:
@@ -201,13 +201,13 @@ class Refused(Message):
 
 
 class ReplyTo(Message):
-    """Any of the three replies, told apart by ``status``; what is newer than this library is ignored."""
+    """Any of the three replies, by ``status``; unknown fields are ignored."""
 
     reply: Annotated[Granted | Queued | Refused, Field(discriminator="status")]
 
 
 class SessionStartLimit(Message):
-    """The day's limit, as Discord words it; null where nobody knows."""
+    """The day's limit, in Discord's fields; null where it is not known."""
 
     total: Figure | None = None
     remaining: Figure | None = None
@@ -215,7 +215,7 @@ class SessionStartLimit(Message):
 
 
 class Projection(Message):
-    """What becomes of so many shards if they ask now: null where nobody knows.
+    """When a number of shards are up if they request turns now; null where that is not known.
 
     ``all_up_in_ms``: until the last of them may identify; ``session_starts_short``: how many of them today's budget,
     less the reserve, has no session start for. They wait for the next day, and that is counted in.
@@ -276,7 +276,7 @@ class HeldBack(Message):
 
 
 class Status(Info):
-    """The whole picture, as the coordinator that answers sees it."""
+    """The whole picture, in the view of the coordinator that answers."""
 
     name: Text
     role: Text

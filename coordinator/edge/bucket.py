@@ -112,7 +112,7 @@ class KvBucket:
         connection: to the server that keeps it.
         name: the bucket's name.
         settings: copies and bytes to make it with, and how large its ledger can be.
-        log: told of what was made, and of settings that may fail.
+        log: for what was created, and for settings that may fail.
 
     Attributes:
         wrong: why it can keep no ledger as it was last seen, with what to do, else None.
@@ -133,8 +133,8 @@ class KvBucket:
         """Make it; where another coordinator was faster, its settings stand.
 
         Raises:
-            APIError: the server will not make it, and says why.
-            nats.errors.Error: it said nothing in time.
+            APIError: the server refuses to create it; the error has its reason.
+            nats.errors.Error: no answer in time.
         """
         asked = self._settings.identify_kv_replicas
         replicas = asked or (CLUSTER_REPLICAS if self._connection.is_clustered else 1)

@@ -23,7 +23,7 @@ NAME_IN_USE: Final = 10058
 LOOK_AT_NATS: Final = "look into the log of the NATS server"
 
 _STORE_FAILED: Final = 10077
-"""The stream's own limit of bytes, or whatever the disk said."""
+"""The stream's own limit of bytes, or an error of the disk."""
 
 _ACCOUNT: Final = "raise max_file of the NATS account, or delete other streams of it (nats account info)"
 _STORE: Final = (
@@ -51,7 +51,7 @@ _CURES: Final = {
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether the server says that it will not store this as things are, and would say the same of it at once again."""
+    """Whether the server refuses to store this, and would refuse it again at once."""
     if isinstance(error, APIError):
         return error.err_code not in ANOTHER_WROTE | BUSY
     return isinstance(error, MaxPayloadError | NoStreamResponseError)

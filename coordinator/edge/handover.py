@@ -1,11 +1,11 @@
-"""Gives the waiting queue to a replica that starts, and takes it where we start. It orders nothing.
+"""Copies the waiting queue to a replica that starts. It does not change the order.
 
-The order is kept to the nanosecond: each asking carries how long ago its place is, all of one page counted from the
+The order is kept to the nanosecond: each request carries the age of its place, all of one page counted from the
 same instant here. Later pages count from the first one's instant plus the time between the two where they were written.
 
 A rolling update replaces every coordinator within seconds, while a shard far back in the queue renews once a
-minute: without this, nobody would know of it for so long. What is taken is as fresh as it was there, or a little less:
-its age counts from before we asked. Were it stale, one that renews here sooner would be granted before it.
+minute: without this it would be unknown for that time. A copied request is as fresh as it was there, or a little less:
+its age counts from before the copy was requested. If it were stale, one that renews here sooner would be granted first.
 """
 
 from bisect import bisect_right
@@ -29,10 +29,10 @@ from nats_identify.wire import Subjects
 
 ANSWER_WITHIN_S: Final = 1.0
 PAGE_BYTES_MAX: Final = 256 * 1024
-"""Bytes of a page, a thousand ordinary askings; half of the server's max_payload where that is less."""
+"""Bytes of a page, a thousand ordinary requests; half of the server's max_payload where that is less."""
 
 FRAME_BYTES: Final = 256
-"""Bytes of a page beside its askings, at most."""
+"""Bytes of a page beside its requests, at most."""
 
 ATTEMPTS: Final = 3
 """How often a copy is begun at most, where it is cut short."""
@@ -46,11 +46,11 @@ class Handover:
     Args:
         traffic: carries the pages.
         subjects: where they are asked for.
-        instance: whom to ask for the pages after the first.
+        instance: its id; later pages come from the same replica.
         book: the queue.
-        inbox: told what was taken.
+        inbox: gets the copied requests.
         clock: the replica's time.
-        log: told how much was taken.
+        log: for the size of the copy, and failures.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Handover:
             try:
                 await self._copy(taken)
             except errors.NoRespondersError:
-                if attempt == 1:  # NATS says at once that no other replica is there
+                if attempt == 1:  # NATS answers 503 at once where no other replica is there
                     self._log.debug("there is no queue to take from another replica")
                     return
                 break
@@ -144,7 +144,7 @@ class Handover:
             await self._traffic.publish(message.reply, replace(page, askings=()).encoded())
 
     def _next_page(self, after: int, most_bytes: int) -> "_GivenPage":
-        """Return the askings admitted after this one, as many as have ``most_bytes``, but at least one."""
+        """Return the requests admitted after this one, as many as have ``most_bytes``, but at least one."""
         now_ns = self._clock()
         askings = list(self._book.room.askings.values())  # in order of admission; a millisecond for 200,000
         encoded: list[bytes] = []
@@ -170,7 +170,7 @@ class _TakenPage:
 
 @dataclass(frozen=True, slots=True)
 class _GivenPage:
-    """A page to send: all but its askings, and these as JSON."""
+    """A page to send: all but its requests, and these as JSON."""
 
     frame: QueueCopy
     askings: tuple[bytes, ...]
@@ -197,7 +197,7 @@ def _order(asking: Asking) -> int:
 
 
 def _copy(asking: CopiedAsking, asked_at_ns: int, page_at_ns: int) -> Ask:
-    """What the replica is told of it; ``page_at_ns`` is its page's instant, by our clock."""
+    """The replica's event for it; ``page_at_ns`` is its page's instant, by this process's clock."""
     ask = asking.ask(bucket=asking.bucket, reply_to=asking.reply_to, request_id="")
     heard_at_ns = None if asking.heard_ms is None else asked_at_ns - asking.heard_ms * MS
     place_at_ns = None if asking.placed_ns is None else page_at_ns - asking.placed_ns

@@ -1,4 +1,4 @@
-"""Serves /livez, /readyz, /leader and /metrics. It judges nothing: each page shows what another part says.
+"""Serves /livez, /readyz, /leader and /metrics. It judges nothing: each page shows the state of another part.
 
 One request for each connection, and a connection has an end: half requests can neither use up the descriptors of the
 process nor keep a probe from its answer.
@@ -44,7 +44,7 @@ class BoundedServer(web.Server):
 
     Args:
         handler: answers a request.
-        log: told once a minute at most that connections were closed, and how many.
+        log: for the number of closed connections, once a minute at most.
     """
 
     def __init__(self, handler: Callable[[web.BaseRequest], Any], log: Log) -> None:

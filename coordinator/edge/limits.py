@@ -1,4 +1,4 @@
-"""Asks Discord for its figures when the replica wishes it, as seldom as Discord wants. It judges no figure."""
+"""Fetches Discord's limits when the replica requests it, no faster than the backoff. It judges no figure."""
 
 import asyncio
 import random
@@ -24,48 +24,48 @@ from nats_identify.session_limit import (
 )
 
 STANDBY_ASKS_AFTER_S: Final = 3.0
-"""A standby asks by itself, once: it then knows that its token is right, and how many shards Discord recommends.
+"""A standby asks by itself, once: this checks its token, and fetches the recommended number of shards.
 
 Sooner than the manifests' minReadySeconds, 5 s: a rollout with a wrong token stops at its first pod."""
 
 WHAT_TO_DO: Final = "set DISCORD_TOKEN or DISCORD_TOKEN_FILE to the bot's present token, and start this process again"
 
-RESERVE_IS_ALL: Final = "IDENTIFY_SESSION_RESERVE keeps the whole day for priority 1: nobody else is ever granted"
+RESERVE_IS_ALL: Final = "IDENTIFY_SESSION_RESERVE keeps the whole day for priority 1: no other request is ever granted"
 
 
 class StaticLimits:
-    """Without a token nobody is asked: the limits are settings."""
+    """Without a token there is no request to Discord: the limits are settings."""
 
     shards: int | None = None
     trouble: str | None = None
     refusal: str | None = None
 
     def wish(self, why: str) -> None:
-        """There is nobody to ask."""
+        """Do nothing: the limits are settings."""
 
     async def refresh(self) -> str | None:
-        """Nothing changes; that is no trouble."""
+        """Return None: the settings are always known."""
         return None
 
     async def run(self) -> None:
-        """There is nothing to do."""
+        """Return at once."""
 
 
 class DiscordLimits:
-    """The one who asks Discord.
+    """Fetches the limits from Discord.
 
     Args:
         settings: where Discord is, and what overrides its figures.
         token: the bot's.
-        inbox: told when Discord is being asked, and what it said.
-        seat: whether this replica leads; a standby's figure would not be believed.
+        inbox: gets an event when a fetch begins, and one with its result.
+        seat: whether this replica leads; a standby's figure would be ignored.
         metrics: counts the fetches.
-        log: told of troubles.
+        log: for failed fetches.
 
     Attributes:
         shards: how many Discord recommends, once known.
-        trouble: why the newest question had no answer, or None.
-        refusal: what Discord said of the token, where it refuses it, or None.
+        trouble: why the last fetch failed, or None.
+        refusal: Discord's error where it refuses the token, or None.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class DiscordLimits:
         self._ask_at_s = 0.0  # by the event loop's clock: not before this
 
     def wish(self, why: str) -> None:
-        """Fetch a figure as soon as that is allowed; wishes made meanwhile are one."""
+        """Fetch the limits as soon as the backoff allows it; requests made meanwhile count as one."""
         self._log.debug("Discord's figures are wanted", why=why)
         self._wished.set()
 
@@ -113,7 +113,7 @@ class DiscordLimits:
         return await asyncio.shield(waiting)
 
     async def run(self) -> None:
-        """Fetch whenever wished, until cancelled."""
+        """Fetch whenever that is requested, until cancelled."""
         # Minutes lie between two questions: a connection that was kept would be dead by then.
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
             while True:
@@ -130,7 +130,7 @@ class DiscordLimits:
                     self._wished.set()
 
     async def _until_wished(self) -> None:
-        """Wait for a wish, or, as a standby that has never asked, for a while."""
+        """Wait for a request, or, as a standby that has never fetched, at most `STANDBY_ASKS_AFTER_S`."""
         if not self._has_asked:
             with suppress(TimeoutError):
                 async with asyncio.timeout(STANDBY_ASKS_AFTER_S):  # `wait_for` may drop a cancellation
@@ -140,7 +140,7 @@ class DiscordLimits:
         self._wished.clear()
 
     async def _fetch(self, session: aiohttp.ClientSession) -> tuple[str | None, float]:
-        """Ask once; return the trouble, if any, and how long to leave Discord alone."""
+        """Fetch once; return the trouble, if any, and how long to wait before the next fetch."""
         await self._inbox.tell_and_wait(FigureAsked())  # what is granted from now on may not be counted
         try:
             limit = await fetch_session_limit(session, self._token, api_url=self._settings.discord_api_url)

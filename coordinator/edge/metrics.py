@@ -1,4 +1,4 @@
-"""What is counted, in a registry of this process's own. It measures what it is handed, and watches nothing."""
+"""The metrics of this process, in a registry of its own. Callers set them; it observes nothing itself."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
@@ -6,7 +6,7 @@ from coordinator.core.replica import Replica, Role
 from nats_identify.wire import Projection, Status
 
 BUCKETS_LISTED = 64
-"""Only so many buckets have a gauge of their own; the total counts them all."""
+"""Buckets that have a gauge of their own, at most; the total counts all."""
 
 _UNKNOWN = Projection(shards=0)
 _COMMIT_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -42,10 +42,10 @@ class Metrics:
             registry=registry,
         )
         self.wait = Histogram(
-            "identify_wait_seconds", "From the first asking to the grant.", registry=registry, buckets=_WAIT_S
+            "identify_wait_seconds", "From the first request to the grant.", registry=registry, buckets=_WAIT_S
         )
         self.leader = Gauge("identify_leader", "1 on the leader.", registry=registry)
-        self.term = Gauge("identify_term", "The term of whoever leads.", registry=registry)
+        self.term = Gauge("identify_term", "The leader's term.", registry=registry)
         self.connected = Gauge("identify_nats_connected", "1 while connected.", ["name"], registry=registry)
         self.inbox = Gauge("identify_inbox_depth", "Events that wait to be handled.", registry=registry)
         self.waiting = Gauge("identify_waiting", "Requests that wait for a turn.", registry=registry)
@@ -92,7 +92,7 @@ class Metrics:
                 self.wait.observe(waited_ms / 1000)
 
     def look_at(self, replica: Replica, known: Status, inbox_depth: int) -> None:
-        """Take the gauges' readings; ``known`` is what is told of this replica."""
+        """Take the gauges' readings; ``known`` is the status of this replica."""
         book = replica.schedule.book
         limit = known.session_start_limit
         waiting, restart = known.projection or _UNKNOWN, known.restart or _UNKNOWN

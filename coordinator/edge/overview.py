@@ -20,7 +20,7 @@ class FromDiscord(Protocol):
 
     Attributes:
         shards: how many Discord recommends, None where that is not known.
-        trouble: why the newest question had no answer, or None.
+        trouble: why the last fetch failed, or None.
     """
 
     shards: int | None
@@ -65,7 +65,7 @@ def status(replica: Replica, now_ns: int, *, limits: FromDiscord, version: str) 
 
 
 def _leader(replica: Replica) -> tuple[str | None, int]:
-    """Who leads, as far as the ledger was seen."""
+    """The leader and its term, by the last ledger that was read."""
     ledger = replica.seen.ledger
     return (None, 0) if ledger is None else (ledger.leader, ledger.term)
 

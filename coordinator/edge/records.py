@@ -1,4 +1,4 @@
-"""What coordinators tell each other, as JSON: the ledger, and the queue that a new one copies. It sends nothing."""
+"""Messages between coordinators, as JSON: the ledger, and the queue that a new one copies. It sends nothing."""
 
 from typing import Annotated
 
@@ -9,15 +9,15 @@ from nats_identify.wire import Message, Request, Token
 
 
 class QueuePage(Message):
-    """A coordinator that starts asks another for the askings admitted after this one."""
+    """A coordinator that starts asks another for the requests admitted after this one."""
 
     after: int = 0
 
 
 class CopiedAsking(Request):
-    """One asking, as another coordinator knows it; ``heard_ms``: how long ago it heard its newest renewal.
+    """One request in another coordinator's queue; ``heard_ms``: the age of its newest renewal there.
 
-    ``placed_ns``: how long ago its place is in nanoseconds; None from a coordinator that does not tell.
+    ``placed_ns``: the age of its place in nanoseconds; None from an older coordinator.
     """
 
     bucket: int

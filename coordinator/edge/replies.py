@@ -1,4 +1,4 @@
-"""Publishes what the leader says: replies to requesters, events to whoever listens. It waits for nobody."""
+"""Publishes replies to requesters, and events. It never waits for a subscriber."""
 
 import json
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from nats_identify.wire import ERROR_NUMBERS, Subjects, encode_reply
 Facts = dict[str, str | int | None]
 
 REFUSALS_PER_SECOND: Final = 1_000
-"""Refusals that a sender can provoke at will: beyond it they are dropped, and the sender hears nothing."""
+"""Refusals that a sender can provoke at will: beyond it they are dropped, and the sender gets no reply."""
 
 REFUSED_EVENTS_PER_SECOND: Final = 50
 """Events of refusals: people read them, and the metric counts them all."""
@@ -31,14 +31,14 @@ _LOUD: Final = frozenset({"undeliverable", "rejected", "exhausted", "crash_loop"
 
 
 class Replies:
-    """The mouth of a coordinator.
+    """Publishes replies and events.
 
     Args:
         traffic: carries the replies.
         subjects: where events and answers to grants go.
-        inbox: told of nudges that nobody received.
+        inbox: gets an event for each nudge without a receiver.
         metrics: counts what happens.
-        log: told of it too.
+        log: for events, too.
         clock: nanoseconds that only grow.
     """
 
@@ -55,11 +55,11 @@ class Replies:
         self._refused_events_left = Allowance(REFUSED_EVENTS_PER_SECOND, REFUSED_EVENTS_PER_SECOND, clock)
 
     async def open(self) -> None:
-        """Hear of the nudges that nobody receives."""
+        """Subscribe to the 503 of nudges without a receiver."""
         await self._traffic.subscribe(f"{self._nudges}*", cb=self._nudge_came_back)
 
     async def reply(self, reply: Reply, term: int) -> None:
-        """Send a reply of the schedule; a grant's, and a nudge's, tells us when nobody is there."""
+        """Send a reply of the schedule; NATS answers a grant or a nudge without a receiver with 503."""
         body, answer_to, headers = reply.body, "", None
         match body:
             case model.Granted():

@@ -1,4 +1,4 @@
-"""Says whether this replica leads at this moment: within its own lease, by its own clock. It keeps no state."""
+"""Whether this replica leads now: within its own lease, by its own clock. It keeps no state."""
 
 from coordinator.core.replica import Replica, Role
 from nats_identify.clock import Clock
@@ -13,5 +13,5 @@ class Seat:
 
     @property
     def is_leading(self) -> bool:
-        """Whether what we say counts."""
+        """Whether this replica may act as leader."""
         return self._replica.role is Role.LEADER and self._clock() <= self._replica.lease_until_ns

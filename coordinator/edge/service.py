@@ -22,20 +22,20 @@ from nats_identify.wire import Info, Status, Subjects
 
 VERSION: Final = version("nats-identify")
 REFRESHES_MOST: Final = 100
-"""So many operators may wait for one figure."""
+"""Operators that may wait for one fetch, at most."""
 
 _NUMBERS: Final = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
 
 
 class Service:
-    """What operators and clients may ask.
+    """Answers the requests of operators and clients for info, status and refresh.
 
     Args:
         traffic: carries the questions.
         subjects: where they arrive.
-        replica: whose book is shown.
+        replica: its state is shown.
         replies: sends what the leader alone answers.
-        limits: who asks Discord.
+        limits: Discord's, or those of the settings.
         seat: whether this replica leads.
         clock: the replica's time.
     """
@@ -61,7 +61,7 @@ class Service:
         self._refreshing: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        """Listen; one replica answers info and status, the leader answers refresh."""
+        """Subscribe; one replica answers info and status, the leader answers refresh."""
         config = ServiceConfig(
             name="identify-coordinator",
             version=semantic(VERSION),
@@ -84,7 +84,7 @@ class Service:
         return overview.status(self._replica, self._clock(), limits=self._limits, version=VERSION)
 
     async def _answer_info(self, request: Request) -> None:
-        with suppress(ValueError, errors.Error):  # nobody to answer, or no way to
+        with suppress(ValueError, errors.Error):  # no reply subject, or no connection
             await request.respond(self.info().model_dump_json().encode())
 
     async def _answer_status(self, request: Request) -> None:

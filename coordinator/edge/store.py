@@ -23,22 +23,22 @@ from coordinator.settings import SettingsError
 from nats_identify.clock import NS_PER_S, Clock
 
 ANSWER_WITHIN_S: Final = 1.0
-"""A stream whose leader died answers nobody for seconds; the core asks again by itself."""
+"""Timeout of a call. A stream without a leader does not answer for seconds; the core repeats the call."""
 
 ASK_AGAIN_S: Final = 0.1
-"""A stream between two leaders drops what it is asked; whoever asks again soon hears of the next one at once."""
+"""Interval of repeated calls: a stream without a leader drops requests, and the next leader answers at once."""
 
 MAKE_AGAIN_NS: Final = NS_PER_S
-"""A KV bucket that cannot be made is tried so often; a cured one is there within two seconds."""
+"""Interval of tries to create the KV bucket; after a cure it is there within two seconds."""
 
 UNWRITTEN_NS: Final = 5 * NS_PER_S
-"""Writes unanswered for so long want a person: between two leaders of a stream reads are unanswered as well."""
+"""Writes unanswered for this long are logged: for less, an election of the stream's leader explains it."""
 
 INSTANCE_HEADER: Final = "Identify-Instance"
-"""Says whose commit it is to whoever watches the headers alone."""
+"""Header with the writer's instance id, for headers-only consumers."""
 
 LINEAGE_HEADER: Final = "Identify-Lineage"
-"""The ledger's lineage. A header, so that an entry that somebody puts back by hand has none, and is of no lineage."""
+"""The ledger's lineage. A header, so that an entry that is put back by hand has none, and no lineage."""
 
 _KEY: Final = "ledger"
 _STREAM_MISSING: Final = 10059  # JetStream's err_code, as against 10037: no message
@@ -48,7 +48,7 @@ _Answer = TypeVar("_Answer")
 
 
 class _NotMadeError(Exception):
-    """There is no KV bucket, and it has been said why."""
+    """There is no KV bucket; the reason has been logged."""
 
 
 class LedgerStore:
@@ -58,10 +58,10 @@ class LedgerStore:
         connection: carries nothing else.
         bucket: the KV bucket, made where there is none.
         prefix: whose ledger it must be.
-        fresh_start: whether it matters that nobody has ever written here; finding out takes one more right.
+        fresh_start: whether to check that the stream was never written to; that needs one more permission.
         clock: stamps what was answered.
         metrics: measures the commits.
-        log: told of troubles.
+        log: for troubles.
 
     Attributes:
         revision: the newest that was read or written.
@@ -131,11 +131,11 @@ class LedgerStore:
         except _TROUBLE as error:
             self._connection.complain("ledger", f"the ledger cannot be read: {words_of(error)}")
             self.unread = words_of(error)
-            self._unwritten_since_ns = None  # that is all that can be said of writes
+            self._unwritten_since_ns = None  # no more is known of writes
             return LedgerUnreadable()
         self.unread = None
         self.making.ended()
-        if read.revision != self._tried_on:  # somebody's write was done since
+        if read.revision != self._tried_on:  # another write was done since
             self._written()
         self._answered(read.revision)
         return read
@@ -160,7 +160,7 @@ class LedgerStore:
         return Written(done.seq)
 
     def _unsettled(self, write: Write, error: Exception) -> WriteUnsettled:
-        """Take note of a write that was not acknowledged; say so where that is no passing thing."""
+        """Record a write that was not acknowledged; log it where it is refused or lasts."""
         now_ns = self._clock()
         self._tried_on = write.revision
         self._unwritten_since_ns = self._unwritten_since_ns or now_ns
@@ -169,7 +169,7 @@ class LedgerStore:
         is_refused = is_refusal(error)
         if is_refused:
             self._metrics.writes_refused.inc()
-        # No stream at all is how an election looks too: as with silence, that is said only where it lasts.
+        # No stream at all is how an election looks too: as with a timeout, it is logged only where it lasts.
         is_sure = is_refused and not isinstance(error, NoStreamResponseError)
         if is_sure or now_ns - self._unwritten_since_ns >= UNWRITTEN_NS:
             self.writing.met(words_of(error), cure_of(error, self.stream), since_ns=self._unwritten_since_ns)
@@ -228,7 +228,7 @@ class LedgerStore:
             raise _NotMadeError from error
 
     async def _was_never_written(self) -> bool:
-        """Whether nobody has ever led here; a stream that was made anew, or is not ours to look at, proves nothing."""
+        """Whether there has never been a leader; one that was recreated, or cannot be inspected, proves nothing."""
         if self._has_seen_one or not self._fresh_start:
             return False
         try:
@@ -238,7 +238,7 @@ class LedgerStore:
 
 
 async def first_answer(ask: Callable[[], Coroutine[Any, Any, _Answer]]) -> _Answer:
-    """Ask again and again, and return what is answered first, to whichever asking.
+    """Repeat a call each `ASK_AGAIN_S`, and return the first answer to any of them.
 
     Raises:
         TimeoutError: nothing was answered within `ANSWER_WITHIN_S`.
@@ -248,7 +248,7 @@ async def first_answer(ask: Callable[[], Coroutine[Any, Any, _Answer]]) -> _Answ
         async with asyncio.timeout(ANSWER_WITHIN_S):
             while True:
                 task = asyncio.create_task(ask())
-                task.add_done_callback(_look_at)  # nobody else does, where another was quicker
+                task.add_done_callback(_look_at)  # its exception is retrieved where another task was first
                 asked.add(task)
                 done, asked = await asyncio.wait(asked, timeout=ASK_AGAIN_S, return_when=asyncio.FIRST_COMPLETED)
                 if done:

@@ -1,4 +1,4 @@
-"""Says one trouble with the ledger at once, then seldom, and once when it is over. It mends nothing."""
+"""Logs one trouble with the ledger at once, then each 30 s, and once when it is over. It repairs nothing."""
 
 from coordinator.edge.log import Log
 from nats_identify import trouble
@@ -7,13 +7,13 @@ from nats_identify.printable import printable
 
 
 class Trouble:
-    """What stands in the way of one thing that the coordinator must do.
+    """The reason why one task of the coordinator fails.
 
     Args:
         what: what cannot be done, for the log and /readyz.
         over: the log line for its end.
         clock: the replica's time.
-        log: told of the trouble, its reason, and what to do.
+        log: for the trouble, its reason, and what to do.
 
     Attributes:
         reason: why it cannot be done and what to do, or None where it can.

@@ -1,4 +1,4 @@
-"""Judges whether this process lives and is ready to lead, from what its parts noted. It repairs nothing.
+"""Judges whether this process lives and is ready to lead, from what its parts recorded. It repairs nothing.
 
 NATS being down makes a coordinator unready, never dead: starting it again would not bring NATS back.
 """
@@ -22,9 +22,9 @@ class Vitals:
     """The health of one process; its parts come once NATS has been reached.
 
     Args:
-        lease_ns: the ledger must be seen, and the traffic heard, at this pace.
+        lease_ns: the ledger must be read, and a probe received, within twice this.
         clock: the replica's time.
-        refusal: what Discord said of the bot's token where it refuses it, else None: such a process can grant nothing.
+        refusal: Discord's error where it refuses the bot's token, else None: such a process can grant nothing.
     """
 
     def __init__(self, lease_ns: int, clock: Clock, refusal: Callable[[], str | None] = lambda: None) -> None:

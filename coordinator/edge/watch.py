@@ -4,7 +4,7 @@ The headers alone: a leader with a thousand buckets need not be sent all that it
 
 A watch can fall silent when its consumer's server dies or the stream is made anew: it is started again when
 the store knows of more than it has shown. Where NATS gives no consumer at all, because others use up what the account
-may have, the core's reads each third of a lease stand in: grants are as fast, a takeover takes so much longer.
+may have, the core's reads each third of a lease stand in: grants are as fast, a takeover takes that much longer.
 """
 
 import asyncio
@@ -32,9 +32,9 @@ class LedgerWatch:
     """An ordered consumer on the ledger's subject.
 
     Args:
-        store: whose subject is watched, and who can read what is there.
-        instance: our own commits are not news.
-        show: told of each newer ledger.
+        store: reads the ledger; its subject is watched.
+        instance: this replica's own commits are skipped.
+        show: called with each newer ledger.
     """
 
     def __init__(self, store: LedgerStore, instance: str, show: Callable[[LedgerSeen], object]) -> None:
@@ -75,7 +75,7 @@ class LedgerWatch:
             await asyncio.sleep(LOOK_EVERY_S)
 
     def _take_note(self, error: Exception | None) -> None:
-        """Log that NATS refuses the consumer, and that it does so no more; outages are the store's to report."""
+        """Log that NATS refuses the consumer, and when it no longer does; the store reports outages."""
         is_refused = isinstance(error, APIError) and not isinstance(error, NotFoundError)
         if is_refused and not self._is_refused:
             self._store.log.warning(
@@ -103,7 +103,7 @@ class LedgerWatch:
         while True:
             await self._news.wait()
             self._news.clear()
-            with suppress(SettingsError):  # the core's next read meets the same, and says so
+            with suppress(SettingsError):  # the core's next read raises the same, and logs it
                 read = await self._store.look()
                 if isinstance(read, LedgerRead) and read.ledger is not None:
                     self._show(LedgerSeen(read.ledger, read.revision))

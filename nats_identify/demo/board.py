@@ -1,6 +1,6 @@
-"""Where every shard is, as told from outside by Discord's events and the queue's; it draws nothing.
+"""The state of every shard, from Discord's events and the queue's; it draws nothing.
 
-The two tell of one shard in either order. Discord wins: it has seen the shard.
+The two sources can be in either order. Discord's wins: it is the later state.
 """
 
 from collections.abc import Mapping

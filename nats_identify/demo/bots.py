@@ -87,7 +87,7 @@ async def be_a_bot(options: argparse.Namespace, token: str) -> None:
 
 
 async def run(options: argparse.Namespace, token: str) -> None:
-    """Run until SIGTERM or SIGINT; then the bot says goodbye to Discord and to the queue."""
+    """Run until SIGTERM or SIGINT; then the bot closes its connections to Discord and to the queue."""
     running = asyncio.ensure_future(be_a_bot(options, token))
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, running.cancel)

@@ -25,8 +25,8 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--shard-ids", required=True, type=_numbers, help="its own, as in 0,3,6")
     parser.add_argument("--shard-count", required=True, type=int, help="of the whole bot")
     parser.add_argument("--api-url", required=True, help="Discord's REST API")
-    parser.add_argument("--gateway-url", required=True, help="Discord's gateway, for who does not ask the API")
-    parser.add_argument("--max-concurrency", required=True, type=int, help="for who does not ask the API")
+    parser.add_argument("--gateway-url", required=True, help="Discord's gateway, for a fleet that does not use the API")
+    parser.add_argument("--max-concurrency", required=True, type=int, help="for a fleet that does not use the API")
     parser.add_argument("--window-s", required=True, type=float, help="how far apart one bucket's must be")
     parser.add_argument("--nats-url", help="the common queue; without it this process paces itself")
     parser.add_argument("--prefix", default="identify", help="of the common queue's subjects")
@@ -54,7 +54,7 @@ async def be_a_fleet(options: argparse.Namespace, token: str) -> None:
 
 
 async def run(options: argparse.Namespace, token: str) -> None:
-    """Run until SIGTERM or SIGINT; then every shard says goodbye to Discord and to the queue."""
+    """Run until SIGTERM or SIGINT; then every shard closes its connections to Discord and to the queue."""
     fleet = asyncio.ensure_future(be_a_fleet(options, token))
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, fleet.cancel)

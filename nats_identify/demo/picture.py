@@ -25,7 +25,7 @@ LOOKS: Final = {
     Stage.REFUSED: ("✗", "bold bright_red"),
     Stage.UNSEEN: ("-", "bright_black"),
 }
-"""A glyph for each stage, too: not everybody sees colours."""
+"""A glyph for each stage, too: colours alone are not enough."""
 
 _AROUND_LINES: Final = 9  # a picture without its buckets
 _GAP_COLUMNS: Final = 9  # " ≥ 5.20 s"

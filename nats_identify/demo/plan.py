@@ -12,10 +12,10 @@ SESSION_TOTAL: Final = 1000
 """Discord's daily session starts for a bot below some 200,000 guilds; the simulated Discord allows as many."""
 
 SPARE_SESSIONS: Final = 100
-"""A larger fleet gets its own number and so many more: the coordinator keeps a few of them for emergencies."""
+"""A larger fleet gets its own number and this many more: the coordinator keeps a few in reserve."""
 
 SLACK_S: Final = 60.0
-"""The fleet's processes may take so long to start on a slow and busy machine."""
+"""Time that the fleet's processes may need to start on a slow and busy machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Plan:
 
     Attributes:
         shards: of the bot.
-        max_concurrency: buckets, as the simulated Discord tells the coordinator.
+        max_concurrency: buckets, max_concurrency of the simulated Discord.
         processes: how many the shards are dealt to.
         window_s: two IDENTIFYs of one bucket must be so far apart. Discord: 5.
         connect_delay_ms, frame_latency_ms: of the simulated Discord, ``LOW:HIGH``.

@@ -29,7 +29,7 @@ from nats_identify.wire import Info
 TOKEN: Final = "demo-token-of-no-bot"  # noqa: S105  # opens nothing but the simulated Discord of this run
 
 CONTROL_MOST_S: Final = 20.0
-"""The control has a window for its collisions, and so long for its processes to start."""
+"""The control has a window for its collisions, and this long for its processes to start."""
 
 ViewOf = Callable[[str], View]
 """Opens the view of a run with this title."""
@@ -120,7 +120,7 @@ def _coordinator_settings(plan: Plan, discord: Discord) -> dict[str, str]:
 
 
 def _has_limits(info: Info) -> bool:
-    """A coordinator leads, and Discord has told it the limits."""
+    """A coordinator leads, and has Discord's limits."""
     return info.leader is not None and info.max_concurrency is not None
 
 

@@ -1,4 +1,4 @@
-"""Says in plain words how a run went and whether it may pass; every figure is the simulated Discord's own."""
+"""Describes a run in words, and judges whether it passes; every figure is the simulated Discord's own."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,12 +7,12 @@ from typing import Final
 from nats_identify.demo.plan import Plan
 
 BUCKETS_NAMED: Final = 4
-"""So many buckets are named in the verdict, those with the smallest gaps; the others are counted."""
+"""Buckets that are named in the verdict, those with the smallest gaps; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run, as the simulated Discord tells it.
+    """One run, as recorded by the simulated Discord.
 
     Attributes:
         ready_by_shard: READYs sent to each shard.

@@ -23,7 +23,7 @@ class Watch:
     """Keeps a board up to date.
 
     Args:
-        board: told everything.
+        board: gets every event.
     """
 
     def __init__(self, board: Board) -> None:

@@ -118,7 +118,7 @@ class QueuedClient(LibraryClient):
         logger.info("%s ask %s", running, self._chosen_queue.describe())
         all_launched = getattr(self._connection, "shards_launched", None)  # discord.py has none
         if all_launched is not None:
-            all_launched.clear()  # the library has just set it; nobody has looked yet
+            all_launched.clear()  # the library has just set it; no task has run since
             self._keep(_set_after(all_launched, frozenset(self._joining)))
 
     async def launch_shard(self, gateway: object, shard_id: int, *, initial: bool = False) -> None:
@@ -145,7 +145,7 @@ class QueuedClient(LibraryClient):
         await super().close()
 
     def outage_of(self, shard_id: int) -> Outage:
-        """Return what is said of this shard's connection."""
+        """Return the log of this shard's connection."""
         return self._outages.setdefault(shard_id, Outage(shard_id))
 
     def abandon(self, attempt: Attempt) -> None:
@@ -165,7 +165,7 @@ class QueuedClient(LibraryClient):
         shard.launch()
 
     def _happened(self, item: "EventItem") -> None:
-        """Take what a shard tells: replace it in a task of its own, and leave the rest to the library's loop."""
+        """Handle a shard's event: replace it in a task of its own, and leave the rest to the library's loop."""
         shard, error, kinds = item.shard, item.error, self.library.event_type
         if isinstance(error, self.library.reconnect_error):
             # nextcord and py-cord call it `terminate`, and end the bot, if it comes up while they resume.

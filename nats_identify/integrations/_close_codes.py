@@ -6,7 +6,7 @@ Source: https://discord.com/developers/docs/topics/opcodes-and-status-codes#gate
 from typing import Final
 
 NORMAL: Final = 1000
-"""A server that closes with it has ended the session or was restarted; a new connection mends either."""
+"""A server that closes with it has ended the session or was restarted; a new connection repairs either."""
 
 _MEANINGS: Final = {
     1000: "normal closure",
@@ -48,5 +48,5 @@ def named(code: int) -> str:
 
 
 def cure(code: int) -> str:
-    """Return what a person must change before this shard can come up; empty where a retry may mend it."""
+    """Return what a person must change before this shard can come up; empty where a retry may help."""
     return _CURES.get(code, "")

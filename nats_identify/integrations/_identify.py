@@ -21,7 +21,7 @@ CONNECT_MOST_S: Final = 10.0
 """A connection that has not got as far as HELLO by then is given up."""
 
 RETRIES_S: Final = (0.0, 0.25, 1.0)
-"""A place in the queue is kept for so many connections in a row that fail, each after such a pause.
+"""Pauses before each connection: the place in the queue is kept until as many in a row have failed.
 
 One that was open for a while and was lost while it waited counts as the first of a row.
 """
@@ -34,19 +34,19 @@ KEPT_OPEN_S: Final = 1.0
 """A connection that is lost sooner after HELLO has failed like one that never opened: each try pauses longer."""
 
 GOODBYES_MOST_S: Final = 0.5
-"""Unused connections get so long to be closed properly when the bot closes."""
+"""Time for unused connections to close properly when the bot closes."""
 
 logger = logging.getLogger("nats_identify")
 
 
 class Identifier:
-    """What one client's shards get their new sessions from.
+    """Gets new sessions for the shards of one client.
 
     Args:
         library: how to connect.
         client: the library's, which connects.
         queue: where to ask.
-        outage_of: where to say what goes wrong with a shard.
+        outage_of: logs the outages of a shard.
     """
 
     def __init__(self, library: Library, client: object, queue: Queue, outage_of: Callable[[int], Outage]) -> None:
@@ -69,7 +69,7 @@ class Identifier:
             on_progress: as in `Queue.acquire`.
 
         Raises:
-            ConnectionClosed: the library's, for a close code that no retry can mend.
+            ConnectionClosed: the library's, for a close code after which a retry cannot succeed.
             QueueClosedError: the queue was closed by its owner.
         """
         outage = self._outage_of(shard_id)
@@ -116,7 +116,7 @@ class Identifier:
                 return await self._connect(attempt, shard_id, None if is_last else gateway)
             except QueueClosedError:
                 raise
-            except Exception as lost:  # whatever it was: who cannot connect must try again, as the libraries do
+            except Exception as lost:  # any error: a shard that cannot connect must try again, as the libraries do
                 if self._is_final(lost):
                     self.say_final(shard_id, lost, attempt.websocket)
                     raise

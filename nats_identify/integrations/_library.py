@@ -56,7 +56,7 @@ class LibraryWebSocket:
 class LibraryShard:
     """``shard.Shard``: one shard of an ``AutoShardedClient`` that has sent its first IDENTIFY.
 
-    Its worker reads the websocket, and tells the client by ``queue_put`` when that must be replaced.
+    Its worker reads the websocket, and notifies the client by ``queue_put`` when that must be replaced.
     """
 
     ws: LibraryWebSocket
@@ -83,7 +83,7 @@ class LibraryShard:
 
 
 class LibraryClient:
-    """``AutoShardedClient``: the bot. ``connect`` launches the shards, then takes what they tell from a queue."""
+    """``AutoShardedClient``: the bot. ``connect`` launches the shards, then takes their events from a queue."""
 
     _connection: Any
     shard_ids: Sequence[int] | None
@@ -104,7 +104,7 @@ class LibraryClient:
 
 
 class EventItem(Protocol):
-    """``shard.EventItem``: what a shard tells its client."""
+    """``shard.EventItem``: an event from a shard to its client."""
 
     type: int
     shard: Any

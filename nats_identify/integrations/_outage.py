@@ -1,4 +1,4 @@
-"""Says what is wrong with a shard's connection, not again and again, and says when it is over; it mends nothing."""
+"""Logs what is wrong with a shard's connection, at most each 30 s, and when it is over. It repairs nothing."""
 
 import logging
 import time
@@ -8,7 +8,7 @@ from typing import Final
 from nats_identify.printable import printable
 
 SAY_EVERY_S: Final = 30.0
-"""What goes on for long is said again so often."""
+"""Interval of repeated lines about an outage that lasts."""
 
 KINDS_MOST: Final = 16
 """The kinds of trouble of one shard that are kept apart; any further kind counts as one more."""
@@ -48,7 +48,7 @@ class Outage:
             logger.warning("shard %d %s", self._shard_id, printable(text))
 
     def over(self) -> None:
-        """Log that the shard is up again, if anything was said."""
+        """Log that the shard is up again, if its outage was logged."""
         if self._said_s:
             self._said_s.clear()
             logger.warning("shard %d is up again after %.1f s", self._shard_id, self._clock() - self._began_s)

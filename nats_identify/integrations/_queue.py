@@ -95,7 +95,7 @@ class ChosenQueue:
         """Return if this queue may be asked by these shards alone.
 
         Raises:
-            ValueError: no queue was named, and there are other shards, which this process knows nothing of.
+            ValueError: no queue was named, and other processes run the other shards.
         """
         if self._is_named or not shard_ids or shard_count is None or len(set(shard_ids)) >= shard_count:
             return

@@ -19,10 +19,10 @@ RETRIES_S: Final = (0.0, 0.25, 1.0)
 """The pause before each try at the host that READY named; the gateway may leave the same number of tries unanswered."""
 
 HOST_MOST_S: Final = 5.0
-"""The host that READY named gets so long in all; one that hangs must not cost the shard more."""
+"""Time for all tries at the host that READY named; a hanging host must not cost the shard more."""
 
 ANSWER_MOST_S: Final = 10.0
-"""The gateway gets so long for one connection, from the handshake to the first event of the session."""
+"""Time for one connection to the gateway, from the handshake to the first event of the session."""
 
 PAUSE_MOST_S: Final = 8.0
 """Between two tries at a gateway that is away: doubled up to this, less up to half at random."""
@@ -35,7 +35,7 @@ class Resumer:
         library: how to connect.
         client: the library's, which connects; its ``main_gateway`` is where the gateway was found.
         shard_id: the shard.
-        outage: where to say what goes wrong.
+        outage: logs what goes wrong.
         abandon: ends a connection that is not used.
     """
 
@@ -61,13 +61,13 @@ class Resumer:
 
         Raises:
             ReconnectWebSocket: the library's: Discord refused the session (Invalid Session).
-            ConnectionClosed: the library's, for a close code that no retry can mend.
+            ConnectionClosed: the library's, for a close code after which a retry cannot succeed.
         """
         resumed = await self._at_its_host(lost)
         return resumed or await self._at_the_gateway(lost)
 
     async def _at_its_host(self, lost: LibraryWebSocket) -> LibraryWebSocket | None:
-        """Try where READY said; None if that leads nowhere, or is the gateway itself."""
+        """Try the host that READY named; None if that fails, or is the gateway itself."""
         name = self._library.resume_address
         host = getattr(lost, name, None) if name else None
         if host is None or _place(host) == _place(self._client.main_gateway):

@@ -18,7 +18,7 @@ else:
     LibraryShard = object  # a front adds the library's own class
 
 LOST_PRIORITY: Final = 1
-"""What a shard asks with whose session was live and was lost; by convention, see `Queue.acquire`."""
+"""Priority of a shard whose live session was lost; by convention, see `Queue.acquire`."""
 
 INVALID_SESSION_DELAY_S: Final = (1.0, 5.0)
 """Discord asks for a random wait after Invalid Session; the libraries' own comes from the hook that is not used here.
@@ -29,7 +29,7 @@ Source: https://discord.com/developers/docs/events/gateway#resuming
 
 SHORT_LIVED_S: Final = 1.0
 SHORT_LIVED_MOST: Final = 3
-"""After so many connections in a row that were lost within so long after their RESUME, the next one has to wait."""
+"""After `SHORT_LIVED_MOST` connections in a row that ended within this of their RESUME, the next one waits."""
 
 UNWELCOME_MOST_S: Final = 60.0
 """A shard whose IDENTIFY is answered by a closed connection waits 1 s before it asks again, doubled up to this."""
@@ -82,7 +82,7 @@ class QueuedShard(LibraryShard):
         if getattr(lost, "is_welcome", True):
             self._priority, self._unwelcome = LOST_PRIORITY, 0
         async with self._one_at_a_time:
-            if self.ws is lost:  # else somebody was faster: a bot may call ShardInfo.connect whenever it likes
+            if self.ws is lost:  # else another task was faster: a bot may call ShardInfo.connect at any time
                 self.ws = await self._client.identify_shard(self.id, priority=self._priority)
                 self.launch()
 
@@ -114,7 +114,7 @@ class QueuedShard(LibraryShard):
         lost = self.ws
         async with self._one_at_a_time:
             if self.ws is not lost:
-                return True  # somebody was faster
+                return True  # another task was faster
             resumed = await self._resumer.resume(lost)
             if resumed is None:
                 return False
@@ -136,5 +136,5 @@ class QueuedShard(LibraryShard):
 
 
 async def _pause(doubled: int, most_s: float) -> None:
-    """Wait for 1 s, doubled so often, up to a most, less up to half at random."""
+    """Wait for 1 s, doubled with each failure up to a maximum, less up to half at random."""
     await asyncio.sleep(min(most_s, 2.0 ** min(doubled, 10)) * random.uniform(0.5, 1))  # noqa: S311  # jitter

@@ -1,4 +1,4 @@
-"""Refuses a bot library that an integration was not made for, and says who must do what; it installs nothing."""
+"""Refuses a bot library that an integration was not made for, and says what to install; it installs nothing."""
 
 import re
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ def require(
 ) -> None:
     """Return if the library is there, in a version from ``at_least`` up to, not including, ``below``.
 
-    The integrations use parts that the libraries do not document. A version that nobody has tried could
+    The integrations use parts that the libraries do not document. An untested version could
     send IDENTIFY past the queue, so it is refused here rather than found out at Discord.
 
     Args:

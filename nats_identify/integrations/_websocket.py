@@ -78,9 +78,9 @@ class OwnWebSocket(LibraryWebSocket):
         return self.attempt.is_welcome
 
     def abandon(self) -> "asyncio.Task[None]":
-        """End a connection that will not be used: no heartbeats from here on, and a goodbye that nobody waits for."""
+        """End a connection that will not be used: no heartbeats from here on, and a close in the background."""
         if self._keep_alive is not None:
-            self._keep_alive.stop()  # a thread: it would go on until nobody has answered it for a minute
+            self._keep_alive.stop()  # a thread: it would go on until a minute without an acknowledgement
         return asyncio.ensure_future(self.close())
 
     def _note_close(self) -> None:
@@ -148,7 +148,7 @@ class QueuedWebSocket(OwnWebSocket):
         self._unanswered = asyncio.get_running_loop().call_later(READY_MOST_S, self._give_up)
 
     async def poll_event(self) -> None:
-        """Read one frame, as the library does, and tell the queue what became of the turn."""
+        """Read one frame, as the library does, and report the outcome of the turn to the queue."""
         try:
             await super().poll_event()
         except self.library.reconnect_error as lost:
@@ -183,7 +183,7 @@ class QueuedWebSocket(OwnWebSocket):
                 reading.result()  # raises: it never ends otherwise
             if now_ns() <= granted.result().use_by_ns:
                 return
-            # This process was busy so long that the grant is too old by now: the turn asks again.
+            # The grant is too old, since this process was busy: the turn requests another.
 
     async def _read(self) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""One queue on a test bench: shards ask, and it notes who was granted when. It knows the rules of no queue.
+"""Runs one queue with test shards, and records which shard was granted when. It has no rules of its own.
 
 `nats_identify.testing.conformance` is built on it. No measured time is ever held against a queue from above,
 since a busy machine delays anything: what must be prompt has to come before a window that runs beside it.
@@ -13,19 +13,19 @@ from nats_identify.clock import NS_PER_MS, NS_PER_S, now_ns
 from nats_identify.queue import Grant, Queue
 
 TRIES: Final = 5
-"""What is prompt may be prompt in one of so many tries: a machine that stalls can hide it, but never fake it."""
+"""Tries of a check for promptness; one success is enough, since a stalled machine can hide it but not fake it."""
 
 
 BUCKETS: Final = 2 * TRIES
-"""So many does `Bench.promptly` need: after a lost try the next one plays in two others."""
+"""Buckets that `Bench.promptly` needs: each try uses two of its own."""
 
 
 class RuleBrokenError(Exception):
-    """What was seen, in a sentence."""
+    """A queue broke a rule; the message is what was observed."""
 
 
 class Asking:
-    """One asking of one shard.
+    """One request of one shard.
 
     Attributes:
         task: ends with the grant.
@@ -50,7 +50,7 @@ class Asking:
 
 
 class Bench:
-    """A queue with every bucket idle, and the shards that ask it.
+    """A queue with every bucket idle, and test shards that request turns.
 
     Args:
         queue: under test.
@@ -73,23 +73,23 @@ class Bench:
         return self._bucket + number * self.max_concurrency
 
     async def ask(self, shard_id: int, *, priority: int = 0, instead_of: Grant | None = None) -> Asking:
-        """Let a shard ask; it stands in the queue when this returns, if the queue takes it without waiting."""
+        """Request a turn; the request is in the queue when this returns, unless the queue itself waits first."""
         asking = Asking(self.queue, shard_id, priority, instead_of)
         self._askings.append(asking)
         await asyncio.sleep(0)
         return asking
 
     async def hold(self, shard_id: int) -> Grant:
-        """Let a shard ask, and wait for its turn."""
+        """Request a turn, and wait for the grant."""
         return await self.granted(await self.ask(shard_id))
 
     async def line_up(self, waiting: int) -> tuple[Grant, list[Asking]]:
-        """Let the first shard of the bucket hold its turn, and so many others wait behind it."""
+        """Let the first shard of the bucket hold its turn, and ``waiting`` others wait behind it."""
         grant = await self.hold(self.shard(0))
         return grant, [await self.ask(self.shard(number + 1)) for number in range(waiting)]
 
     async def granted(self, asking: Asking) -> Grant:
-        """Wait for an asking's turn.
+        """Wait for a request's grant.
 
         Raises:
             RuleBrokenError: the queue raised something into the bot.
@@ -107,14 +107,14 @@ class Bench:
         return min(askings, key=lambda asking: asking.granted_at_ns or now_ns())
 
     def identified(self, grant: Grant) -> int:
-        """Say that IDENTIFY was sent; return an instant no later than that, in nanoseconds."""
+        """Report that IDENTIFY was sent; return an instant no later than that, in nanoseconds."""
         self._decided.add(grant.grant_id)
         at_ns = now_ns()
         self.queue.identified(grant)
         return at_ns
 
     def decline(self, grant: Grant) -> None:
-        """Say that IDENTIFY will not be sent."""
+        """Report that IDENTIFY will not be sent."""
         self._decided.add(grant.grant_id)
         self.queue.decline(grant)
 
@@ -158,20 +158,20 @@ class Bench:
             self.broken(f"the cancelled acquire of shard {asking.shard_id} {_ending(asking.task)}")
 
     async def pass_windows(self, windows: float) -> None:
-        """Let so many windows pass."""
+        """Wait for this number of windows."""
         await asyncio.sleep(windows * self.window_ns / NS_PER_S)
 
     async def start_window(self) -> None:
-        """Begin a window in a bucket beside, and let a quarter pass: who starts to wait one now comes clearly later."""
+        """Begin a window in a bucket beside, and let a quarter pass: a window that starts now ends clearly later."""
         self.identified(await self.hold(self.shard(0) + 1))
         self._yardstick = await self.ask(self.shard(1) + 1)
         await self.pass_windows(0.25)
 
     async def promptly(self, scenario: Callable[[], Awaitable[Asking]], otherwise: str) -> None:
-        """Demand that an asking is granted before the window is over that its scenario started.
+        """Demand that a request is granted before the window is over that its scenario started.
 
         Args:
-            scenario: plays with the shards that `shard` names, awaits `start_window`, and returns the asking
+            scenario: plays with the shards that `shard` names, awaits `start_window`, and returns the request
                 whose turn is due.
             otherwise: what was seen if it never came first.
 
@@ -189,7 +189,7 @@ class Bench:
         self.broken(f"in each of {TRIES} tries {otherwise}")
 
     def window_since(self, since_ns: int, asking: Asking, *, since: str) -> None:
-        """Demand that an asking was granted no earlier than a window after ``since_ns``.
+        """Demand that a request was granted no earlier than a window after ``since_ns``.
 
         Raises:
             RuleBrokenError: it was.
@@ -213,7 +213,7 @@ class Bench:
             await asyncio.wait([asking.task for asking in askings], timeout=1)
         for asking in askings:
             with suppress(asyncio.CancelledError, asyncio.InvalidStateError):
-                error = asking.task.exception()  # looked at: it was told already, or comes too late to matter
+                error = asking.task.exception()  # retrieved: already reported, or too late to matter
                 if error is None and asking.task.result().grant_id not in self._decided:
                     self.decline(asking.task.result())
 

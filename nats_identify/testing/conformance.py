@@ -1,4 +1,4 @@
-"""Checks any `Queue` against the rules that a bot relies on; it knows no queue, and measures no speed.
+"""Checks any `Queue` against the rules that a bot relies on; it contains no queue, and measures no speed.
 
 Hand it your own queue, in a test of yours::
 
@@ -44,7 +44,7 @@ async def a_grant_names_its_shard_its_bucket_and_its_end(bench: Bench) -> None:
     grant = await bench.hold(6)
     told = (grant.shard_id, grant.bucket, grant.max_concurrency)
     if told != (6, 2, 4):
-        bench.broken(f"shard 6 of 4 buckets was told (shard_id, bucket, max_concurrency) = {told}")
+        bench.broken(f"shard 6 of 4 buckets was granted (shard_id, bucket, max_concurrency) = {told}")
     if grant.use_by_ns <= asked_at_ns:
         bench.broken("the grant was over before it was asked for")
 
@@ -98,7 +98,7 @@ async def the_window_starts_at_identified(bench: Bench) -> None:
     max_concurrency=2,
 )
 async def an_answer_opens_a_bucket_sooner_than_silence(bench: Bench) -> None:
-    """Two turns are held; one is answered, and who waits for it comes first. Then the other one is."""
+    """Two turns are held; one is answered, and the shard that waits for it comes first. Then the other one is."""
     held, answered = await bench.hold(0), await bench.hold(1)
     behind_held, behind_answered = await bench.ask(2), await bench.ask(3)
     bench.identified(answered)
@@ -111,11 +111,11 @@ async def an_answer_opens_a_bucket_sooner_than_silence(bench: Bench) -> None:
 
 
 @rule(
-    reason="while others come and go, whoever has waited longest would otherwise wait without end",
+    reason="otherwise newer requests could keep the oldest one waiting without end",
     advice="append to a line, and take from its head",
 )
 async def first_come_first_served(bench: Bench) -> None:
-    """Of one priority, the order of asking is the order of the grants."""
+    """Within one priority, requests are granted in the order of their arrival."""
     await bench.expect_order(asked=[(4, 0), (1, 0), (3, 0), (2, 0)], expected=[4, 1, 3, 2])
 
 
@@ -124,12 +124,12 @@ async def first_come_first_served(bench: Bench) -> None:
     advice="sort the line by priority, highest first, then by arrival",
 )
 async def higher_priority_goes_first(bench: Bench) -> None:
-    """Priority decides, and within one the order of asking."""
+    """Priority decides, and within one priority the order of arrival."""
     await bench.expect_order(asked=[(1, -1), (2, 0), (3, 1), (4, 0), (5, 1)], expected=[3, 5, 2, 4, 1])
 
 
 @rule(
-    reason="a turn that nobody used costs Discord nothing; a window's wait for it makes every start slower",
+    reason="an unused turn costs Discord nothing; a window's wait for it makes every start slower",
     advice="in decline(), grant the next shard at once, and start no window",
     max_concurrency=BUCKETS,
 )
@@ -146,8 +146,8 @@ async def a_declined_turn_goes_on_at_once(bench: Bench) -> None:
 
 
 @rule(
-    reason="shards are stopped while they wait all the time; their turns would stall everybody behind",
-    advice="on CancelledError in acquire, take the asking out of the line, and raise it again",
+    reason="shards are stopped while they wait all the time; their turns would stall every shard behind them",
+    advice="on CancelledError in acquire, take the request out of the line, and raise it again",
     max_concurrency=BUCKETS,
 )
 async def a_cancelled_wait_swallows_no_turn(bench: Bench) -> None:
@@ -183,7 +183,7 @@ async def a_cancel_that_crosses_its_grant_gives_the_turn_back(bench: Bench) -> N
 
 
 @rule(
-    reason="connections fail right before IDENTIFY; nothing was sent, so nobody should wait for it",
+    reason="connections fail right before IDENTIFY; nothing was sent, so no shard should wait for it",
     advice="inherit turn() from Queue, and let acquire and decline obey the rules about cancelled and declined",
     max_concurrency=BUCKETS,
 )
@@ -203,7 +203,7 @@ async def an_exception_before_granted_gives_the_turn_back(bench: Bench) -> None:
 
 @rule(
     reason="a shard whose connection took too long would otherwise start again at the end of the line",
-    advice="in acquire, decline instead_of, and ask on with the priority and the time of its first asking",
+    advice="in acquire, decline instead_of, and go on with the priority and the time of its first request",
 )
 async def a_late_grant_is_given_back_and_keeps_its_place(bench: Bench) -> None:
     """A shard asks again instead of a grant; it may miss the turn that it gave back, but no second one."""
@@ -219,22 +219,22 @@ async def a_late_grant_is_given_back_and_keeps_its_place(bench: Bench) -> None:
 
 @rule(
     reason="in a rolling deploy two processes run the same shard for a while, and both must start",
-    advice="tell askings apart by an id of their own, never by the shard id",
+    advice="identify requests by an id of their own, never by the shard id",
 )
 async def two_askings_of_one_shard_are_two_askings(bench: Bench) -> None:
-    """Of three askings of one shard one is cancelled; the other two are granted, each by itself."""
+    """Of three requests of one shard one is cancelled; the other two are granted, each by itself."""
     grant = await bench.hold(0)
     first, given_up, second = [await bench.ask(7) for _ in range(3)]
     await bench.cancel(given_up)
     bench.decline(grant)
     await bench.pass_along(first, second)
     if first.task.result().grant_id == second.task.result().grant_id:
-        bench.broken("two askings of shard 7 were given one grant")
+        bench.broken("two requests of shard 7 were given one grant")
 
 
 @rule(
     reason="one lost wakeup leaves a shard dark for good, and one too many breaks Discord's limit",
-    advice="look at the line again whenever a turn ends, by whatever way, and whenever a window ends",
+    advice="check the line again whenever a turn ends, in any way, and whenever a window ends",
     max_concurrency=2,
 )
 async def of_many_each_is_granted_once(bench: Bench) -> None:
@@ -255,7 +255,7 @@ async def of_many_each_is_granted_once(bench: Bench) -> None:
         else:
             identified_at_ns[grant.bucket] = bench.identified(grant)
     if len(set(grants)) != len(grants):
-        bench.broken("two askings were given one grant")
+        bench.broken("two requests were given one grant")
 
 
 CHECKS: Final = (

@@ -1,4 +1,4 @@
-"""One websocket conversation, from HELLO to the close frame; it judges nothing and knows no other connection.
+"""One websocket conversation, from HELLO to the close frame; it judges nothing and shares no state.
 
 Frames are read and written by tasks of their own, so that neither latency nor a slow READY holds back a
 heartbeat. What is ordered from outside (`hang_up`, `invalidate` …) queues up behind the frames on their way.
@@ -22,7 +22,7 @@ from nats_identify.testing.encoding import Encoder
 from nats_identify.testing.sessions import Session
 
 HEARTBEATS_MISSED: Final = 2
-"""A client that is silent for so many heartbeat intervals is a zombie. Discord's figure is not documented."""
+"""Heartbeat intervals without a heartbeat after which a client is disconnected. Discord's figure is not documented."""
 
 GOODBYE_MAX_S: Final = 10.0
 """A client that reads nothing is not waited for any longer when its connection closes."""
@@ -105,7 +105,7 @@ class Connection:
         await self._outgoing.put(payloads.control(Op.RECONNECT))
 
     async def invalidate(self, *, resumable: bool) -> None:
-        """Tell the client that its session is invalid (op 9); unless resumable, it ends here."""
+        """Send Invalid Session (op 9); unless resumable, the session ends here."""
         if not resumable:
             self.forget_session()
         await self._outgoing.put(payloads.control(Op.INVALID_SESSION, resumable))

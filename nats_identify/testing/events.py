@@ -79,7 +79,7 @@ class Resumed(GatewayEvent):
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatMissed(GatewayEvent):
-    """A client sent no heartbeat for so long that the gateway closes its connection."""
+    """A client's heartbeats stopped, and the gateway closes its connection."""
 
     kind: ClassVar[str] = "heartbeat_timeout"
     connection: int

@@ -28,7 +28,7 @@ HEARTBEAT_INTERVAL_S: Final = 41.25
 """What Discord's HELLO asks for. Source: https://discord.com/developers/docs/events/gateway#hello-event"""
 
 STOP_MAX_S: Final = 2.0
-"""Clients get so long to answer the close frame when the gateway stops."""
+"""Time for clients to answer the close frame when the gateway stops."""
 
 
 class SimulatedGateway:
@@ -135,7 +135,7 @@ class SimulatedGateway:
 
     @property
     def ws_url(self) -> str:
-        """Where the websocket side listens, as ``/gateway/bot`` tells it."""
+        """Where the websocket side listens, as in ``/gateway/bot``."""
         if not self._backend.ws_url:
             raise RuntimeError("the gateway has no url before `async with` has started it")
         return self._backend.ws_url
@@ -305,7 +305,7 @@ class SimulatedGateway:
         await asyncio.sleep(self._backend.weather.connect_delay_s())
         door = self._doors.of(request)
         if not await door.admit(request) or request.transport is None:
-            return web.Response(status=400)  # the client has left meanwhile, or was cut off: nobody reads this
+            return web.Response(status=400)  # the client has disconnected: this response is not read
         socket = web.WebSocketResponse(compress=False)
         await socket.prepare(request)
         self._connections_so_far += 1

@@ -1,4 +1,4 @@
-"""A queue that grants at once, for a bot's own tests; it keeps nothing apart and asks nobody."""
+"""A queue that grants at once, for a bot's own tests; it has no limits and makes no request."""
 
 from collections import deque
 from typing import Final
@@ -15,7 +15,7 @@ ASKINGS_KEPT: Final = 10_000
 
 
 class InstantQueue(Queue):
-    """Grants every asking at once and keeps what became of it.
+    """Grants every request at once, and keeps its outcome.
 
     Attributes:
         granted: the newest grants, oldest first.

@@ -28,7 +28,7 @@ DAY_NS: Final = 24 * 60 * 60 * NS_PER_S
 
 
 class Verdict(StrEnum):
-    """What the judge says to one IDENTIFY; the graver name wins where two would fit."""
+    """The verdict on one IDENTIFY; where two apply, the more severe one."""
 
     ACCEPTED = "accepted"
     TOO_EARLY = "too_early"
@@ -40,7 +40,7 @@ class Judgement:
     """One IDENTIFY and what became of it.
 
     Attributes:
-        at_ns: when it arrived, on the clock of whoever asked.
+        at_ns: when it arrived, on the caller's clock.
         max_concurrency: the number in force when it arrived.
         bucket: ``shard_id % max_concurrency``.
         gap_ns: since the latest earlier IDENTIFY that shares a bucket with it; None for the first.
@@ -55,7 +55,7 @@ class Judgement:
 
 
 class Day:
-    """Discord's session start limit: so many IDENTIFYs in a day that begins with the first of them."""
+    """Discord's session start limit: a maximum of IDENTIFYs in a day that begins with the first of them."""
 
     def __init__(
         self, now_ns: int, *, total: int = 1000, remaining: int | None = None, length_ns: int = DAY_NS

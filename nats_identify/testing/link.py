@@ -11,10 +11,10 @@ import aiohttp
 from nats_identify.testing.codes import CloseCode, Op
 
 HELLO_WITHIN_S: Final = 30.0
-"""A connection that has said nothing after so long is given up."""
+"""A connection without HELLO after this is given up."""
 
 CLOSE_WITHIN_S: Final = 1.0
-"""The gateway gets so long to answer a close frame."""
+"""Time for the gateway to answer a close frame."""
 
 UNREAD_MAX: Final = 1000
 """Frames that wait to be received; beyond it the socket is not read, which slows the gateway down."""
@@ -30,7 +30,7 @@ class LinkLostError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What the gateway said: opcode, data, and for a dispatch the event's name."""
+    """A frame of the gateway: opcode, data, and for a dispatch the event's name."""
 
     op: int
     data: object
@@ -38,7 +38,7 @@ class Frame:
 
 
 class Link:
-    """A connection that has said HELLO; its heartbeat runs until it is lost or closed.
+    """A connection after HELLO; its heartbeat runs until it is lost or closed.
 
     Attributes:
         lost: set when the connection has ended; ``code`` is then its close code.
@@ -81,7 +81,7 @@ class Link:
         """Send one payload.
 
         Raises:
-            LinkLostError: the connection is gone; nobody can know whether the payload arrived.
+            LinkLostError: the connection is gone; whether the payload arrived is not known.
         """
         try:
             await self._socket.send_json({"op": int(op), "d": data})
@@ -141,7 +141,7 @@ class Link:
             try:
                 await self.send(Op.HEARTBEAT, self.sequence)
             except LinkLostError:
-                return  # the reader tells
+                return  # the reader reports it
             await asyncio.sleep(self._heartbeat_interval_s)
         await self._socket.close(code=CloseCode.UNKNOWN_ERROR)  # a zombie, but resumable
 

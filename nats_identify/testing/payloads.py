@@ -1,4 +1,4 @@
-"""The JSON that Discord sends to a bot that logs in; it knows no connection and no limit.
+"""The JSON that Discord sends to a bot that logs in; it holds no connection and no limit.
 
 Only the fields that Python's gateway libraries read at login; every id is made up.
 """

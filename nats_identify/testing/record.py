@@ -108,7 +108,7 @@ class Record:
         self._last_identify_ns: int | None = None
 
     def add(self, event: GatewayEvent) -> None:
-        """Keep one event, and tell whoever listens."""
+        """Keep one event, and notify the listeners."""
         self.events.append(event)
         self._count_by_kind[event.kind] += 1
         match event:

@@ -15,7 +15,7 @@ from nats_identify.testing.backend import Backend
 from nats_identify.testing.events import RestAnswered
 
 MISBEHAVIOURS_MAX: Final = 10_000
-"""So many may wait for their turn; a longer script is a mistake."""
+"""Scripted responses that wait at most; a longer script is a mistake."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ WINDOW_S: Final = 0.3
 """Long enough that a machine seldom stalls for it, short enough that all checks take seconds."""
 
 PATIENCE_S: Final = 30.0
-"""A check that takes so long hangs."""
+"""A check that takes longer hangs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Check:
         Args:
             make_queue: as `QueueFactory` says.
             window_s: the window that its queues run with, in seconds.
-            patience_s: after so many seconds a check that still waits has found a queue that hangs.
+            patience_s: a check that takes longer, in seconds, has found a queue that hangs.
 
         Raises:
             NonConformingError: the queue breaks the rule.

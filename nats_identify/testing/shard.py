@@ -1,7 +1,7 @@
-"""A bare shard: the least client that uses a queue properly; it handles no event and knows no library.
+"""A bare shard: the smallest client that uses a queue correctly; it handles no event and uses no library.
 
-It is what an integration should do, in one file: connect while the turn is near, look at the clock right before
-IDENTIFY, say what became of the turn, RESUME without the queue, and never identify without a grant.
+It does all that an integration should do, in one file: connect while the turn is near, look at the clock right before
+IDENTIFY, report the outcome of the turn, RESUME without the queue, and never identify without a grant.
 """
 
 import asyncio
@@ -54,9 +54,9 @@ class BareShard:
         shard_count: of the bot.
         gateway_url: where to connect, e.g. ``ws://127.0.0.1:40001``.
         token: the bot's; it is sent to the gateway and shown nowhere.
-        priority: of the first asking.
+        priority: of the first request.
         intents: as in IDENTIFY.
-        invalid_session_delay_s: (lowest, highest) wait after Invalid Session, before asking again.
+        invalid_session_delay_s: (lowest, highest) wait after Invalid Session, before the next request.
         on_state: called at each state.
         on_progress: called while it waits in the queue.
     """
@@ -295,4 +295,4 @@ async def _granted_or_lost(turn: Turn, link: Link) -> bool:
             return False
         if now_ns() <= granted.result().use_by_ns:
             return True
-        # This process was busy so long that the grant is too old by now: the turn asks again.
+        # The grant is too old, since this process was busy: the turn requests another.

@@ -17,7 +17,7 @@ class ShardState(StrEnum):
     REJECTED = "rejected"  # Invalid Session was the answer
     UP = "up"  # READY or RESUMED
     RESUMING = "resuming"  # lost the connection, not the session
-    REFUSED = "refused"  # a close code that no retry can mend
+    REFUSED = "refused"  # a close code after which a retry cannot succeed
     CLOSED = "closed"  # by its owner
 
 
@@ -26,7 +26,7 @@ OnState = Callable[[int, ShardState], None]
 
 
 class ShardRefusedError(Exception):
-    """Discord closed a shard with a code that no retry can mend: the bot's owner must change something."""
+    """Discord closed a shard with a code after which a retry cannot succeed: the bot's owner must change something."""
 
     def __init__(self, shard_id: int, code: int) -> None:
         super().__init__(
@@ -38,7 +38,7 @@ class ShardRefusedError(Exception):
 
 
 class States:
-    """The state that one shard is in, and who waits for which."""
+    """The state of one shard, and the waits for a state."""
 
     def __init__(self, shard_id: int, on_state: OnState | None) -> None:
         self.present = ShardState.NEW
@@ -47,7 +47,7 @@ class States:
         self._entered: defaultdict[ShardState, asyncio.Event] = defaultdict(asyncio.Event)
 
     def enter(self, state: ShardState) -> None:
-        """Take note, and tell whoever wants to know."""
+        """Enter a state: notify the callback and every wait for it."""
         self.present = state
         self._entered.pop(state, asyncio.Event()).set()
         if self._on_state is not None:

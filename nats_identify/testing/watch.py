@@ -10,7 +10,7 @@ from nats_identify.testing.events import GatewayEvent
 from nats_identify.testing.record import Record
 
 BEHIND_MAX: Final = 10_000
-"""A reader of ``/events`` that is so many events behind is cut off; it may come again."""
+"""A reader of ``/events`` that falls this many events behind is disconnected; it may reconnect."""
 
 
 class Watch:

@@ -135,7 +135,7 @@ async def test_a_reserve_that_keeps_the_whole_day_is_warned_of(start_coordinator
     refused = json.loads((await client.request("identify.request.0", b"", timeout=WITHIN_S)).data)
     assert refused["code"] == "session_limit"
     (warning,) = process.logged(
-        "IDENTIFY_SESSION_RESERVE keeps the whole day for priority 1: nobody else is ever granted"
+        "IDENTIFY_SESSION_RESERVE keeps the whole day for priority 1: no other request is ever granted"
     )
     assert (warning["reserve"], warning["total"]) == (1000, 1000)
 

@@ -34,8 +34,8 @@ async def asynchronous():
 @pytest.mark.parametrize(
     ("wanted", "description"),
     [
-        (None, "a LocalQueue, which knows of no other process"),
-        (LocalQueue, "a LocalQueue, which knows of no other process"),
+        (None, "a LocalQueue, which shares nothing with other processes"),
+        (LocalQueue, "a LocalQueue, which shares nothing with other processes"),
         (lambda: "nats://a:4222", "a NatsQueue at a:4222 with the prefix identify"),
         ("nats://127.0.0.1:4222", "a NatsQueue at 127.0.0.1:4222 with the prefix identify"),
         (" nats://a:4222 , nats://b:4222,", "a NatsQueue at a:4222, b:4222 with the prefix identify"),

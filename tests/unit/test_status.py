@@ -27,8 +27,8 @@ def drawn(**fields):
             "in 0:00:52; today's session starts suffice",
         ),
         (Projection(shards=40, all_up_in_ms=3_700_001, session_starts_short=38), "in 1:01:41; today lacks 38 session"),
-        (Projection(shards=40, session_starts_short=3), "nobody knows when; today lacks 3 session starts"),
-        (Projection(shards=40), "may identify nobody knows when\n"),
+        (Projection(shards=40, session_starts_short=3), "at an unknown time; today lacks 3 session starts"),
+        (Projection(shards=40), "may identify at an unknown time\n"),
     ],
 )
 def test_those_who_wait_are_told_when_and_whether_the_day_suffices(projection, line):

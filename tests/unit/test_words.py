@@ -1,0 +1,104 @@
+"""The product's words: the field's own for things, plain English for sentences, the same in source and documents."""
+
+import io
+import re
+import tokenize
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+NOT_YET = (
+    "nats_identify/schedule/",
+    "coordinator/core/",
+    "nats_identify/queue.py",
+    "coordinator/edge/connections.py",
+    "coordinator/edge/inbox.py",
+    "coordinator/edge/intake.py",
+    "coordinator/edge/probe.py",
+    "coordinator/edge/refusals.py",
+)
+"""Source whose sentences are still to be written anew; a line goes when its files are done."""
+
+VAGUE = re.compile(r"\b(nobody|whoever|so many)\b", re.IGNORECASE)
+"""*No request*, *the caller*, *at most 20 requests* say it exactly."""
+
+VAGUE_MAX = 15
+"""In all product source outside of `NOT_YET`, and in all of `DOCUMENTS`: a sentence may need one."""
+
+HABITS = {
+    "a relative clause without a subject": re.compile(r"(?:^|[.:;] |\"\"\")Who (?!leads\b|may\b)[a-z]+"),
+    "a part of the program as a person": re.compile(
+        r"\b(tells?|told|hears|believe[sd]?|slept|mouth|ears)\b", re.IGNORECASE
+    ),
+    "a vague word for a maximum": re.compile(r"\bso (many|often)\b", re.IGNORECASE),
+    "an old word: it is a request": re.compile(r"\b(askings|(an|the|its|each|one|another) asking)\b"),
+}
+"""How a sentence must not be written, by the name of the habit."""
+
+DOCUMENTS = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("budget", "coordinator", "failures", "life-of-a-request", "queues")),
+    *(ROOT / "docs" / f"{name}.md" for name in ("traps", "writing-a-queue")),
+]
+"""Not docs/simulation.md: it names planted faults by their sentences."""
+
+
+def name_of(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def is_written_anew(path):
+    return not name_of(path).startswith(NOT_YET)
+
+
+SOURCE = sorted(path for folder in ("nats_identify", "coordinator") for path in (ROOT / folder).rglob("*.py"))
+
+
+def prose_of(path):
+    """The comments and texts of a module, by their first lines, without what is code in them."""
+    for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
+        if token.type in {tokenize.COMMENT, tokenize.STRING}:
+            yield token.start[0], re.sub(r"`[^`\n]*`|\{[^{}\n]*\}|\"\w+\":", "", token.string)
+
+
+def sentences_of(document):
+    """The lines of a document, without blocks of code and code in the line."""
+    text = re.sub(
+        r"^```.*?^```", lambda block: "\n" * block[0].count("\n"), document.read_text(), flags=re.DOTALL | re.MULTILINE
+    )
+    for number, line in enumerate(text.splitlines(), 1):
+        yield number, re.sub(r"`[^`]*`", "", line)
+
+
+def habits_in(lines):
+    return [
+        f"{number}: {habit}: {found[0]!r}"
+        for number, text in lines
+        for habit, pattern in HABITS.items()
+        if (found := pattern.search(text))
+    ]
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCE if is_written_anew(path)], ids=name_of)
+def test_source_is_written_in_plain_english(path):
+    assert habits_in(prose_of(path)) == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_documents_are_written_in_plain_english(document):
+    assert habits_in(sentences_of(document)) == []
+
+
+def test_vague_words_are_rare():
+    count = Counter()
+    for path in filter(is_written_anew, SOURCE):
+        count[name_of(path)] += len(VAGUE.findall(path.read_text()))
+    assert count.total() <= VAGUE_MAX, +count
+
+
+def test_vague_words_are_rare_in_documents():
+    count = Counter({name_of(path): len(VAGUE.findall(path.read_text())) for path in DOCUMENTS})
+    assert count.total() <= VAGUE_MAX, +count
