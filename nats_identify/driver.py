@@ -80,12 +80,12 @@ class AttemptQueue(Queue):
         *,
         priority: int = 0,
         on_progress: OnProgress | None = None,
-        instead_of: Grant | None = None,
+        replaces: Grant | None = None,
     ) -> Grant:
         """Wait until this shard may send one IDENTIFY. See `Queue.acquire`."""
         check_request(shard_id, priority)
         self._enter()
-        entry = self._entries.get(instead_of.request_id) if instead_of else None
+        entry = self._entries.get(replaces.request_id) if replaces else None
         if entry is None:
             entry = self._begin(shard_id, priority, on_progress)
         else:

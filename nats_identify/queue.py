@@ -82,7 +82,7 @@ class Queue(Protocol):
         *,
         priority: int = 0,
         on_progress: OnProgress | None = None,
-        instead_of: Grant | None = None,
+        replaces: Grant | None = None,
     ) -> Grant:
         """Wait until this shard may send one IDENTIFY.
 
@@ -90,7 +90,7 @@ class Queue(Protocol):
             shard_id: the shard, 0 or more.
             priority: -10 … 10, higher goes first; convention: 1 for a session that was live and was lost.
             on_progress: called whenever the position, the ETA or the reason changes.
-            instead_of: a grant of this shard that came too late to be used: it is declined, and the
+            replaces: a grant of this shard that came too late to be used: it is declined, and the
                 asking goes on at its old place.
 
         Raises:
@@ -278,7 +278,7 @@ class Turn:
                 self._grant = grant
                 return grant
             self._grant = None
-            self._asking = self._start_asking(instead_of=grant)
+            self._asking = self._start_asking(replaces=grant)
 
     def identified(self) -> None:
         """IDENTIFY has just been sent. Call it right after the send; later calls do nothing.
@@ -350,9 +350,9 @@ class Turn:
             raise RuntimeError(message)
         return self._asking
 
-    def _start_asking(self, *, instead_of: Grant | None = None) -> asyncio.Task[Grant]:
+    def _start_asking(self, *, replaces: Grant | None = None) -> asyncio.Task[Grant]:
         acquiring = self.queue.acquire(
-            self.shard_id, priority=self.priority, on_progress=self._progressed, instead_of=instead_of
+            self.shard_id, priority=self.priority, on_progress=self._progressed, replaces=replaces
         )
         return asyncio.ensure_future(acquiring)
 

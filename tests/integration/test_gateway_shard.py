@@ -42,7 +42,7 @@ class HeldQueue(InstantQueue):
         *,
         priority: int = 0,
         on_progress: OnProgress | None = None,
-        instead_of: Grant | None = None,
+        replaces: Grant | None = None,
     ) -> Grant:
         self.priorities.append(priority)
         self.asked.set()
@@ -56,7 +56,7 @@ class HeldQueue(InstantQueue):
             raise
         if self.closed:
             raise QueueClosedError
-        return await super().acquire(shard_id, priority=priority, instead_of=instead_of)
+        return await super().acquire(shard_id, priority=priority, replaces=replaces)
 
 
 def shard_of(

@@ -24,7 +24,7 @@ class Asked:
     shard_id: int
     priority: int
     on_progress: OnProgress | None
-    instead_of: Grant | None
+    replaces: Grant | None
     granted: asyncio.Future[Grant] = field(default_factory=asyncio.Future)
 
 
@@ -42,9 +42,9 @@ class HandQueue(Queue):
         *,
         priority: int = 0,
         on_progress: OnProgress | None = None,
-        instead_of: Grant | None = None,
+        replaces: Grant | None = None,
     ) -> Grant:
-        asked = Asked(shard_id, priority, on_progress, instead_of)
+        asked = Asked(shard_id, priority, on_progress, replaces)
         self.asked.append(asked)
         try:
             return await asked.granted

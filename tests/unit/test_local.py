@@ -138,7 +138,7 @@ async def test_a_late_grant_asks_on_at_its_place(desk):
     late = (await desk.ask(0)).result()
     await desk.ask(1)
     await desk.ask(2)
-    again = asyncio.create_task(desk.queue.acquire(0, instead_of=late))
+    again = asyncio.create_task(desk.queue.acquire(0, replaces=late))
     await desk.settle()
     assert desk.granted == [0, 1]  # the turn went on while shard 0 asked again
     await desk.pass_ms(10_200)
@@ -180,7 +180,7 @@ async def test_a_request_that_is_ended_again_and_again_is_asked_anew_at_a_bounde
 async def test_a_late_grant_that_was_ended_meanwhile_is_exchanged_for_a_new_one(desk):
     late = (await desk.ask(0)).result()
     await desk.ask(1)
-    again = asyncio.create_task(desk.queue.acquire(0, instead_of=late))
+    again = asyncio.create_task(desk.queue.acquire(0, replaces=late))
     await desk.settle()
     desk.queue._schedule.handle(Cancel(late.request_id), desk.now_ns)
     await desk.pass_ms(20_000)
@@ -330,7 +330,7 @@ async def test_a_queue_that_nobody_uses_runs_nothing(desk):
 async def test_an_old_grant_decides_nothing_about_a_newer_asking(desk):
     late = (await desk.ask(0)).result()
     await desk.ask(1)
-    again = asyncio.create_task(desk.queue.acquire(0, instead_of=late))
+    again = asyncio.create_task(desk.queue.acquire(0, replaces=late))
     await desk.settle()
     desk.queue.identified(late)  # decided already: it was given back
     desk.queue.decline(late)

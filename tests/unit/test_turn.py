@@ -108,7 +108,7 @@ async def test_priority_and_shard_reach_the_queue(queue):
     going = asyncio.create_task(go())
     await queue.grant("g1")
     await going
-    assert [(asked.shard_id, asked.priority, asked.instead_of) for asked in queue.asked] == [(7, 1, None)]
+    assert [(asked.shard_id, asked.priority, asked.replaces) for asked in queue.asked] == [(7, 1, None)]
 
 
 # --- the full form
@@ -378,7 +378,7 @@ async def test_a_late_grant_is_not_used_and_the_asking_goes_on_instead_of_it(que
     going = enter(queue)
     await queue.grant("late", use_by_ns=10)
     await until(lambda: len(queue.asked) == 2)
-    late = queue.asked[1].instead_of
+    late = queue.asked[1].replaces
     assert late is not None
     assert late.grant_id == "late"
     await queue.grant("g2")
@@ -450,7 +450,7 @@ async def test_a_cancel_before_the_new_asking_has_begun_still_gives_the_late_gra
     await queue.grant("late", use_by_ns=10)
     with pytest.raises(asyncio.CancelledError):
         await going
-    given_back = [asked.instead_of.grant_id for asked in queue.asked if asked.instead_of]
+    given_back = [asked.replaces.grant_id for asked in queue.asked if asked.replaces]
     given_back += [name for word, name in queue.said if word == "declined"]
     assert given_back == ["late"]
 
