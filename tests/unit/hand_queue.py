@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from nats_identify import Grant, Progress, Queue
+from nats_identify import Grant, Progress, Queue, Reason
 from nats_identify.queue import OnProgress
 
 FOREVER_NS = 2**62
@@ -74,4 +74,4 @@ class HandQueue(Queue):
         await until(lambda: bool(self.asked))
         tell = self.asked[-1].on_progress
         assert tell is not None
-        tell(Progress(1, 2_000, "window", near))
+        tell(Progress(1, 2_000, Reason.WINDOW, near))

@@ -69,11 +69,11 @@ def test_the_attempt_is_pure_too(path):
     assert not {"asyncio", "time", "random", "nats", "aiohttp"} & set(imports(path))
 
 
-def test_a_bot_that_waits_loads_no_optional_extra():
+def test_a_bot_that_waits_loads_no_optional_extra_and_no_coordinator():
     # aiohttp is not among them: nats-py itself loads it where it is installed.
     program = (
         "import sys, nats_identify\n"
-        "extras = {'typer', 'rich', 'structlog', 'prometheus_client', 'pydantic_settings', 'discord'}\n"
+        "extras = {'typer', 'rich', 'structlog', 'prometheus_client', 'pydantic_settings', 'discord', 'coordinator'}\n"
         "print(sorted(extras & sys.modules.keys()))"
     )
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

@@ -57,6 +57,13 @@ def test_what_each_bucket_waits_for_and_who_waits_is_named():
     assert [said for said, line in zip(waits_for, lines, strict=True) if said not in line] == []
 
 
+def test_a_reason_that_is_newer_than_this_program_is_named_so():
+    bucket = BucketStatus.model_validate_json(
+        '{"bucket": 0, "waiting": 1, "next_release_ms": 0, "reason": "of next year", "first": []}'
+    )
+    assert "something that this version does not know: update it" in drawn(buckets=[bucket])
+
+
 def test_trouble_with_discord_is_shown():
     assert "no figures from Discord: it refuses the token" in drawn(trouble="it refuses the token")
 
