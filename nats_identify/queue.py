@@ -115,9 +115,11 @@ class Queue(Protocol):
 
     def ready(self, grant: Grant) -> None:
         """Discord accepted the IDENTIFY (READY). Optional."""
+        return  # without a statement mypy takes it for abstract: `Queue` is a Protocol
 
     def rejected(self, grant: Grant) -> None:
         """Discord answered Invalid Session. Optional."""
+        return  # as `ready`
 
     def turn(
         self,
@@ -136,6 +138,7 @@ class Queue(Protocol):
 
     async def close(self) -> None:
         """End every wait with `QueueClosedError`. A queue that holds nothing open has nothing to do here."""
+        return  # as `ready`
 
     async def __aenter__(self) -> Self:
         return self

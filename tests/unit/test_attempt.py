@@ -29,7 +29,8 @@ from nats_identify.attempt import (
     Tick,
     Withdraw,
 )
-from nats_identify.schedule.model import MS, SECOND, Code, Outcome, Reason
+from nats_identify.reason import Reason
+from nats_identify.schedule.model import MS, SECOND, Code, Outcome
 
 NAME = "r1"
 
@@ -188,22 +189,22 @@ def test_a_reconnect_asks_for_nothing_while_a_grant_is_held_or_all_is_over():
 def test_each_reply_tells_the_place():
     shard = Shard()
     shard.begin()
-    assert shard.queued(position=3, eta_ms=15_000) == [Tell(3, 15_000, "window", near=False)]
+    assert shard.queued(position=3, eta_ms=15_000) == [Tell(3, 15_000, Reason.WINDOW, near=False)]
 
 
 def test_near_is_told_when_the_head_has_two_seconds_to_go():
     shard = Shard()
     shard.begin()
-    assert shard.queued(position=1, eta_ms=3_000, renew_in_ms=5_000) == [Tell(1, 3_000, "window", near=False)]
+    assert shard.queued(position=1, eta_ms=3_000, renew_in_ms=5_000) == [Tell(1, 3_000, Reason.WINDOW, near=False)]
     assert shard.pass_ms(999) == []
-    assert shard.pass_ms(1) == [Tell(1, 2_000, "window", near=True)]
+    assert shard.pass_ms(1) == [Tell(1, 2_000, Reason.WINDOW, near=True)]
     assert shard.pass_ms(1_000) == []  # once
 
 
 def test_the_head_with_less_than_two_seconds_to_go_is_near_at_once():
     shard = Shard()
     shard.begin()
-    assert shard.queued(position=1, eta_ms=2_000)[0] == Tell(1, 2_000, "window", near=True)
+    assert shard.queued(position=1, eta_ms=2_000)[0] == Tell(1, 2_000, Reason.WINDOW, near=True)
 
 
 @pytest.mark.parametrize("place", [{"position": 2, "eta_ms": 100}, {"position": 1, "eta_ms": None}])

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 
 from nats_identify import Grant, LargeBotQueue, LocalQueue, Progress, QueueClosedError, session_limit
 from nats_identify.pace import Pace
+from nats_identify.reason import Reason
 from nats_identify.schedule.model import DAY, MS, SECOND, Ask, Cancel
 from nats_identify.testing import SimulatedGateway
 
@@ -217,8 +219,8 @@ async def test_progress_tells_place_eta_and_when_it_is_near(desk):
     await desk.identified(first)
     await desk.ask(1)
     await desk.ask(2)
-    assert desk.told[1][-1] == Progress(1, 5_200, "window", near=False)
-    assert desk.told[2][-1] == Progress(2, 10_400, "window", near=False)
+    assert desk.told[1][-1] == Progress(1, 5_200, Reason.WINDOW, near=False)
+    assert desk.told[2][-1] == Progress(2, 10_400, Reason.WINDOW, near=False)
     await desk.pass_ms(3_199)
     assert not any(progress.near for progress in desk.told[1])
     await desk.pass_ms(1)
@@ -459,7 +461,7 @@ def test_another_event_loop_does_not_ask_before_discord_allows(monkeypatch):
 @pytest.mark.parametrize(("is_large", "reason"), [(True, "crash_loop"), (False, "window")])
 async def test_a_large_bot_s_looping_shard_waits_and_a_small_one_s_does_not(is_large, reason):
     async with SimulatedGateway() as gateway:
-        options = {"window_s": 0.02, "margin_s": 0}
+        options: dict[str, Any] = {"window_s": 0.02, "margin_s": 0}
         queue = LargeBotQueue("token", api_url=gateway.rest_url, **options) if is_large else LocalQueue(**options)
         for _ in range(10):
             async with queue.turn(0):

@@ -60,7 +60,7 @@ def test_every_public_thing_says_what_it_is(name):
 @pytest.mark.parametrize("public", [Grant, Progress, Shards, Judgement, Misbehaviour, Report])
 def test_every_field_is_documented_with_its_unit(public):
     for field in dataclasses.fields(public):
-        found = re.search(rf"^ {{8}}{field.name}: (.*)$", public.__doc__, re.MULTILINE)
+        found = re.search(rf"^    {field.name}: (.*)$", str(inspect.getdoc(public)), re.MULTILINE)
         assert found, f"{public.__name__}.{field.name} is not documented"
         unit = next((unit for suffix, unit in UNITS.items() if field.name.endswith(suffix)), "")
         assert unit in found[1], f"{public.__name__}.{field.name} does not say its unit"
@@ -70,7 +70,7 @@ def test_every_attribute_of_a_turn_is_documented():
     turn = LocalQueue().turn(0)
     assert isinstance(turn, Turn)
     for name in (name for name in vars(turn) if not name.startswith("_")):
-        assert f"\n        {name}: " in str(Turn.__doc__), f"Turn.{name} is not documented"
+        assert f"\n    {name}: " in str(inspect.getdoc(Turn)), f"Turn.{name} is not documented"
 
 
 # --- reasons
@@ -84,7 +84,7 @@ def test_whatever_the_schedule_says_is_a_reason_of_the_same_value(enum: type[Str
 
 
 def test_every_reason_is_documented():
-    named = re.findall(r"^ {8}([A-Z_]+): ", str(Reason.__doc__), re.MULTILINE)
+    named = re.findall(r"^    ([A-Z_]+): ", str(inspect.getdoc(Reason)), re.MULTILINE)
     assert named == [reason.name for reason in Reason]
 
 

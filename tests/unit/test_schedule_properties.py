@@ -258,7 +258,9 @@ class ScheduleMachine(RuleBasedStateMachine):
                 self.send(request_id, 0)
             self.pass_time(300)
             self.commit()
-        assert not self.waiting() or self.schedule.book.budget.remaining <= 0
+        remaining = self.schedule.book.budget.remaining
+        assert remaining is not None
+        assert not self.waiting() or remaining <= 0
 
 
 def identity_of(grant):

@@ -1,6 +1,7 @@
 """What `nats-identify status` says of the day: how long, whether it suffices, and who is held back."""
 
 from io import StringIO
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -49,7 +50,7 @@ def test_those_that_are_held_back_are_named():
 def test_what_each_bucket_waits_for_and_who_waits_is_named():
     request = {"request_id": "r", "priority": 0, "managed": True, "waited_ms": 5}
     first = [{**request, "shard_id": 3, "client": "shards-3"}, {**request, "shard_id": 7, "client": "\x1b[31mx"}]
-    rest = {"waiting": 2, "next_release_ms": 1500, "first": first}
+    rest: dict[str, Any] = {"waiting": 2, "next_release_ms": 1500, "first": first}
     buckets = [BucketStatus(bucket=number, reason=reason, **rest) for number, reason in enumerate(Reason)]
     lines = drawn(buckets=buckets).splitlines()[-4:]
     assert all(line.endswith("shard 3 (shards-3), shard 7 (\\x1b[31mx)") for line in lines)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from nats_identify import LocalQueue, Progress, QueueClosedError, Turn
+from nats_identify import LocalQueue, Progress, QueueClosedError, Reason, Turn
 from nats_identify.testing import InstantQueue
 from tests.unit.hand_queue import FOREVER_NS, HandQueue, until
 
@@ -362,7 +362,7 @@ async def test_progress_is_kept_and_told(queue):
 
     async def go() -> None:
         async with queue.turn(3, near=True, on_progress=told.append) as turn:
-            assert [turn.progress] == told == [Progress(1, 2_000, "window", near=True)]
+            assert [turn.progress] == told == [Progress(1, 2_000, Reason.WINDOW, near=True)]
             turn.decline()
 
     going = asyncio.create_task(go())
