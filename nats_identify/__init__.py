@@ -1,5 +1,7 @@
 """One IDENTIFY queue for all shards of a Discord bot. It never imports the coordinator that serves it."""
 
+from importlib.metadata import PackageNotFoundError, version
+
 from nats_identify.environment import WrongEnvironmentError, queue_from_environment
 from nats_identify.large import LargeBotQueue
 from nats_identify.local import LocalQueue
@@ -8,8 +10,10 @@ from nats_identify.reason import Reason
 from nats_identify.remote import NatsQueue
 from nats_identify.shards import Shards, shard_options, shards_of_pod
 
-__version__ = "0.1.0"
-"""The one place that says it: pyproject.toml reads it from here, and all else from the installed package."""
+try:
+    __version__: str = version("nats-identify")  # pyproject.toml is the one place that says it
+except PackageNotFoundError:  # a copy of the source that is not installed
+    __version__ = "0+unknown"
 
 __all__ = [
     "Grant",
