@@ -10,7 +10,7 @@ SEEDS ?= 0:160
 DEPTH ?= 6
 WORKERS ?= 4
 
-.PHONY: help test lint check simulate explore planted demo format bench chaos limits clients lab clean
+.PHONY: help test lint check coverage package simulate explore planted demo format bench chaos limits clients lab clean
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /'
@@ -30,6 +30,15 @@ lint: $(READY) ## format, lint, types
 
 check: lint ## format, lint, types, architecture rules, fast tests
 	$(BIN)/python -m pytest tests/unit
+
+package: $(READY) ## an sdist, the wheel that is made of it, and that wheel in a bare environment
+	rm -rf dist .venvs/package
+	$(BIN)/python -m build --no-isolation --outdir dist > /dev/null
+	$(PYTHON) -m venv .venvs/package
+	.venvs/package/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	.venvs/package/bin/nats-identify --version
+	.venvs/package/bin/python -I -c 'import nats_identify, coordinator; print(nats_identify.__file__)'
+	@ls -l dist
 
 simulate: $(READY) ## whole replicas under every fault, fresh histories for SECONDS=; one again: SEED=; by mypyc: COMPILED=1
 	$(BIN)/python -m tests.simulation$(if $(COMPILED),.compiled) $(if $(SEED),--seed $(SEED),--swarm $(SECONDS))

@@ -4,9 +4,8 @@ import os
 
 import discord
 
-from nats_identify.environment import queue_from_environment
+from nats_identify import queue_from_environment, shard_options
 from nats_identify.integrations.discord_py import AutoShardedClient
-from nats_identify.shards import shard_options
 
 bot = AutoShardedClient(
     intents=discord.Intents.default(),

@@ -4,9 +4,8 @@ import os
 
 import disnake
 
-from nats_identify.environment import queue_from_environment
+from nats_identify import queue_from_environment, shard_options
 from nats_identify.integrations.disnake import AutoShardedClient
-from nats_identify.shards import shard_options
 
 bot = AutoShardedClient(
     intents=disnake.Intents.default(),

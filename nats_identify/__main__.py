@@ -6,11 +6,16 @@ It needs the extra ``cli``, which a bot does not; one command may need more.
 import sys
 from typing import Final
 
+from nats_identify import __version__
+
 _EXTRAS: Final = {"typer": "cli", "rich": "cli", "aiohttp": "testing", "zstandard": "testing"}
 
 
 def main() -> int:
     """Run a command. Return the exit status."""
+    if sys.argv[1:] == ["--version"]:  # the one thing that needs no extra
+        sys.stdout.write(f"nats-identify {__version__}\n")
+        return 0
     try:
         from nats_identify.commands import app  # noqa: PLC0415  # what it needs may be missing
 

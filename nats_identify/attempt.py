@@ -10,7 +10,8 @@ from enum import Enum
 
 from nats_identify import wire
 from nats_identify.clock import NS_PER_MS, NS_PER_S, NS_PER_US
-from nats_identify.schedule.model import Code, Outcome
+from nats_identify.reason import Reason
+from nats_identify.schedule.model import Outcome
 
 RENEWALS_REMEMBERED = 256
 """Renewals whose sending time is kept; a grant that echoes an older one is declined as late."""
@@ -158,7 +159,7 @@ class Tell:
 
     position: int | None
     eta_ms: int | None
-    reason: str
+    reason: Reason
     near: bool
     problem: str = ""
 
@@ -302,9 +303,9 @@ class Attempt:
         if refused.request_id != self.request_id or self.state is not State.ASKING:
             return []
         bucket, self.max_concurrency = self._bucket(), refused.max_concurrency or self.max_concurrency
-        if refused.code is Code.ENDED:
+        if refused.code is Reason.ENDED:
             return self._ask_anew(refused, now_ns)
-        is_moved = refused.code is Code.WRONG_BUCKET and self._bucket() != bucket
+        is_moved = refused.code is Reason.WRONG_BUCKET and self._bucket() != bucket
         wait_ns = min((refused.retry_after_ms or 5_000) * NS_PER_MS, RENEW_MAX_NS)
         wait_ns = 0 if is_moved else self._jittered(wait_ns)
         self._renew_at_ns, self._near_at_ns = now_ns + wait_ns, None

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
+from nats_identify import __version__
 from nats_identify.children import ChildDiedError, run_until_signalled
 from nats_identify.embedded import NatsServerError
 from nats_identify.environment import WrongEnvironmentError, nats_options
@@ -18,7 +19,6 @@ from nats_identify.wire import Subjects
 
 app = typer.Typer(
     name="nats-identify",
-    help="One IDENTIFY queue for all shards of a Discord bot, on NATS.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -43,6 +43,22 @@ def _prefix(text: str) -> str:
         return Subjects(text).prefix
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def _show_version(*, is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"nats-identify {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version, and exit.")
+    ] = False,
+) -> None:
+    """One IDENTIFY queue for all shards of a Discord bot, on NATS."""
 
 
 def _default_store() -> Path:

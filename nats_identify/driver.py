@@ -18,8 +18,9 @@ from nats_identify.clock import NS_PER_S, Clock, now_ns
 from nats_identify.loops import Home, Move, cancel
 from nats_identify.printable import printable
 from nats_identify.queue import Grant, OnProgress, Progress, Queue, QueueClosedError, check_request
+from nats_identify.reason import Reason
 from nats_identify.schedule.alarms import Alarms, Look
-from nats_identify.schedule.model import Code, Outcome
+from nats_identify.schedule.model import Outcome
 from nats_identify.trouble import Trouble
 
 ENDED_MOST = 1024
@@ -70,7 +71,7 @@ class AttemptQueue(Queue):
         self._is_closed = False
         self._home = Home()
         self._defect = Trouble()
-        self._refusals: dict[str, Trouble] = {}  # by reason: as many as there are codes
+        self._refusals: dict[Reason, Trouble] = {}  # as many as there are reasons
 
     # --- the interface
 
@@ -80,12 +81,12 @@ class AttemptQueue(Queue):
         *,
         priority: int = 0,
         on_progress: OnProgress | None = None,
-        instead_of: Grant | None = None,
+        replaces: Grant | None = None,
     ) -> Grant:
         """Wait until this shard may send one IDENTIFY. See `Queue.acquire`."""
         check_request(shard_id, priority)
         self._enter()
-        entry = self._entries.get(instead_of.request_id) if instead_of else None
+        entry = self._entries.get(replaces.request_id) if replaces else None
         if entry is None:
             entry = self._begin(shard_id, priority, on_progress)
         else:
@@ -275,7 +276,7 @@ class AttemptQueue(Queue):
     def _no_answer(self, entry: Entry) -> None:
         if not entry.is_silent and entry.attempt.state is words.State.ASKING:
             entry.is_silent = True
-            self._progressed(entry, words.Tell(None, None, "no_answer", near=False))
+            self._progressed(entry, words.Tell(None, None, Reason.NO_ANSWER, near=False))
 
     # --- inside
 
@@ -305,7 +306,7 @@ class AttemptQueue(Queue):
         entry.grant_id = entry.answer_to = ""
         entry.unanswered_since_ns, entry.is_silent = None, False
         self._entries[entry.attempt.request_id] = entry
-        if self._refusals.setdefault(Code.ENDED, Trouble()).note(self._clock()) is not None:  # no flood of lines
+        if self._refusals.setdefault(Reason.ENDED, Trouble()).note(self._clock()) is not None:  # no flood of lines
             logger.warning(
                 "shard %d waits: its request ended, and not by this process (%s); it asks anew as %s, at the end of "
                 "its line, for the %d. time in this wait; find the other client that uses the id or the cancel subject",

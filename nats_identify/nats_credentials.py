@@ -86,7 +86,7 @@ def _checked_seed(seed: bytes) -> bytes:
     if find_spec("nkeys") is None:
         message = "needs the package nkeys: pip install 'nats-py[nkeys]'"
         raise ValueError(message)
-    import nkeys  # type: ignore[import-untyped]  # noqa: PLC0415  # no stubs; optional
+    import nkeys  # noqa: PLC0415  # optional
 
     message = "holds no seed of a user, which begins with SU; give the file that `nsc` or `nk` made"
     if not seed.startswith(b"SU"):

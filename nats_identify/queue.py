@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Final, Protocol, Self, runtime_checkable
 
 from nats_identify.clock import now_ns
+from nats_identify.reason import Reason
 
 PRIORITY_MOST: Final = 10
 SHARD_ID_MOST: Final = 2**53
@@ -24,17 +25,15 @@ class Progress:
     """Where an asking stands in its queue.
 
     Attributes:
-        position: 1 means next in its bucket; None while nobody has answered yet.
+        position: its place in its bucket, 1 is next; None while there is no answer yet.
         eta_ms: milliseconds until the turn, exact at position 1; None while it cannot be known.
-        reason: why it waits: ``window``, ``session_limit``, ``crash_loop``, ``limits_unknown``,
-            ``no_answer`` while NATS is away, or no coordinator answers there, at the latest 5 s after that began,
-            ``ended`` where another process ended its request and it asks anew, or the code of another refusal.
+        reason: why it waits.
         near: the turn is about two seconds away or less: the moment to open the gateway connection.
     """
 
     position: int | None
     eta_ms: int | None
-    reason: str
+    reason: Reason
     near: bool
 
 
@@ -43,12 +42,14 @@ class Grant:
     """The permission for one shard to send one IDENTIFY, until ``use_by_ns``.
 
     Attributes:
-        grant_id: the grant's own name; decided on once.
+        shard_id: the shard that may send it, 0 or more.
+        grant_id: the grant's own name, unique in its queue; decided on once.
         request_id: the asking that it answers.
         bucket: Discord's ``rate_limit_key``, ``shard_id % max_concurrency``.
-        use_by_ns: the last instant, on `nats_identify.clock.now_ns`, at which IDENTIFY may be sent.
-        waited_ms: how long the shard waited.
-        remaining: session starts left today, or None where nobody counts them.
+        max_concurrency: the number of buckets when it was granted, 1 or more.
+        use_by_ns: the last instant at which IDENTIFY may be sent: nanoseconds on `nats_identify.clock.now_ns`.
+        waited_ms: how long the shard waited, in milliseconds.
+        remaining: session starts left today after this one, or None where nobody counts them.
     """
 
     shard_id: int
@@ -62,6 +63,7 @@ class Grant:
 
 
 OnProgress = Callable[[Progress], None]
+"""A plain function that gets each new `Progress`. What it raises is logged, and the wait goes on."""
 
 
 @runtime_checkable
@@ -82,7 +84,7 @@ class Queue(Protocol):
         *,
         priority: int = 0,
         on_progress: OnProgress | None = None,
-        instead_of: Grant | None = None,
+        replaces: Grant | None = None,
     ) -> Grant:
         """Wait until this shard may send one IDENTIFY.
 
@@ -90,7 +92,7 @@ class Queue(Protocol):
             shard_id: the shard, 0 or more.
             priority: -10 … 10, higher goes first; convention: 1 for a session that was live and was lost.
             on_progress: called whenever the position, the ETA or the reason changes.
-            instead_of: a grant of this shard that came too late to be used: it is declined, and the
+            replaces: a grant of this shard that came too late to be used: it is declined, and the
                 asking goes on at its old place.
 
         Raises:
@@ -113,9 +115,11 @@ class Queue(Protocol):
 
     def ready(self, grant: Grant) -> None:
         """Discord accepted the IDENTIFY (READY). Optional."""
+        return  # without a statement mypy takes it for abstract: `Queue` is a Protocol
 
     def rejected(self, grant: Grant) -> None:
         """Discord answered Invalid Session. Optional."""
+        return  # as `ready`
 
     def turn(
         self,
@@ -134,6 +138,7 @@ class Queue(Protocol):
 
     async def close(self) -> None:
         """End every wait with `QueueClosedError`. A queue that holds nothing open has nothing to do here."""
+        return  # as `ready`
 
     async def __aenter__(self) -> Self:
         return self
@@ -189,6 +194,12 @@ class Turn:
 
     Leaving the full form's block without `granted` having returned is an error, unless `decline` was called:
     an IDENTIFY that was sent there had no turn.
+
+    Attributes:
+        queue: the queue that gives the turn.
+        shard_id: the shard, 0 or more.
+        priority: -10 … 10, higher goes first.
+        progress: the newest that the queue told, or None before it told any.
 
     Raises:
         TypeError, ValueError: no such shard or priority can be asked for, or ``on_progress`` cannot be called.
@@ -278,7 +289,7 @@ class Turn:
                 self._grant = grant
                 return grant
             self._grant = None
-            self._asking = self._start_asking(instead_of=grant)
+            self._asking = self._start_asking(replaces=grant)
 
     def identified(self) -> None:
         """IDENTIFY has just been sent. Call it right after the send; later calls do nothing.
@@ -350,9 +361,9 @@ class Turn:
             raise RuntimeError(message)
         return self._asking
 
-    def _start_asking(self, *, instead_of: Grant | None = None) -> asyncio.Task[Grant]:
+    def _start_asking(self, *, replaces: Grant | None = None) -> asyncio.Task[Grant]:
         acquiring = self.queue.acquire(
-            self.shard_id, priority=self.priority, on_progress=self._progressed, instead_of=instead_of
+            self.shard_id, priority=self.priority, on_progress=self._progressed, replaces=replaces
         )
         return asyncio.ensure_future(acquiring)
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from nats_identify.nats_connection import NatsClient, open_connection
 from nats_identify.nats_options import NatsOptions
 from nats_identify.printable import printable
-from nats_identify.schedule.model import Reason
+from nats_identify.reason import Reason
 from nats_identify.wire import BucketStatus, HeldBack, Projection, Status, Subjects, WaitingRequest, why_invalid
 
 ANSWER_WITHIN_S: Final = 2.0
@@ -28,6 +28,7 @@ _WAITS_FOR: Final = {
     Reason.SESSION_LIMIT: "the next day: no session start is left but the reserve",
     Reason.CRASH_LOOP: "the end of its crash loop's delay",
     Reason.LIMITS_UNKNOWN: "Discord's limits, which are not known",
+    Reason.UNKNOWN: "something that this version does not know: update it",
 }
 
 
@@ -97,7 +98,7 @@ def draw_status(status: Status) -> RenderableType:
     table.add_column("first in line")
     for bucket in status.buckets:
         next_turn = f"{bucket.next_release_ms / 1000:.1f} s" if bucket.next_release_ms else "now"
-        waits_for = _WAITS_FOR[bucket.reason] if bucket.reason is not None else ""
+        waits_for = _WAITS_FOR.get(bucket.reason, bucket.reason) if bucket.reason is not None else ""
         table.add_row(f"{bucket.bucket}", f"{bucket.waiting}", next_turn, waits_for, Text(_first(bucket)))
     return Group(Text(heading), "", table)
 

@@ -9,8 +9,9 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from nats_identify.printable import printable
+from nats_identify.reason import Reason
 from nats_identify.schedule import model
-from nats_identify.schedule.model import MS, Ask, Code, Outcome, Reason
+from nats_identify.schedule.model import MS, Ask, Code, Outcome
 
 REQUEST_BYTES_MOST: Final = 4096
 """A larger request is refused."""
@@ -176,7 +177,7 @@ class Granted(Message):
 
 
 class Queued(Message):
-    """Where a managed request stands, and when to renew it; 0 means now."""
+    """Where a managed request stands, and when to renew it; 0 means now. A newer reason is read as ``unknown``."""
 
     status: Literal["queued"] = "queued"
     shard_id: Natural
@@ -185,15 +186,15 @@ class Queued(Message):
     position: Annotated[int, Field(ge=1, le=INT_MOST)]
     eta_ms: Natural | None
     renew_in_ms: Natural
-    reason: Annotated[Reason, Field(strict=False)]
+    reason: Reason = Field(strict=False)
     max_concurrency: Buckets | None = None
 
 
 class Refused(Message):
-    """Final."""
+    """Final. A newer code is read as ``unknown``."""
 
     status: Literal["refused"] = "refused"
-    code: Annotated[Code, Field(strict=False)]
+    code: Reason = Field(strict=False)
     message: Text
     request_id: Token | None = None
     max_concurrency: Buckets | None = None
@@ -262,7 +263,7 @@ class BucketStatus(Message):
     bucket: Figure
     waiting: Figure
     next_release_ms: Figure
-    reason: Annotated[Reason | None, Field(strict=False)] = None
+    reason: Reason | None = Field(None, strict=False)
     first: list[WaitingRequest]
 
 

@@ -5,11 +5,12 @@ import json
 import random
 from contextlib import suppress
 from time import monotonic
+from typing import Any
 from urllib.parse import urlsplit
 
 NUMBERS = (-(2**63), -5, -1, 0, 1, 2, 3, 4, 5, 999, 60_000, 2**31, 2**53, 2**60, 10**400)
 TEXTS = ("", "r1", "a\nFORGED \x1b[2J\u202e", "x" * 300, "[red]", "\ud800", "é" * 70)
-OTHER = (None, [], {}, True, 1.5, float("nan"))
+OTHER: tuple[Any, ...] = (None, [], {}, True, 1.5, float("nan"))
 ANSWER_TO = (
     b"$JS.API.STREAM.DELETE.KV_identify",
     b"$KV.identify.ledger",
@@ -46,12 +47,12 @@ class HostileCoordinator:
     """
 
     def __init__(self, url: str, seed: int) -> None:
-        self.grants: dict[str, dict] = {}
+        self.grants: dict[str, dict[str, Any]] = {}
         self.seen: list[tuple[float, str]] = []
         self._url = urlsplit(url)
         self._dice = random.Random(seed)
-        self._newest: dict[int, tuple[bytes, dict]] = {}  # by shard: the inbox and the request
-        self._ended: list[tuple[bytes, dict]] = []
+        self._newest: dict[int, tuple[bytes, dict[str, Any]]] = {}  # by shard: the inbox and the request
+        self._ended: list[tuple[bytes, dict[str, Any]]] = []
         self._infos: list[bytes] = []
 
     async def __aenter__(self):

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
+from typing import Any
 
 from nats_identify import NatsQueue
 from nats_identify.attempt import SENDINGS_MAX, USE_WITHIN_MAX_NS
@@ -49,8 +50,8 @@ class Fleet:
 
     def __init__(self, queue: NatsQueue) -> None:
         self._queue = queue
-        self.handed = []
-        self.positions = set()
+        self.handed: list[Any] = []
+        self.positions: set[Any] = set()
         self.tasks = [asyncio.create_task(self._shard(number)) for number in range(SHARDS)]
 
     async def _shard(self, shard_id):

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, build_opener
 
@@ -48,7 +48,10 @@ async def settle(client: Client, subject: str = "nothing.listens.here") -> None:
         await client.request(subject, b"", timeout=WITHIN_S)
 
 
-async def until(condition: Callable[[], Awaitable[Any]], what: str, within_s: float = WITHIN_S) -> Any:
+SeenT = TypeVar("SeenT")
+
+
+async def until(condition: Callable[[], Awaitable[SeenT | None]], what: str, within_s: float = WITHIN_S) -> SeenT:
     """Look until the condition holds, and return what it said."""
     try:
         async with asyncio.timeout(within_s):

@@ -32,11 +32,11 @@ class OtherQueue(Queue):
         *,
         priority: int = 0,
         on_progress: OnProgress | None = None,
-        instead_of: Grant | None = None,
+        replaces: Grant | None = None,
     ) -> Grant:
         """Wait as it does."""
         granted: Grant = await self._queue.acquire(
-            shard_id, priority=priority, on_progress=on_progress, instead_of=instead_of
+            shard_id, priority=priority, on_progress=on_progress, replaces=replaces
         )
         return granted
 

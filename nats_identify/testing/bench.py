@@ -32,10 +32,10 @@ class Asking:
         granted_at_ns: when the grant was seen, on `nats_identify.clock.now_ns`; None before.
     """
 
-    def __init__(self, queue: Queue, shard_id: int, priority: int, instead_of: Grant | None) -> None:
+    def __init__(self, queue: Queue, shard_id: int, priority: int, replaces: Grant | None) -> None:
         self.shard_id = shard_id
         self.granted_at_ns: int | None = None
-        acquiring = self._acquire(queue, priority, instead_of)
+        acquiring = self._acquire(queue, priority, replaces)
         self.task = asyncio.create_task(acquiring, name=f"shard {shard_id} asks")
 
     @property
@@ -43,8 +43,8 @@ class Asking:
         """Whether the shard may send IDENTIFY."""
         return self.granted_at_ns is not None
 
-    async def _acquire(self, queue: Queue, priority: int, instead_of: Grant | None) -> Grant:
-        grant = await queue.acquire(self.shard_id, priority=priority, instead_of=instead_of)
+    async def _acquire(self, queue: Queue, priority: int, replaces: Grant | None) -> Grant:
+        grant = await queue.acquire(self.shard_id, priority=priority, replaces=replaces)
         self.granted_at_ns = now_ns()
         return grant
 
@@ -72,9 +72,9 @@ class Bench:
         """Return the id of a shard in the bucket that is played in; ``number`` counts from 0."""
         return self._bucket + number * self.max_concurrency
 
-    async def ask(self, shard_id: int, *, priority: int = 0, instead_of: Grant | None = None) -> Asking:
+    async def ask(self, shard_id: int, *, priority: int = 0, replaces: Grant | None = None) -> Asking:
         """Request a turn; the request is in the queue when this returns, unless the queue itself waits first."""
-        asking = Asking(self.queue, shard_id, priority, instead_of)
+        asking = Asking(self.queue, shard_id, priority, replaces)
         self._askings.append(asking)
         await asyncio.sleep(0)
         return asking

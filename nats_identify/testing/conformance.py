@@ -203,13 +203,13 @@ async def an_exception_before_granted_gives_the_turn_back(bench: Bench) -> None:
 
 @rule(
     reason="a shard whose connection took too long would otherwise start again at the end of the line",
-    advice="in acquire, decline instead_of, and go on with the priority and the time of its first request",
+    advice="in acquire, decline replaces, and go on with the priority and the time of its first request",
 )
 async def a_late_grant_is_given_back_and_keeps_its_place(bench: Bench) -> None:
     """A shard asks again instead of a grant; it may miss the turn that it gave back, but no second one."""
     late = await bench.hold(0)
     waiting = [await bench.ask(shard_id) for shard_id in (1, 2, 3)]
-    again = await bench.ask(0, instead_of=late)
+    again = await bench.ask(0, replaces=late)
     order = await bench.pass_along(again, *waiting)
     if order.index(0) > 1:
         bench.broken(f"shard 0 came first and was late once; then the turns went to shards {order}")

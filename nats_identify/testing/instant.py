@@ -37,7 +37,7 @@ class InstantQueue(Queue):
         *,
         priority: int = 0,
         on_progress: OnProgress | None = None,
-        instead_of: Grant | None = None,
+        replaces: Grant | None = None,
     ) -> Grant:
         """Return a grant without waiting; so ``priority`` and ``on_progress`` have nothing to do.
 
@@ -48,12 +48,12 @@ class InstantQueue(Queue):
         if self._is_closed:
             raise QueueClosedError
         self._home.enter()
-        if instead_of is not None:
-            self.decline(instead_of)
+        if replaces is not None:
+            self.decline(replaces)
         grant = Grant(
             shard_id=shard_id,
             grant_id=uuid4().hex,
-            request_id=uuid4().hex if instead_of is None else instead_of.request_id,
+            request_id=uuid4().hex if replaces is None else replaces.request_id,
             bucket=shard_id % self._max_concurrency,
             max_concurrency=self._max_concurrency,
             use_by_ns=self._clock() + USE_WITHIN_NS,

@@ -40,10 +40,12 @@ class Judgement:
     """One IDENTIFY and what became of it.
 
     Attributes:
-        at_ns: when it arrived, on the caller's clock.
+        at_ns: when it arrived, in nanoseconds on the clock of the judge's caller.
+        shard_id: the shard that sent it.
         max_concurrency: the number in force when it arrived.
         bucket: ``shard_id % max_concurrency``.
-        gap_ns: since the latest earlier IDENTIFY that shares a bucket with it; None for the first.
+        gap_ns: nanoseconds since the latest earlier IDENTIFY that shares a bucket with it; None for the first.
+        verdict: what Discord makes of it.
     """
 
     at_ns: int

@@ -29,14 +29,17 @@ class Report:
 
     Attributes:
         identifies: IDENTIFYs that were judged, refused ones included.
-        violations: those refused for any reason; ``over_limit`` of them by the day's limit.
+        violations: those refused for any reason.
+        over_limit: those of them that the day's limit refused.
         token_resets: how often real Discord would have reset the token.
         ready_by_shard: READYs sent to each shard id.
-        smallest_gap_s: by bucket; a bucket with fewer than two IDENTIFYs is left out.
-        mean_gap_s: as above.
-        first_identify_ns: on the gateway's clock; None before the first.
-        last_identify_ns: as above.
-        resumes: RESUMEs accepted; ``resumes_refused`` counts the others.
+        identifies_by_bucket: IDENTIFYs that were judged in each bucket.
+        smallest_gap_s: seconds between two IDENTIFYs of a bucket; a bucket with fewer than two is left out.
+        mean_gap_s: seconds, as above.
+        first_identify_ns: when it arrived, in nanoseconds on the gateway's clock; None before the first.
+        last_identify_ns: nanoseconds, as above.
+        resumes: RESUMEs accepted.
+        resumes_refused: RESUMEs answered with Invalid Session.
         disconnects_by_code: how often each close code ended a connection.
         heartbeat_timeouts: connections closed because their client sent no heartbeat.
     """

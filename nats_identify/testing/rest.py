@@ -25,6 +25,7 @@ class Misbehaviour:
     Attributes:
         status: the HTTP status; 0 gives no answer at all until the client or the gateway goes away.
         body: the answer's text.
+        headers: of the answer, by name.
     """
 
     status: int

@@ -61,6 +61,7 @@ async def running_discord(*, max_concurrency: int, total: int, shards: int, wind
     command += ["--max-concurrency", str(max_concurrency), "--window-s", str(window_s)]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     try:
+        assert process.stdout is not None
         urls = json.loads(await process.stdout.readline())
         discord = Discord(urls["ws_url"])
         endless = aiohttp.ClientTimeout(total=None)

@@ -2,8 +2,9 @@
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
-from nats_identify import NatsQueue
+from nats_identify import NatsQueue, Progress
 from nats_identify.testing import BareShard, ShardState, SimulatedGateway
 from nats_identify.testing.events import Identified
 from tests.processes import until
@@ -30,10 +31,13 @@ class Fleet:
                 self.count,
                 self.gateway.ws_url,
                 TOKEN,
-                on_progress=lambda progress, shard_id=shard_id: self.positions.update({shard_id: progress.position}),
+                on_progress=partial(self._note, shard_id),
             )
             self.shards.append(await stack.enter_async_context(shard))
-            await until(lambda shard_id=shard_id: self._is_known(shard_id), f"shard {shard_id} stands in the queue")
+            await until(partial(self._is_known, shard_id), f"shard {shard_id} stands in the queue")
+
+    def _note(self, shard_id: int, progress: Progress) -> None:
+        self.positions[shard_id] = progress.position
 
     async def _is_known(self, shard_id):
         is_through = self.shards[shard_id].state in {ShardState.IDENTIFIED, ShardState.UP}

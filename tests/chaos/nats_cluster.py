@@ -9,11 +9,13 @@ import os
 import signal
 import socket
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import nats
 from nats import errors
+from nats.aio.client import Client
 from nats.js.errors import APIError, NotFoundError
 
 from nats_identify.embedded import HOST, EmbeddedNats
@@ -41,7 +43,7 @@ class NatsCluster:
             )
             for number, port in enumerate(ports)
         }
-        self.client = None
+        self.client: Client | None = None
 
     @property
     def urls(self):
@@ -58,6 +60,7 @@ class NatsCluster:
     async def stream(self):
         """Return what the cluster says of the ledger's stream, None while it says nothing."""
         try:
+            assert self.client is not None
             return await self.client.jetstream(timeout=0.5).stream_info(STREAM)
         except (errors.Error, APIError, OSError):
             return None
@@ -101,7 +104,7 @@ async def running_cluster(folder: Path):
         cluster.client = await nats.connect(
             cluster.urls, max_reconnect_attempts=-1, reconnect_time_wait=0.1, ping_interval=1, error_cb=ignore
         )
-        await until(lambda: jetstream_answers(cluster.client), "JetStream has a leader", within_s=HEALED_WITHIN_S)
+        await until(partial(jetstream_answers, cluster.client), "JetStream has a leader", within_s=HEALED_WITHIN_S)
         yield cluster
     finally:
         cluster.thaw()

@@ -15,8 +15,8 @@ class Relay:
         self._to_port = port
         self._is_open = asyncio.Event()
         self._is_open.set()
-        self._server = None
-        self._pipes = set()
+        self._server: asyncio.Server  # since `open`
+        self._pipes: set[asyncio.Task[None]] = set()
 
     @property
     def url(self):

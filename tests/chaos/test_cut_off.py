@@ -1,6 +1,7 @@
 """The leader alone loses its way to NATS and finds it again: another grants; what it still tried is of no effect."""
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -40,7 +41,7 @@ async def test_the_leader_is_cut_off_past_its_lease_and_healed(nats_server, tmp_
             await sleep_s(LEASE_S / 2)  # the cut goes on after another leads
             relay.heal()
             healed_ns = now_ns()
-            await until(lambda leader=leader: is_standby(leader), "it steps down")
+            await until(partial(is_standby, leader), "it steps down")
             standby.add((now_ns() - healed_ns) / NS_PER_MS)
             await leader.until_ready()
             await line.until_turns(3)

@@ -1,5 +1,7 @@
 """Five hundred waiting shards through every fault: judged by the simulated Discord, the shards' answers, the ledger."""
 
+from typing import Any
+
 import pytest
 
 from tests.chaos import faults
@@ -22,7 +24,7 @@ SHARDS = 500
 PODS = 8
 MAX_CONCURRENCY = 16
 TOTAL = 2_000
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "IDENTIFY_FRESH_START": "0",  # every bucket is held until all have asked
     # An unanswered grant outlives the lease, as with the product's defaults: a successor finds it, and gives it again.
     "IDENTIFY_USE_WITHIN": "5",

@@ -21,7 +21,8 @@ IDLE = {"IDENTIFY_MAX_CONCURRENCY": "64", "IDENTIFY_SESSION_TOTAL": "100000", "I
 
 async def served(client, until_s):
     """Ask for idle buckets, one after the other; return how long each took, None for one that was not answered."""
-    took_s, bucket = [], 1
+    took_s: list[float | None] = []
+    bucket = 1
     while time.monotonic() < until_s:
         began_s = time.monotonic()
         try:

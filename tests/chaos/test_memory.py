@@ -9,6 +9,7 @@ import re
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,25 +38,30 @@ SETTINGS = {
 def limit_bytes():
     """Return the memory limit of the manifest."""
     manifest = (ROOT / "deploy/k8s/base/deployment.yaml").read_text()
-    return int(re.search(r"limits:\n\s+memory: (\d+)Mi", manifest)[1]) * 2**20
+    (mebibytes,) = re.findall(r"limits:\n\s+memory: (\d+)Mi", manifest)
+    return int(mebibytes) * 2**20
 
 
 def resident_mb(coordinator):
     """Return the resident set of a process, now and at its largest, in MB."""
     status = Path(f"/proc/{coordinator.process.pid}/status").read_text()
-    return [round(int(re.search(rf"{name}:\s+(\d+)", status)[1]) * 1024 / 1e6, 1) for name in ("VmRSS", "VmHWM")]
+    sizes = dict(re.findall(r"(VmRSS|VmHWM):\s+(\d+)", status))
+    return [round(int(sizes[name]) * 1024 / 1e6, 1) for name in ("VmRSS", "VmHWM")]
 
 
 @asynccontextmanager
 async def crowd(port):
     """Run the process that sends; it is told what to do line by line."""
     command = (sys.executable, "-m", "tests.chaos.crowd", str(port))
-    pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
-    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, **pipes)
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdin=pipe, stdout=pipe)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    stdin, stdout = process.stdin, process.stdout
 
     async def do(what, count):
-        process.stdin.write(f"{what} {count}\n".encode())
-        await process.stdout.readline()
+        stdin.write(f"{what} {count}\n".encode())
+        await stdout.readline()
 
     try:
         yield do
@@ -81,7 +87,7 @@ async def test_the_most_that_may_wait_fits_the_limit_of_the_manifest(start_coord
     standby = await start_coordinator(**SETTINGS, until_leader=False)
     await until(standby.is_ready, "the standby is ready")
     both = {"leader": leader, "standby": standby}
-    figures = {"empty": {name: resident_mb(one) for name, one in both.items()}}
+    figures: dict[str, Any] = {"empty": {name: resident_mb(one) for name, one in both.items()}}
     async with crowd(nats_server.url.rpartition(":")[2]) as do:
         for asked in range(STEP, WAITING + STEP, STEP):
             await do("ask", STEP)

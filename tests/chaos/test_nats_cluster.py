@@ -1,6 +1,7 @@
 """The server that leads the ledger's stream is killed: nothing is granted without it, all goes on after it."""
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -38,7 +39,7 @@ async def test_the_stream_leader_is_killed(tmp_path):
                 killed_ns = now_ns()
                 await cluster.servers[name].kill()
                 gone_ns, still_gone_ns, back_ns = await probe.until_away_and_back(killed_ns)
-                turn = await until(lambda back_ns=back_ns: first_turn(line, back_ns), "a grant")
+                turn = await until(partial(first_turn, line, back_ns), "a grant")
             away.add((back_ns - gone_ns) / NS_PER_MS)
             late.add((turn.at_ns - back_ns) / NS_PER_MS)
             granted_meanwhile += [t for t in line.turns if gone_ns + ON_ITS_WAY_NS < t.at_ns < still_gone_ns]

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from typing import Any
 
 import pytest
 
@@ -127,7 +128,7 @@ async def test_a_successor_with_a_shorter_use_within_keeps_the_promise(nats_serv
     waited = Figures(f"granted after the unanswered grant of a leader that promised {hold_s:g} s")
     for repetition in range(REPETITIONS):
         prefix = f"run{repetition}"
-        common = {"count": 1, "IDENTIFY_PREFIX": prefix}
+        common: dict[str, Any] = {"count": 1, "IDENTIFY_PREFIX": prefix}
         async with (
             running_replicas(tmp_path, nats_server.url, IDENTIFY_USE_WITHIN=str(LONG_S), **common) as before,
             running_replicas(tmp_path / prefix, nats_server.url, IDENTIFY_USE_WITHIN="0.5", **common) as after,

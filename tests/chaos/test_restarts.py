@@ -2,6 +2,7 @@
 
 import signal
 import time
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ SETTINGS = {
     "IDENTIFY_LEASE": "0.6",
     "IDENTIFY_LOG_LEVEL": "info",
 }
-WEATHER = {"connect_delay_s": (0, 0.1), "frame_latency_s": (0.005, 0.02)}
+WEATHER: dict[str, Any] = {"connect_delay_s": (0, 0.1), "frame_latency_s": (0.005, 0.02)}
 
 
 @pytest.fixture

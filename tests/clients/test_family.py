@@ -160,7 +160,7 @@ async def test_close_gives_the_place_back_at_once(
         assert await bot.ended() == 0
 
     async def nobody_waits() -> bool:
-        return await waiting() == []
+        return not await waiting()
 
     await until(nobody_waits, "the queue forgets them")
     assert happened["cancelled"] == 3, "they were not found dead, they left"

@@ -97,7 +97,7 @@ async def test_close_in_the_middle_of_a_wait(family, start_coordinator, open_gat
     begun_ns = now_ns()
 
     async def nobody_waits() -> bool:
-        return await waiting() == []
+        return not await waiting()
 
     await until(nobody_waits, "the queue forgets them")
     forgotten_s = (now_ns() - begun_ns) / NS_PER_S

@@ -28,6 +28,7 @@ class WebSocket:
     _keep_alive = None
     script: list[Exception | None]
     tried: list[object]
+    fails: Exception | None
 
     def __init__(self) -> None:
         self.told: list[str] = []

@@ -101,6 +101,7 @@ async def test_a_copy_that_somebody_puts_back_was_written_on_nothing(bucket):
     await bucket.put_back(LEDGER)
     read = await way.read()
     assert isinstance(read, LedgerRead)
+    assert read.ledger is not None
     assert (read.ledger.age, read.revision, read.written_on) == (LEDGER.age, 3, None)
     assert await way.write(Write(next_to(LEDGER), 2)) == WriteUnsettled()
 

@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import nats
 from nats.aio.client import Client
@@ -102,7 +102,7 @@ class RealParty:
         self.client = client
         self.heard: list[Heard] = []
         self.marks: set[str] = set()
-        self._subscriptions = {}
+        self._subscriptions: dict[str, Any] = {}
 
     async def subscribe(self, pattern: str) -> None:
         self._subscriptions[pattern] = await self.client.subscribe(pattern, cb=self._hear)

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from nats import errors
 
@@ -75,17 +75,19 @@ class ModelWay:
 
     async def read(self) -> LedgerRead | LedgerUnreadable:
         self._line.read()
-        return self._outcome()
+        read: LedgerRead | LedgerUnreadable = self._outcome()
+        return read
 
     async def write(self, write: Write) -> Written | WriteUnsettled:
         self._line.write(write)
-        return self._outcome()
+        written: Written | WriteUnsettled = self._outcome()
+        return written
 
     async def is_shown(self, revision: int) -> LedgerSeen:
         self._engine.run(self._engine.now_ns + 30 * SECOND)
         return next(seen for seen in self._shown if seen.revision == revision)
 
-    def _outcome(self):
+    def _outcome(self) -> Any:
         self._engine.run(self._engine.now_ns + 2 * SECOND)
         (outcome,) = self._told  # one, and one alone
         self._told.clear()
@@ -204,8 +206,15 @@ async def real_bucket(folder: Path):
 
         def make_store() -> LedgerStore:
             bucket = KvBucket(connection, "identify", settings, log)
-            options = {"bucket": bucket, "fresh_start": True, "clock": now_ns, "metrics": metrics, "log": log}
-            return LedgerStore(connection, prefix="identify", **options)
+            return LedgerStore(
+                connection,
+                bucket=bucket,
+                prefix="identify",
+                fresh_start=True,
+                clock=now_ns,
+                metrics=metrics,
+                log=log,
+            )
 
         bucket = RealBucket(server, make_store, connection.jetstream())
         try:

@@ -35,11 +35,13 @@ def plain(name: str) -> str:
 
 
 def labels_of(workload: Doc) -> dict[str, str]:
-    return workload["spec"]["template"]["metadata"]["labels"]
+    labels: dict[str, str] = workload["spec"]["template"]["metadata"]["labels"]
+    return labels
 
 
 def pod_of(workload: Doc) -> Doc:
-    return workload["spec"]["template"]["spec"]
+    spec: dict[str, Any] = workload["spec"]["template"]["spec"]
+    return spec
 
 
 def containers(workload: Doc) -> list[Doc]:

@@ -86,7 +86,8 @@ class Tree:
         """Copy what git knows, and make the Secrets with the command that a user would run."""
         shutil.copytree(DEPLOY, folder, ignore=shutil.ignore_patterns("secrets"))
         for overlay, bots in (("prod", ["examples/shards"]), ("dev", []), ("external-nats", [])):
-            command = [folder / "make-secrets", "--tls", folder / "overlays" / overlay, *(folder / bot for bot in bots)]
+            places = [folder / "overlays" / overlay, *(folder / bot for bot in bots)]
+            command = [str(folder / "make-secrets"), "--tls", *map(str, places)]
             subprocess.run(command, input=TOKEN, text=True, capture_output=True, check=True)
         return cls(folder, renderer)
 

@@ -270,7 +270,9 @@ def resources_are_said(docs: list[Doc]) -> Iterator[str]:
 
 def mib(quantity: str) -> float:
     """Return a quantity of memory in MiB."""
-    number, unit = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", quantity).groups()
+    parts = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", quantity)
+    assert parts is not None, quantity
+    number, unit = parts.groups()
     return float(number) * {"Mi": 1, "MiB": 1, "Gi": 1024, "MB": 1e6 / 2**20, "GB": 1e9 / 2**20}[unit]
 
 

@@ -38,7 +38,7 @@ def server_environment(docs: list[Doc]) -> dict[str, str]:
 
 def objections(file: Path, environment: dict[str, str]) -> str:
     """Return what `nats-server -t` has against a configuration; nothing where it is valid."""
-    command = [find_nats_server(), "-t", "-c", file]
+    command = [str(find_nats_server()), "-t", "-c", str(file)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     return "" if done.returncode == 0 else done.stdout + done.stderr
 

@@ -100,5 +100,6 @@ async def test_it_listens_on_both_families_of_addresses(tree, tmp_path):
     async with running(docs_of(tree, "dev"), tmp_path, everywhere=True) as server:
         for host in ("127.0.0.1", "[::1]"):
             client = await nats.connect(f"nats://{host}:{server.port}", **server.way_in("operator"))
+            assert client.connected_url is not None
             assert client.connected_url.hostname == host.strip("[]")
             await client.close()

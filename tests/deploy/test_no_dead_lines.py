@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from typing import Any
 
 import pytest
 import yaml
@@ -69,7 +70,7 @@ def test_every_kustomization_is_looked_at(tree):
     assert {folder.removeprefix("options/") for folder in there} == looked_at | files_alone
 
 
-PLANTED = {
+PLANTED: dict[str, dict[str, list[dict[str, Any]]]] = {
     "a patch for nobody": {"patches": [{"target": {"kind": "Deployment", "name": "cordinator"}, "patch": "- {}"}]},
     "an image of nobody": {"images": [{"name": "identify", "newTag": "9.9"}]},
 }

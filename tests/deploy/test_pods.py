@@ -9,6 +9,7 @@ import base64
 import json
 import re
 from contextlib import asynccontextmanager
+from typing import Any
 
 import nats
 import pytest
@@ -84,7 +85,7 @@ async def test_priority_10_goes_before_everybody(docs, server, tmp_path):
             await victim.ask(0, shard_id=2, request_id="v2", timeout_ms=60_000)
             for number in range(5):
                 await evil.ask(0, shard_id=10 + number, request_id=f"e{number}", priority=10, timeout_ms=60_000)
-            order = []
+            order: list[Any] = []
 
             async def collect(box):
                 while len(order) < 6:

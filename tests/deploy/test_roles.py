@@ -11,6 +11,7 @@ import nats
 import nats.errors
 import pytest
 
+from nats_identify import NatsQueue
 from nats_identify.environment import nats_options, queue_from_environment
 from nats_identify.shards import Shards, shards_of_pod
 from tests.deploy.conftest import docs_of
@@ -76,7 +77,9 @@ async def test_the_shards_work(docs, server, tmp_path, monkeypatch):
         await until(coordinator.is_leader, "it leads")
         async with queue.turn(3):
             pass
-        assert (await until(queue.info, "the limits are told")).leader == "coordinator-0"
+        assert isinstance(queue, NatsQueue)
+        info = await until(queue.info, "the limits are told")
+        assert info.leader == "coordinator-0"
         waiting = asyncio.ensure_future(queue.acquire(4))
         await until(lambda: has(coordinator, "identify_waiting", 1), "it waits")
         waiting.cancel()
@@ -105,7 +108,7 @@ async def test_the_operators_work(docs, server, tmp_path):
         for subject in ("identify.info", "identify.status", "identify.refresh", "$SRV.INFO.identify-coordinator"):
             assert json.loads((await operator.request(subject, b"", timeout=WITHIN_S)).data)
         stream = operator.jetstream()
-        assert json.loads((await stream.get_msg(STREAM, subject=LEDGER)).data)["leader"] == "coordinator-0"
+        assert json.loads((await stream.get_msg(STREAM, subject=LEDGER)).data or b"")["leader"] == "coordinator-0"
         assert (await stream.stream_info(STREAM)).state.messages == 1
         await operator.close()
     assert "Violation" not in server.log

@@ -42,6 +42,7 @@ async def main(kind):
         async with queue.turn(0, on_progress=lambda _progress: say("asked")):
             say("granted")
 
+    assert isinstance(queue, NatsQueue)
     await queue
     waiting = asyncio.create_task(wait_for_a_turn())
     say("waiting")

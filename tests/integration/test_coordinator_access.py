@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+from urllib.parse import urlparse
 
 import nats
 import nkeys
@@ -181,7 +182,7 @@ async def checked(version, *, clustered):
     lost = asyncio.get_running_loop().create_future()
     connection = Connection(Link("store", "nats://host", (), make_log("warning", "text"), Metrics(), lost))
     connection._server_info = {"cluster": "c"} if clustered else {}
-    connection._current_server = Srv(None, server_version=version)
+    connection._current_server = Srv(urlparse("nats://host"), server_version=version)
     await connection.check_server()
     return lost
 

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -72,7 +73,12 @@ async def test_a_status_of_many_buckets_and_long_names_fits_into_a_message(start
         # lost its lease on a busy machine sends none.
         renewal = next(renewals)
         for number in range(2000):
-            ask = {"request_id": f"{number:064}", "shard_id": number % 300, "client": name, "renewal": renewal}
+            ask: dict[str, Any] = {
+                "request_id": f"{number:064}",
+                "shard_id": number % 300,
+                "client": name,
+                "renewal": renewal,
+            }
             await box.ask(number % 300, managed=True, **ask)
         with suppress(AssertionError):
             return await until(all_are_in_the_book, "", within_s=5)
@@ -114,7 +120,7 @@ async def test_events_tell_what_happens(coordinator, client, mailbox):
     await message.respond(b"")
     await client.publish(message.reply, b'{"outcome": "ready"}')
     await mailbox.ask(0, payload=b"{")
-    seen = {}
+    seen: dict[str, Any] = {}
     while set(seen) != {"granted", "identified", "ready", "refused"}:
         event = await events.next_msg(timeout=WITHIN_S)
         seen[event.subject.removeprefix("identify.event.")] = json.loads(event.data)

@@ -2,6 +2,8 @@
 
 import os
 import time
+from functools import partial
+from typing import Any
 
 import nats
 import pytest
@@ -29,7 +31,7 @@ PAUSES_A_SECOND = 3
 @pytest.fixture
 async def start_nats(tmp_path):
     """Start the server with more lines of configuration, and return it with a client of it."""
-    started = []
+    started: list[Any] = []
 
     async def start(extra=""):
         server = EmbeddedNats(tmp_path / "limited", extra=extra)
@@ -164,7 +166,7 @@ async def test_three_coordinators_are_refused_in_one_term_and_one_of_them_goes_o
     await mailbox.open()
     await limit.set()
     for coordinator in coordinators:
-        await until(lambda coordinator=coordinator: is_said(coordinator), "each of them says so")
+        await until(partial(is_said, coordinator), "each of them says so")
         assert (await coordinator.page("/readyz"))[0] == 503
     await limit.lift()
     granted, _ = await mailbox.until_granted("one")

@@ -14,59 +14,10 @@ import aiohttp
 import pytest
 import zstandard
 
-from nats_identify.testing import DoorState, Misbehaviour, Record, Report, SimulatedGateway, Verdict
+from nats_identify.testing import DoorState, Record, SimulatedGateway, Verdict
 from nats_identify.testing.events import Connected, Identified, Resumed
 from nats_identify.testing.payloads import SNOWFLAKE_SHIFT
-
-TOKEN = "MTAwMDAw.not.real"  # noqa: S105  # opens nothing but the gateway of its test
-DEADLINE_S = 30.0
-
-
-class Client:
-    """Says exactly what a test tells it to, and nothing by itself."""
-
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        self.socket = socket
-
-    async def send(self, op: int, data: object = None) -> None:
-        await self.socket.send_json({"op": op, "d": data})
-
-    async def identify(self, shard_id: int = 0, shard_count: int = 16, token: str = TOKEN) -> None:
-        await self.send(2, {"token": token, "shard": [shard_id, shard_count], "intents": 0, "properties": {}})
-
-    async def receive(self) -> dict[str, Any]:
-        async with asyncio.timeout(DEADLINE_S):
-            payload: dict[str, Any] = await self.socket.receive_json()
-        return payload
-
-    async def close_code(self) -> int | None:
-        async with asyncio.timeout(DEADLINE_S):
-            async for _ in self.socket:
-                pass
-        return self.socket.close_code
-
-
-@asynccontextmanager
-async def connected(gateway: SimulatedGateway) -> AsyncIterator[Client]:
-    """A client that has had HELLO."""
-    async with aiohttp.ClientSession() as http, http.ws_connect(gateway.ws_url) as socket:
-        client = Client(socket)
-        hello = await client.receive()
-        assert hello["op"] == 10
-        yield client
-
-
-async def get(url: str, token: str | None = None) -> tuple[int, Any, Any]:
-    """Return status, headers and JSON (or text)."""
-    headers = {} if token is None else {"Authorization": f"Bot {token}"}
-    async with aiohttp.ClientSession() as http, http.get(url, headers=headers) as response:
-        text = await response.text()
-        is_json = text.startswith(("{", "["))
-        return response.status, response.headers, json.loads(text) if is_json else text
-
-
-def closed_once_with(code: int, report: Report) -> bool:
-    return report.disconnects_by_code.get(code) == 1
+from tests.integration.gateway_client import DEADLINE_S, TOKEN, Client, closed_once_with, connected, get
 
 
 async def test_identify_is_answered_with_ready_and_all_that_a_library_reads() -> None:
@@ -379,80 +330,6 @@ async def test_a_compression_that_is_not_simulated_is_refused_at_the_door() -> N
         status, _, text = await get(f"{gateway.http_url}/?compress=brotli")
         assert status == 400
         assert "zlib-stream" in text
-
-
-async def test_gateway_bot_tells_the_figures_in_force() -> None:
-    async with SimulatedGateway(16, total=2000, shards=32, token=TOKEN) as gateway:
-        url = f"{gateway.rest_url}/gateway/bot"
-        status, headers, body = await get(url, TOKEN)
-        assert (status, headers["Content-Type"]) == (200, "application/json")
-        assert body == {
-            "url": gateway.ws_url,
-            "shards": 32,
-            "session_start_limit": {
-                "total": 2000,
-                "remaining": 2000,
-                "reset_after": 0,
-                "max_concurrency": 16,
-            },
-        }
-        gateway.set_limits(max_concurrency=1, remaining=7, reset_after_s=60)
-        limit = (await get(url, TOKEN))[2]["session_start_limit"]
-        assert (limit["max_concurrency"], limit["total"], limit["remaining"]) == (1, 2000, 7)
-        assert 0 < limit["reset_after"] <= 60_000
-        assert (await get(url, "other"))[0] == 401
-        assert (await get(url))[0] == 401
-        assert (await get(f"{gateway.rest_url}/gateway"))[2] == {"url": gateway.ws_url}
-
-
-@pytest.mark.parametrize("path", ["users/@me", "oauth2/applications/@me"])
-async def test_what_libraries_ask_at_login_is_answered(path: str) -> None:
-    async with SimulatedGateway(token=TOKEN) as gateway:
-        status, _, body = await get(f"{gateway.rest_url}/{path}", TOKEN)
-        assert status == 200
-        assert int(body["id"])
-        assert (await get(f"{gateway.rest_url}/{path}", "other"))[0] == 401
-
-
-async def test_rest_misbehaves_to_order_and_then_no_more() -> None:
-    async with SimulatedGateway() as gateway:
-        url = f"{gateway.rest_url}/gateway/bot"
-        gateway.misbehave(
-            Misbehaviour.too_many_requests(1.5),
-            Misbehaviour.server_error(502),
-            Misbehaviour.unauthorized(),
-            Misbehaviour.nonsense(),
-            Misbehaviour.figures(max_concurrency=0),
-        )
-        status, headers, body = await get(url)
-        assert (status, headers["Retry-After"], body["retry_after"]) == (429, "2", 1.5)
-        assert (await get(url))[0] == 502
-        assert (await get(url))[0] == 401
-        assert (await get(url))[::2] == (200, "<html>")
-        assert (await get(url))[2]["session_start_limit"]["max_concurrency"] == 0
-        assert (await get(url))[2]["session_start_limit"]["max_concurrency"] == 1
-
-
-async def test_the_lookup_of_the_gateway_fails_to_order() -> None:
-    async with SimulatedGateway() as gateway:
-        gateway.misbehave(Misbehaviour.server_error(502), lookup=True)
-        assert (await get(f"{gateway.rest_url}/gateway/bot"))[0] == 200
-        assert (await get(f"{gateway.rest_url}/gateway"))[0] == 502
-        assert (await get(f"{gateway.rest_url}/gateway"))[0] == 200
-
-
-async def test_a_hanging_answer_does_not_keep_the_gateway_from_stopping() -> None:
-    async with SimulatedGateway() as gateway:
-        gateway.misbehave(Misbehaviour.hang())
-        asked = asyncio.Event()
-        gateway.record.listen(lambda _event: asked.set())
-        asking = asyncio.ensure_future(get(f"{gateway.rest_url}/gateway/bot"))
-        async with asyncio.timeout(DEADLINE_S):
-            await asked.wait()
-        assert not asking.done()
-    await asyncio.wait({asking}, timeout=DEADLINE_S)
-    assert asking.done()
-    assert asking.exception() is not None or asking.result()[0] == 503
 
 
 async def test_no_token_gets_into_the_record() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from nats_identify.clock import NS_PER_S, now_ns
 from nats_identify.queue import Grant, OnProgress, Progress, Queue, QueueClosedError
+from nats_identify.reason import Reason
 from nats_identify.testing import BareShard, InstantQueue, ShardRefusedError, ShardState, SimulatedGateway
 from nats_identify.testing.codes import FATAL
 from nats_identify.testing.events import Connected, Disconnected, Identified
@@ -42,21 +43,21 @@ class HeldQueue(InstantQueue):
         *,
         priority: int = 0,
         on_progress: OnProgress | None = None,
-        instead_of: Grant | None = None,
+        replaces: Grant | None = None,
     ) -> Grant:
         self.priorities.append(priority)
         self.asked.set()
         try:
             await self._near.wait()
             if on_progress is not None:
-                on_progress(Progress(position=1, eta_ms=None, reason="window", near=True))
+                on_progress(Progress(position=1, eta_ms=None, reason=Reason.WINDOW, near=True))
             await self._released.wait()
         except asyncio.CancelledError:
             self.withdrawn.set()
             raise
         if self.closed:
             raise QueueClosedError
-        return await super().acquire(shard_id, priority=priority, instead_of=instead_of)
+        return await super().acquire(shard_id, priority=priority, replaces=replaces)
 
 
 def shard_of(

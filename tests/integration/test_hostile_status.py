@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from typing import Any
 
 import pytest
 
@@ -74,7 +75,7 @@ async def test_numbers_that_nobody_can_mean_are_drawn(nats_server):
 
 async def test_headers_that_are_none_leave_a_client_reading(nats_server):
     """nats-py's own client ends its reading at them, in silence: not even the last answer would arrive."""
-    dropped = []
+    dropped: list[Any] = []
     client = await open_connection(NatsOptions.of(nats_server.url), NatsClient(unreadable=dropped.append))
     cluster = Cluster(nats_server.url, client)
     for headers in HEADERS:

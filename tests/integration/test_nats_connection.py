@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import signal
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ SECRET = "hunter2"  # noqa: S105  # what must never be shown
 @pytest.fixture
 async def coordinate(tmp_path):
     """Start a coordinator with these variables; it is killed in the end."""
-    started = []
+    started: list[Any] = []
 
     async def start(**variables):
         process = CoordinatorProcess(tmp_path / f"coordinator-{len(started)}.log", {**QUICK, **variables})

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import nats
@@ -44,14 +45,13 @@ async def wander(nats_server, start_coordinator):
         logs.append(complained.decode())
         return {step["step"]: step for step in map(json.loads, said.splitlines())}
 
-    run.logs = logs
-    return run
+    return SimpleNamespace(run=run, logs=logs)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_queue_serves_one_event_loop_after_the_other(wander, kind, loop):
-    steps = await wander(kind, "one_loop_after_the_other", loop)
+    steps = await wander.run(kind, "one_loop_after_the_other", loop)
     errors = [steps[name].get("error") for name in ("loop 0", "loop 1", "loop 2", "close", "closed")]
     assert errors == [None, None, None, None, "QueueClosedError"]
 
@@ -59,7 +59,7 @@ async def test_a_queue_serves_one_event_loop_after_the_other(wander, kind, loop)
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_forked_child_and_its_parent_both_go_on(wander, kind, loop):
-    steps = await wander(kind, "a_fork_after_use", loop)
+    steps = await wander.run(kind, "a_fork_after_use", loop)
     assert [steps[name].get("error") for name in ("parent", "child", "parent again")] == [None] * 3
     assert steps["child"]["process"] != steps["parent"]["process"]
     is_alone = kind in {"LocalQueue", "LargeBotQueue"}  # it knows nothing of what its parent goes on to do
@@ -79,7 +79,7 @@ async def test_a_forked_child_leaves_the_requests_of_its_parent_alone(wander, na
 
     await watcher.subscribe("identify.event.*", cb=note)
     await watcher.flush()
-    steps = await wander(kind, "a_fork_while_it_waits", loop)
+    steps = await wander.run(kind, "a_fork_while_it_waits", loop)
     names = ["parent", "child", "child close", "parent waited", "parent again"]
     assert [steps[name].get("error") for name in names] == [None] * 5
     if kind == "NatsQueue":
@@ -95,7 +95,7 @@ async def test_a_forked_child_leaves_the_requests_of_its_parent_alone(wander, na
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_two_event_loops_at_once_are_refused(wander, kind):
-    steps = await wander(kind, "two_loops_at_once")
+    steps = await wander.run(kind, "two_loops_at_once")
     elsewhere = ["acquire", "turn", "turn near", "identified", "close"]
     if kind == "InstantQueue":
         elsewhere = elsewhere[:3]  # it notes what it is told, and holds nothing to be closed

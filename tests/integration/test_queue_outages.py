@@ -4,11 +4,13 @@ import asyncio
 import logging
 import signal
 import socket
+from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from nats_identify import NatsQueue
+from nats_identify import Grant, NatsQueue, Progress
 from nats_identify.integrations._client import QueuedClient
 from tests.processes import until
 
@@ -16,20 +18,22 @@ SLOW = {"IDENTIFY_WINDOW": "60", "IDENTIFY_USE_WITHIN": "60"}
 """Whoever comes second waits for the whole test."""
 
 
+def note(told: list[str], progress: Progress) -> None:
+    told.append(progress.reason)
+
+
 class Shards:
     """Shards that wait, and the newest reason that each was told."""
 
     def __init__(self, queue: NatsQueue) -> None:
         self._queue = queue
-        self._waiting: list[asyncio.Task] = []
+        self._waiting: list[asyncio.Task[Grant]] = []
         self.told: dict[int, list[str]] = {}
 
     def ask(self, *shard_ids: int) -> None:
         for shard_id in shard_ids:
             told = self.told.setdefault(shard_id, [])
-            acquiring = self._queue.acquire(
-                shard_id, on_progress=lambda progress, told=told: told.append(progress.reason)
-            )
+            acquiring = self._queue.acquire(shard_id, on_progress=partial(note, told))
             self._waiting.append(asyncio.create_task(acquiring))
 
     async def until_told(self, reason: str, *shard_ids: int) -> None:
@@ -68,7 +72,12 @@ async def test_nats_away_is_said_once_to_the_log_and_to_each_shard(
 ):
     attempts = []
     keep = queue._log.error
-    monkeypatch.setattr(queue._log, "error", lambda error: (attempts.append(error), keep(error)))
+
+    def keep_too(error):
+        attempts.append(error)
+        keep(error)
+
+    monkeypatch.setattr(queue._log, "error", keep_too)
     await start_coordinator(**SLOW)
     await queue.acquire(9)
     shards.ask(1, 2, 3)
@@ -163,7 +172,7 @@ async def test_the_event_of_a_bot_says_so_too():
 
     class Client:
         def __init__(self) -> None:
-            self.events: list[tuple] = []
+            self.events: list[tuple[Any, ...]] = []
 
         def dispatch(self, name: str, *facts: object) -> None:
             self.events.append((name, *facts))

@@ -1,5 +1,7 @@
 """Three coordinators, and the leader goes while shards wait: a short form of what `make chaos` does at length."""
 
+from typing import Any
+
 from tests.chaos import faults
 from tests.chaos.discord import running_discord
 from tests.chaos.faults import Stage
@@ -16,7 +18,7 @@ SHARDS = 48
 PODS = 3
 MAX_CONCURRENCY = 4
 TOTAL = 100
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "IDENTIFY_LEASE": "1",
     "IDENTIFY_MARGIN": "0.2",
     "IDENTIFY_MAX_CONCURRENCY": str(MAX_CONCURRENCY),

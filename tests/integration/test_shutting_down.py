@@ -18,12 +18,18 @@ NATS_IS = ("up", "away from the start", "gone just now", "gone for long", "stopp
 TLS = ("stopped over TLS", "gone just now over TLS")
 
 
+class Server(EmbeddedNats):
+    """A nats-server, and the environment that leads to it."""
+
+    way_in: dict[str, str]
+
+
 @pytest.fixture
 async def server(nats_is, tmp_path, certificates):
     """A nats-server, and the environment that leads to it."""
     files = f'cert_file: "{certificates}/server.pem", key_file: "{certificates}/server.key"'
     is_tls = nats_is in TLS
-    async with EmbeddedNats(tmp_path / "nats", extra=f"tls {{ {files} }}" if is_tls else "") as running:
+    async with Server(tmp_path / "nats", extra=f"tls {{ {files} }}" if is_tls else "") as running:
         url = running.url.replace("nats:", "tls:") if is_tls else running.url
         running.way_in = {"NATS_URL": url} | ({"NATS_TLS_CA": f"{certificates}/ca.pem"} if is_tls else {})
         yield running

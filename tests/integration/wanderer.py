@@ -10,6 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from nats_identify import Grant, LargeBotQueue, LocalQueue, NatsQueue, Queue
@@ -19,7 +20,7 @@ STEP_WITHIN_S = 30.0
 
 
 def make(kind: str, address: str) -> Queue:
-    quick = {"window_s": 0.4, "margin_s": 0.05, "use_within_s": 1}
+    quick: dict[str, Any] = {"window_s": 0.4, "margin_s": 0.05, "use_within_s": 1}
     match kind:
         case "NatsQueue":
             return NatsQueue.connect(address)
@@ -73,7 +74,7 @@ def fork(child: Callable[[], None]) -> None:
 
 def one_loop_after_the_other(queue: Queue) -> None:
     for number in range(3):
-        asyncio.run(attempt(f"loop {number}", lambda number=number: start(queue, number)))
+        asyncio.run(attempt(f"loop {number}", partial(start, queue, number)))
     asyncio.run(attempt("close", queue.close))
     asyncio.run(attempt("closed", lambda: queue.acquire(3)))
 

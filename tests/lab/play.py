@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +23,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from nats_identify import NatsQueue
-from nats_identify.testing import BareShard, ShardState, SimulatedGateway
+from nats_identify.testing import BareShard, Report, ShardState, SimulatedGateway
 from nats_identify.testing.events import Identified
 from tests.chaos.judge import demand_served_once_and_in_order, ignore
 from tests.deploy.objects import containers, get
@@ -89,7 +90,8 @@ class Stage:
             except (nats.errors.Error, TimeoutError):
                 return None
             there = {pod["metadata"]["name"] for pod in await pods(COORDINATORS)}
-            return info["leader"] if info["leader"] in there else None
+            leader: str = info["leader"]
+            return leader if leader in there else None
 
         return await until(look, "a coordinator leads", within_s=60)
 
@@ -97,7 +99,7 @@ class Stage:
         """Change Discord's limits, and have them asked for."""
         self.gateway.set_limits(**limits)
 
-        async def is_known() -> bool:
+        async def is_known() -> Any:
             info = json.loads((await self.operator.request("identify.refresh", b"", timeout=10)).data)
             return info["max_concurrency"] == limits["max_concurrency"]
 
@@ -119,10 +121,9 @@ class Stage:
 async def scaling(stage: Stage, lab: Path, manifests: Path) -> None:
     """4 pods of a real bot, then 16: the coordinators are not touched, and the new shards go in order."""
     gateway, before = stage.gateway, await restarts(COORDINATORS)
-    applied = [lab, "apply", manifests / "shards"]
-    await asyncio.to_thread(
-        subprocess.run, applied, check=True, capture_output=True, env={"LAB_CPU_REQUEST": "20m", **os.environ}
-    )
+    applied = [str(lab), "apply", str(manifests / "shards")]
+    environment = {"LAB_CPU_REQUEST": "20m", **os.environ}
+    await asyncio.to_thread(partial(subprocess.run, applied, check=True, capture_output=True, env=environment))
     await gateway.until(lambda report: report.ready == PODS_FIRST, within_s=SERVED_WITHIN_S)
     say(f"{PODS_FIRST} pods of examples/discord_py_bot.py: {sorted(stage.identified())} of {PODS_THEN} shards are up")
     began_s = time.monotonic()
@@ -217,10 +218,10 @@ async def ordeal(stage: Stage) -> None:
 
             shard = BareShard(queue, shard_id, SHARDS, gateway.ws_url, TOKEN, on_progress=moved)
             shards.append(await stack.enter_async_context(shard))
-            await until(lambda shard=shard: _stands(shard, positions), f"shard {shard_id} stands in the queue")
+            await until(partial(_stands, shard, positions), f"shard {shard_id} stands in the queue")
         say(f"{SHARDS} shards wait in {SHARDS_AT_ONCE} bucket")
         for due, fault in FAULTS:
-            await gateway.until(lambda report, due=due: report.identifies >= done + due, within_s=SERVED_WITHIN_S)
+            await gateway.until(partial(_identified, done + due), within_s=SERVED_WITHIN_S)
             await _suffered(stage, fault(stage), done)
         report = await gateway.until(lambda report: report.identifies >= done + SHARDS, within_s=SERVED_WITHIN_S)
 
@@ -239,6 +240,10 @@ async def _suffered(stage: Stage, fault: Awaitable[str], done: int) -> None:
     await until(lambda: all_ready(NATS_PODS, 3), "all of NATS is ready again", within_s=120)
     healed_s, meanwhile = time.monotonic() - began_s, len(stage.identified()) - done - served
     say(f"  {what}: all ready again after {healed_s:.1f} s, {meanwhile} shards served meanwhile")
+
+
+def _identified(least: int, report: Report) -> bool:
+    return report.identifies >= least
 
 
 async def _stands(shard: BareShard, positions: dict[int, int | None]) -> bool:

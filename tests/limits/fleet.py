@@ -123,9 +123,14 @@ class Fleet:
 
     def _send(self, asking: Asking) -> None:
         bucket, name = asking.shard_id % self.known, asking.request_id
-        managed = {"managed": True, "priority": asking.priority, "renewal": asking.renewal}
-        managed["max_concurrency"] = self.known
-        self.after(self._hop_ns(), self.tell, model.Ask(name, asking.shard_id, bucket, name, **managed))
+        ask = model.Ask(
+            *(name, asking.shard_id, bucket, name),
+            managed=True,
+            priority=asking.priority,
+            renewal=asking.renewal,
+            max_concurrency=self.known,
+        )
+        self.after(self._hop_ns(), self.tell, ask)
 
     def _renew(self, asking: Asking, renewal: int) -> None:
         if not asking.is_granted and asking.renewal == renewal:

@@ -3,6 +3,7 @@
 import json
 import sys
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -60,7 +61,13 @@ class Replies:
 @asynccontextmanager
 async def exhausted(start_coordinator, nats_server, client):
     """The budget is spent but for the reserve, and the others have been told."""
-    limits = {"total": BUDGET, "window_s": WINDOW_S, "shards": SHARDS, "reset_after_s": 86_400, "token": TOKEN}
+    limits: dict[str, Any] = {
+        "total": BUDGET,
+        "window_s": WINDOW_S,
+        "shards": SHARDS,
+        "reset_after_s": 86_400,
+        "token": TOKEN,
+    }
     async with SimulatedGateway(1, **limits) as gateway:
         replies = Replies()
         await client.subscribe("_INBOX.>", cb=replies.hear)

@@ -1,6 +1,7 @@
 """What mypyc is given says the same as what is judged: the text alone, since a compiler need not be there."""
 
 from dataclasses import replace
+from typing import Any
 
 from tests.simulation.compiled.text import compilable
 
@@ -20,7 +21,7 @@ class Pair:
 
 
 def test_a_dataclass_with_a_constructor_as_text_is_the_same():
-    namespace = {}
+    namespace: dict[str, Any] = {}
     exec(compilable(TEXT), namespace)  # noqa: S102  # the text above
     pair = namespace["Pair"](1)
     assert (pair.one, pair.two, pair.key, pair.sum) == (1, [], b"", 1)
@@ -39,7 +40,7 @@ class One:
 
 
 def test_a_frozen_one_can_be_hashed_and_a_constant_of_a_day_is_not_final():
-    namespace = {}
+    namespace: dict[str, Any] = {}
     text = f"\nDAY: Final = 5\n{ONE}"
     exec(compilable(text), namespace)  # noqa: S102  # the text above
     assert hash(namespace["One"](1)) == hash(namespace["One"](1))

@@ -53,6 +53,7 @@ def test_a_static_day_whose_turns_nobody_answered_ends_a_day_after_the_last_of_t
     last_ns = cluster.now_ns
     budget = cluster.replicas["a"].schedule.book.budget
     assert (budget.remaining, cluster.ledger.reset_in_ns) == (0, None)
+    assert budget.resets_at_ns is not None
     assert budget.resets_at_ns >= last_ns + DAY
     cluster.now_ns = budget.resets_at_ns
     cluster.pass_ms(4_000)  # the lease ran out long ago

@@ -1,6 +1,7 @@
 """A stream that refuses every write for a while, in a calm history: how often it is asked, and what follows."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ def calm(seed):
     plan = draw(seed, Shape.ORDINARY)
     habits = replace(plan.habits, connect_most_ns=SECOND // 100, slow=0.0, declines=0.0, withdraws=0.0)
     discord = replace(plan.discord, fails=0.0, nonsense=0.0, total=100_000, remaining=100_000)
-    calm_ways = {
+    calm_ways: dict[str, Any] = {
         "discord": discord,
         "weather": CALM,
         "stream": FAIR,

@@ -120,9 +120,9 @@ class _LeftAlone(Turn):
 class LateGoesToTheEnd(LocalQueue):
     """Makes a late shard stand at the end of the line."""
 
-    async def acquire(self, shard_id, *, instead_of=None, **options) -> Grant:
-        if instead_of is not None:
-            self.decline(instead_of)
+    async def acquire(self, shard_id, *, replaces=None, **options) -> Grant:
+        if replaces is not None:
+            self.decline(replaces)
         return await super().acquire(shard_id, **options)
 
 

@@ -1,5 +1,7 @@
 """A few replicas and one ledger on a desk: time and faults by hand. It asserts nothing itself."""
 
+from typing import Any
+
 from coordinator.core import ledger as words
 from coordinator.core.ledger import Read, Stopped, Write
 from coordinator.core.replica import Replica, Role
@@ -17,7 +19,7 @@ class Cluster:
 
     def __init__(self, *names, static=Limits(1, 1000, 1000), timing=None, fresh=True, **settings):  # noqa: B008  # frozen
         self.now_ns = 5_000 * SECOND
-        self.ledger: words.Ledger | None = None
+        self.ledger: Any = None  # a Ledger once one is written, which each test knows
         self.revision = 0
         self.written_on: int | None = None
         self.writes: list[words.Ledger] = []

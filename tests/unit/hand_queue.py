@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from nats_identify import Grant, Progress, Queue
+from nats_identify import Grant, Progress, Queue, Reason
 from nats_identify.queue import OnProgress
 
 FOREVER_NS = 2**62
@@ -24,7 +24,7 @@ class Asked:
     shard_id: int
     priority: int
     on_progress: OnProgress | None
-    instead_of: Grant | None
+    replaces: Grant | None
     granted: asyncio.Future[Grant] = field(default_factory=asyncio.Future)
 
 
@@ -42,9 +42,9 @@ class HandQueue(Queue):
         *,
         priority: int = 0,
         on_progress: OnProgress | None = None,
-        instead_of: Grant | None = None,
+        replaces: Grant | None = None,
     ) -> Grant:
-        asked = Asked(shard_id, priority, on_progress, instead_of)
+        asked = Asked(shard_id, priority, on_progress, replaces)
         self.asked.append(asked)
         try:
             return await asked.granted
@@ -74,4 +74,4 @@ class HandQueue(Queue):
         await until(lambda: bool(self.asked))
         tell = self.asked[-1].on_progress
         assert tell is not None
-        tell(Progress(1, 2_000, "window", near))
+        tell(Progress(1, 2_000, Reason.WINDOW, near))

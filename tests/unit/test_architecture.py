@@ -14,6 +14,9 @@ CORE_MAY_IMPORT = {
     *("nats_identify.schedule", "coordinator.core"),
 }
 FUNCTION_LINES_MOST = 55
+TEST_FILE_LINES_MOST = 450
+LONG_TEST_FILES = {"tests/unit/test_replica.py", "tests/unit/test_schedule.py"}
+"""Files of one topic each that are longer: a new one is split by topic."""
 
 
 def modules(*folders):
@@ -69,11 +72,11 @@ def test_the_attempt_is_pure_too(path):
     assert not {"asyncio", "time", "random", "nats", "aiohttp"} & set(imports(path))
 
 
-def test_a_bot_that_waits_loads_no_optional_extra():
+def test_a_bot_that_waits_loads_no_optional_extra_and_no_coordinator():
     # aiohttp is not among them: nats-py itself loads it where it is installed.
     program = (
         "import sys, nats_identify\n"
-        "extras = {'typer', 'rich', 'structlog', 'prometheus_client', 'pydantic_settings', 'discord'}\n"
+        "extras = {'typer', 'rich', 'structlog', 'prometheus_client', 'pydantic_settings', 'discord', 'coordinator'}\n"
         "print(sorted(extras & sys.modules.keys()))"
     )
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
@@ -87,7 +90,14 @@ def test_every_file_says_its_job_and_its_functions_are_small(path):
     assert ast.get_docstring(tree), "a file's first sentence says its one job"
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
             assert node.end_lineno - node.lineno < FUNCTION_LINES_MOST, f"{node.name} does not fit on a screen"
+
+
+@pytest.mark.parametrize("path", [path for path in modules("tests") if path.name.startswith("test_")], ids=name_of)
+def test_a_file_of_tests_has_one_topic(path):
+    is_long = len(path.read_text().splitlines()) > TEST_FILE_LINES_MOST
+    assert is_long is (name_of(path) in LONG_TEST_FILES), "split it by topic, or take it off the list of long ones"
 
 
 def test_no_test_sleeps_and_hopes():

@@ -17,7 +17,7 @@ class Foreign:
     def __init__(self):
         self.told = []
 
-    async def acquire(self, shard_id, *, priority=0, on_progress=None, instead_of=None):
+    async def acquire(self, shard_id, *, priority=0, on_progress=None, replaces=None):
         return Grant(shard_id, "grant", "request", 0, 1, use_by_ns=2**62)
 
     def identified(self, grant):

@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 from typer.testing import CliRunner
 
+import nats_identify
 from nats_identify.commands import app
 
 
@@ -31,6 +33,12 @@ def test_an_option_that_cannot_be_is_named_and_nothing_starts(arguments, said):
     assert said in result.output
 
 
+def test_the_version_is_that_of_the_package():
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.output) == (0, f"nats-identify {version('nats-identify')}\n")
+    assert nats_identify.__version__ == version("nats-identify")
+
+
 @pytest.mark.parametrize(
     ("missing", "command", "extra"),
     [("typer", "status", "cli"), ("rich", "status", "cli"), ("aiohttp", "demo", "testing")],
@@ -42,6 +50,13 @@ def test_a_missing_extra_is_named(missing, command, extra):
     assert ended.returncode == 1
     install = f"in a clone of it: pip install '.[{extra}]'"
     assert ended.stderr == f"nats-identify needs {missing}; {install}\n"
+
+
+def test_the_version_needs_no_extra():
+    program = "import sys; sys.modules['typer'] = None; sys.argv = ['nats-identify', '--version']\n"
+    program += "from nats_identify.__main__ import main; sys.exit(main())"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout == f"nats-identify {nats_identify.__version__}\n"
 
 
 def test_status_needs_nothing_of_the_demo():

@@ -354,6 +354,7 @@ def test_a_successor_holds_back_whom_its_predecessor_held_back(successor):
         a.body for a in cluster.said[successor] if isinstance(a, model.Reply) and isinstance(a.body, model.Queued)
     ]
     assert queued[-1].reason is Reason.CRASH_LOOP
+    assert queued[-1].eta_ns is not None
     assert 4 * MINUTE < queued[-1].eta_ns <= 5 * MINUTE
     cluster.ask(1)
     cluster.pass_ms(11_000)

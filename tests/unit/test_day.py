@@ -5,6 +5,7 @@ from coordinator.edge import projection
 from nats_identify.schedule import model
 from nats_identify.schedule.crash_loop import CrashLoopGuard
 from nats_identify.schedule.model import DAY, MS, SECOND, FetchFigure, Limits, Reason
+from nats_identify.wire import Projection
 from tests.unit.cluster import Cluster
 from tests.unit.desk import Desk, events, granted, replies
 
@@ -172,7 +173,7 @@ def test_a_projection_beyond_what_a_day_gives():
 def test_nobody_projects_what_is_unknown():
     desk = Desk(total=None, static=False)
     desk.ask(0)
-    assert projection.of_waiting(desk.schedule.book, desk.now_ns) == projection.Projection(shards=1)
+    assert projection.of_waiting(desk.schedule.book, desk.now_ns) == Projection(shards=1)
 
 
 def test_who_is_held_back_is_up_last():

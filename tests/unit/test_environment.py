@@ -51,7 +51,12 @@ def test_every_way_in(tmp_path):
 
 def test_trust(monkeypatch):
     asked = []
-    monkeypatch.setattr(ssl, "create_default_context", lambda *, cafile: asked.append(cafile) or "context")
+
+    def context(*, cafile):
+        asked.append(cafile)
+        return "context"
+
+    monkeypatch.setattr(ssl, "create_default_context", context)
     assert nats_options({"NATS_TLS_CA": "/ca.crt"}).settings == {"tls": "context"}
     assert asked == ["/ca.crt"]
 
@@ -89,7 +94,7 @@ def test_the_variables_are_those_of_a_coordinator():
     """Who has configured one has configured the other."""
     read = set()
 
-    class Watched(dict):
+    class Watched(dict[str, str]):
         def get(self, name, default=None):
             read.add(name)
             return super().get(name, default)

@@ -3,6 +3,7 @@
 import random
 import sys
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from nats.errors import MaxPayloadError, NoRespondersError
@@ -23,7 +24,7 @@ class Link:
 
     def __init__(self, max_payload=1_048_576, fail_at=None):
         self.max_payload = max_payload
-        self.giver = None
+        self.giver: Any = None
         self.pass_ns, self.rng = lambda _: None, random.Random(0)
         self.pages = []
         self.fail_at = fail_at or {}
@@ -58,9 +59,9 @@ class Log:
         self.lines.append((event, facts))
 
 
-def part(desk, clock, traffic, inbox=None, log=None):
+def part(desk, clock, traffic, inbox: Any = None, log: Any = None):
     book = desk.schedule.book
-    return Handover(traffic, Subjects(), "giver", book=book, inbox=inbox, clock=clock, log=log or Log())
+    return Handover(traffic, Subjects(), "giver", book=book, inbox=inbox, clock=clock, log=log or cast("Any", Log()))
 
 
 def two(link, count, **fields):

@@ -5,6 +5,7 @@ import logging
 import random
 from io import StringIO
 from types import SimpleNamespace
+from typing import Any
 
 import nats.errors
 import pytest
@@ -44,7 +45,7 @@ class Closed(Exception):  # noqa: N818  # stands for a library's
     code = 4004
 
 
-LIBRARY = SimpleNamespace(reconnect_error=KeyError, closed_error=Closed)
+LIBRARY: Any = SimpleNamespace(reconnect_error=KeyError, closed_error=Closed)
 
 
 class Verbatim(Exception):  # noqa: N818  # as above
@@ -127,13 +128,15 @@ def test_a_reply_that_cannot_be_used(line):
 
 
 def test_the_address_that_a_server_names():
-    url = SimpleNamespace(hostname=HOSTILE, port=4222)
-    assert_plain(address_of(SimpleNamespace(connected_url=url, servers=[])))
-    assert_plain(address_of(SimpleNamespace(connected_url=None, servers=[Srv(url).uri])))
+    url: Any = SimpleNamespace(hostname=HOSTILE, port=4222)
+    connected: Any = SimpleNamespace(connected_url=url, servers=[])
+    known: Any = SimpleNamespace(connected_url=None, servers=[Srv(url).uri])
+    assert_plain(address_of(connected))
+    assert_plain(address_of(known))
 
 
 def test_discords_close_reason_and_a_librarys_error(line):
-    websocket = SimpleNamespace(closed_with=(4004, HOSTILE))
+    websocket: Any = SimpleNamespace(closed_with=(4004, HOSTILE))
     assert_plain(what_ended(LIBRARY, Closed(), websocket))
     assert_plain(what_ended(LIBRARY, Verbatim(HOSTILE), None))
     Outage(3).happened("kind", f"lost its connection: {HOSTILE}")
@@ -201,9 +204,10 @@ def status(**fields):
 
 
 def drawn(answer):
-    console = Console(width=COLUMNS, file=StringIO(), force_terminal=False, highlight=False)
+    shown = StringIO()
+    console = Console(width=COLUMNS, file=shown, force_terminal=False, highlight=False)
     console.print(draw_status(wire.Status.model_validate_json(json.dumps(answer))))
-    return console.file.getvalue()
+    return shown.getvalue()
 
 
 @pytest.mark.parametrize("field", ["leader", "trouble", "prefix", "client"])
@@ -246,7 +250,7 @@ def test_a_status_of_random_values_is_drawn_or_refused():
 
 
 async def test_the_trouble_that_up_shows():
-    said = []
+    said: list[str] = []
     answer = {
         "window_ms": 5_000,
         "session_start_limit": {},
@@ -258,7 +262,8 @@ async def test_the_trouble_that_up_shows():
     async def until_known(_condition, **_options):
         return info
 
-    await _until_ready(SimpleNamespace(until_known=until_known), "identify", said.append)
+    cluster: Any = SimpleNamespace(until_known=until_known)
+    await _until_ready(cluster, "identify", said.append)
     assert_plain(said[0], lines=2)
 
 
@@ -274,5 +279,6 @@ async def test_events_of_anybody_leave_the_demo_watching():
     numbers = tuple(json.dumps({"shard_id": number}).encode() for number in (*NUMBERS, *TEXTS, *OTHER))
     for data in (*garbage, *numbers):
         for name in ("queued", "granted", HOSTILE):
-            await watch._heard(SimpleNamespace(subject=f"identify.event.{name}", data=data))
+            event: Any = SimpleNamespace(subject=f"identify.event.{name}", data=data)
+            await watch._heard(event)
     assert len(board.buckets[0]) == 2

@@ -1,5 +1,7 @@
 """What arrives on NATS, message by message: an event, a refusal or a count."""
 
+from typing import Any
+
 import pytest
 
 from coordinator.edge.inbox import Inbox
@@ -21,8 +23,8 @@ class Desk:
         self.inbox, self.metrics = Inbox(), Metrics()
         self.refused = []
         self.handlers = {}
-        subjects = Subjects("identify")
-        self.intake = Intake(self, subjects, self.inbox, refusals=self, seat=self, metrics=self.metrics)
+        me: Any = self  # its connection, its refusals and its seat, as far as it looks at them
+        self.intake = Intake(me, Subjects("identify"), self.inbox, refusals=me, seat=me, metrics=self.metrics)
 
     async def receive(self, subject, handler):
         self.handlers[subject] = handler

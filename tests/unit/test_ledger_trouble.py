@@ -1,6 +1,7 @@
 """What an operator is told of a ledger that cannot be kept: how often, in which words, and of which bucket."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from nats import errors
@@ -30,7 +31,8 @@ class Pad:
         self.lines.append(("warning", event, facts))
 
     def trouble(self):
-        return Trouble("it cannot be done", "it is done", lambda: self.now_ns, self)
+        log: Any = self
+        return Trouble("it cannot be done", "it is done", lambda: self.now_ns, log)
 
 
 def test_a_trouble_is_said_at_once_then_each_half_minute_and_when_it_is_over():

@@ -2,6 +2,7 @@
 
 import asyncio
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -15,6 +16,8 @@ from nats_identify.schedule.model import Figure
 from nats_identify.session_limit import DiscordUnavailableError, SessionLimit, TokenRefusedError
 
 GOOD = SessionLimit(shards=4, max_concurrency=2, total=1000, remaining=900, reset_after_ms=0)
+
+STANDBY: Any = SimpleNamespace(is_leading=False)
 
 
 class Inbox:
@@ -34,7 +37,7 @@ def ask(monkeypatch):
     async def asking(*answers):
         script, seen, done = list(answers), [], asyncio.Event()
         made = DiscordLimits(
-            settings.Settings(), "token", Inbox(), seat=SimpleNamespace(is_leading=False), metrics=Metrics(), log=log
+            settings.Settings(), "token", cast("Any", Inbox()), seat=STANDBY, metrics=Metrics(), log=log
         )
 
         async def fetch(*_arguments, **_options):

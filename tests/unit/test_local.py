@@ -5,10 +5,9 @@ import logging
 
 import pytest
 
-from nats_identify import Grant, LargeBotQueue, LocalQueue, Progress, QueueClosedError, session_limit
-from nats_identify.pace import Pace
+from nats_identify import Grant, LocalQueue, Progress, QueueClosedError
+from nats_identify.reason import Reason
 from nats_identify.schedule.model import DAY, MS, SECOND, Ask, Cancel
-from nats_identify.testing import SimulatedGateway
 
 STEP_MS = 50
 
@@ -138,7 +137,7 @@ async def test_a_late_grant_asks_on_at_its_place(desk):
     late = (await desk.ask(0)).result()
     await desk.ask(1)
     await desk.ask(2)
-    again = asyncio.create_task(desk.queue.acquire(0, instead_of=late))
+    again = asyncio.create_task(desk.queue.acquire(0, replaces=late))
     await desk.settle()
     assert desk.granted == [0, 1]  # the turn went on while shard 0 asked again
     await desk.pass_ms(10_200)
@@ -180,7 +179,7 @@ async def test_a_request_that_is_ended_again_and_again_is_asked_anew_at_a_bounde
 async def test_a_late_grant_that_was_ended_meanwhile_is_exchanged_for_a_new_one(desk):
     late = (await desk.ask(0)).result()
     await desk.ask(1)
-    again = asyncio.create_task(desk.queue.acquire(0, instead_of=late))
+    again = asyncio.create_task(desk.queue.acquire(0, replaces=late))
     await desk.settle()
     desk.queue._schedule.handle(Cancel(late.request_id), desk.now_ns)
     await desk.pass_ms(20_000)
@@ -217,8 +216,8 @@ async def test_progress_tells_place_eta_and_when_it_is_near(desk):
     await desk.identified(first)
     await desk.ask(1)
     await desk.ask(2)
-    assert desk.told[1][-1] == Progress(1, 5_200, "window", near=False)
-    assert desk.told[2][-1] == Progress(2, 10_400, "window", near=False)
+    assert desk.told[1][-1] == Progress(1, 5_200, Reason.WINDOW, near=False)
+    assert desk.told[2][-1] == Progress(2, 10_400, Reason.WINDOW, near=False)
     await desk.pass_ms(3_199)
     assert not any(progress.near for progress in desk.told[1])
     await desk.pass_ms(1)
@@ -330,7 +329,7 @@ async def test_a_queue_that_nobody_uses_runs_nothing(desk):
 async def test_an_old_grant_decides_nothing_about_a_newer_asking(desk):
     late = (await desk.ask(0)).result()
     await desk.ask(1)
-    again = asyncio.create_task(desk.queue.acquire(0, instead_of=late))
+    again = asyncio.create_task(desk.queue.acquire(0, replaces=late))
     await desk.settle()
     desk.queue.identified(late)  # decided already: it was given back
     desk.queue.decline(late)
@@ -400,79 +399,3 @@ def test_one_queue_may_serve_one_event_loop_after_another():
 
     asyncio.run(start(0, 1))
     asyncio.run(start(2, 3))
-
-
-# --- Discord's API away
-
-
-class Api:
-    """GET /gateway/bot: it fails as ordered, and each question takes ten seconds of the clock in hand."""
-
-    def __init__(self, monkeypatch, *failures: Exception) -> None:
-        self.now_ns = 1_000 * SECOND
-        self.failures = list(failures)
-        self.asked = 0
-        monkeypatch.setattr(session_limit, "fetch_session_limit", self.fetch)
-
-    async def fetch(self, *_, **__) -> session_limit.SessionLimit:
-        await asyncio.sleep(0)
-        self.asked += 1
-        self.now_ns += 10 * SECOND
-        if self.failures:
-            raise self.failures.pop(0)
-        return session_limit.SessionLimit(1, 1, 1000, 1000, 0)
-
-    def queue(self) -> LargeBotQueue:
-        return LargeBotQueue("token", clock=lambda: self.now_ns)
-
-
-async def test_an_api_that_is_away_is_said_once_then_each_half_minute_and_when_it_is_back(monkeypatch, caplog):
-    monkeypatch.setattr(Pace, "answered", lambda *_, **__: 0)
-    why = "no answer from Discord"
-    api = Api(monkeypatch, *[session_limit.DiscordUnavailableError(why)] * 13)
-    async with api.queue() as queue, asyncio.timeout(10):
-        await queue.acquire(0)
-    said = [record.getMessage() for record in caplog.records if record.name == "nats_identify"]  # asyncio logs, too
-    assert len([message for message in said if why in message]) == 5  # in 120 seconds
-    assert said[-1] == "Discord's API answers again, after 130 s"
-    assert len(said) == 6
-
-
-def test_another_event_loop_does_not_ask_before_discord_allows(monkeypatch):
-    api = Api(monkeypatch, session_limit.RateLimitedError(3_600))
-    queue = api.queue()
-
-    async def wait() -> None:
-        waiting = asyncio.create_task(queue.acquire(0))
-        for _ in range(50):
-            await asyncio.sleep(0)
-        waiting.cancel()
-
-    for _ in range(2):
-        asyncio.run(wait())
-        assert api.asked == 1
-
-
-# --- a shard in a loop
-
-
-@pytest.mark.parametrize(("is_large", "reason"), [(True, "crash_loop"), (False, "window")])
-async def test_a_large_bot_s_looping_shard_waits_and_a_small_one_s_does_not(is_large, reason):
-    async with SimulatedGateway() as gateway:
-        options = {"window_s": 0.02, "margin_s": 0}
-        queue = LargeBotQueue("token", api_url=gateway.rest_url, **options) if is_large else LocalQueue(**options)
-        for _ in range(10):
-            async with queue.turn(0):
-                pass
-        told = []
-        waiting = asyncio.create_task(queue.acquire(0, on_progress=lambda progress: told.append(progress.reason)))
-        others = [asyncio.create_task(queue.acquire(shard_id)) for shard_id in (1, 2)]
-        async with asyncio.timeout(60):
-            for other in others:
-                queue.identified(await other)
-            while not told:  # noqa: ASYNC110  # the queue tells in a turn of its own
-                await asyncio.sleep(0.001)  # between two looks
-        assert told[0] == reason
-        assert waiting.done() is not is_large
-        waiting.cancel()
-        await queue.close()

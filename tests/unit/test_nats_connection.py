@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from typing import Any
 
 import pytest
 from nats.aio.client import Client
@@ -20,7 +21,8 @@ async def ignore(_error):
 @pytest.fixture
 def dropped(monkeypatch):
     """Let the first cancellation of a connect be dropped, as `asyncio.wait_for` does before Python 3.12."""
-    begun, drops = asyncio.Event(), []
+    begun = asyncio.Event()
+    drops: list[Any] = []
 
     async def drop(_client, _server):
         begun.set()
@@ -46,7 +48,8 @@ async def test_a_cancellation_that_is_dropped_ends_a_connect_all_the_same(droppe
 
 
 async def test_a_queue_closes_although_its_runner_drops_a_cancellation():
-    begun, drops = asyncio.Event(), []
+    begun = asyncio.Event()
+    drops: list[Any] = []
 
     class Stubborn(NatsQueue):
         async def _run(self):
@@ -80,5 +83,6 @@ async def test_what_is_written_after_the_end_is_dropped_whatever_the_event_loop(
     client.options["connect_timeout"] = 1
     client._setup_server_pool(["nats://127.0.0.1:4222"])
     await client._connect_to_server(client._server_pool[0])
+    assert client._transport is not None
     client._transport.write(b"PING\r\n")
     client._transport.writelines([b"PING\r\n"])

@@ -1,6 +1,9 @@
 """Messages as the server writes them, however the network cuts them up."""
 
+from typing import cast
+
 import pytest
+from nats.aio.client import Client as NatsClient
 
 from nats_identify.nats_protocol import Protocol
 
@@ -44,7 +47,7 @@ class Client:
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 20, len(STREAM)])
 async def test_every_message_is_read_however_it_is_cut(size):
     client = Client()
-    protocol = Protocol(client)
+    protocol = Protocol(cast("NatsClient", client))
     for start in range(0, len(STREAM), size):
         await protocol.parse(STREAM[start : start + size])
     assert client.seen == SEEN
@@ -54,7 +57,7 @@ async def test_every_message_is_read_however_it_is_cut(size):
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 20, len(STREAM)])
 async def test_a_handler_gets_its_subscriptions_messages_and_nobody_elses(size):
     client, handled = Client(), []
-    protocol = Protocol(client)
+    protocol = Protocol(cast("NatsClient", client))
     for sid in (b"1", b"3", b"4"):
         protocol.handlers[sid] = lambda *message: handled.append(message)
     for start in range(0, len(STREAM), size):

@@ -63,8 +63,12 @@ async def test_a_decline_that_arrives_with_requests_frees_the_turn_for_the_first
     limits = Limits(1, 1000, 1000)
     settings = Settings("one", "identify", "one", Timing(), 60 * NS_PER_S, static=limits, fresh_start=True)
     replica = Replica(settings)
-    edge = {"store": MemoryStore(), "voice": voice, "figures": voice, "log": make_log("error", "text")}
-    runtime = Runtime(replica, inbox, clock=lambda: now_ns() + skipped_ns, **edge)
+    store, log = MemoryStore(), make_log("error", "text")
+
+    def clock():
+        return now_ns() + skipped_ns
+
+    runtime = Runtime(replica, inbox, store=store, voice=voice, figures=voice, clock=clock, log=log)
     running = asyncio.create_task(runtime.run())
     async with asyncio.timeout(60):
         await inbox.tell_and_wait(TrafficHeard())
@@ -75,7 +79,7 @@ async def test_a_decline_that_arrives_with_requests_frees_the_turn_for_the_first
         held = await voice.next()
         for shard_id, priority in ((1, -1), (2, 0), (3, 1), (4, 0), (5, 1)):
             inbox.offer_request(ask(shard_id, priority), "bot")
-        order = []
+        order: list[int] = []
         while len(order) < 5:
             inbox.offer(Answer(held.grant_id, Outcome.DECLINED))
             held = await voice.next()

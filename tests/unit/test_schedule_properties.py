@@ -263,7 +263,9 @@ class ScheduleMachine(RuleBasedStateMachine):
             self.pass_time(300)
             self.commit()
             quiet_rounds = 0 if len(self.turns) > before else quiet_rounds + 1
-        assert not self.waiting() or self.schedule.book.budget.remaining <= 0
+        remaining = self.schedule.book.budget.remaining
+        assert remaining is not None
+        assert not self.waiting() or remaining <= 0
 
 
 def identity_of(grant):

@@ -8,6 +8,13 @@ from nats_identify.shards import Shards, shard_options, shards_of_pod
 POD = {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}
 
 
+def of_pod(environment: dict[str, str]) -> Shards:
+    """Return the shards of a pod that has some."""
+    shards = shards_of_pod(environment)
+    assert shards is not None
+    return shards
+
+
 @pytest.mark.parametrize(
     ("said", "hostname"),
     [
@@ -33,7 +40,7 @@ def test_the_pods_number_comes_from_its_label_or_else_from_its_name(said, hostna
 @pytest.mark.parametrize("start", [0, 1, 5])
 def test_every_shard_is_run_once_wherever_the_numbers_begin(start):
     said = {**POD, "SHARD_COUNT": "8", "SHARDS_PER_POD": "2", "POD_INDEX_START": f"{start}"}
-    found = [shards_of_pod({**said, "POD_NAME": f"bot-{pod}"}) for pod in range(start, start + 4)]
+    found = [of_pod({**said, "POD_NAME": f"bot-{pod}"}) for pod in range(start, start + 4)]
     assert [shard_id for shards in found for shard_id in shards.ids] == list(range(8))
 
 
@@ -53,7 +60,7 @@ def test_nodes_that_are_numbered_start_no_shard_twice():
 @pytest.mark.parametrize(("pods", "count", "per_pod"), [(16, 16, 1), (4, 16, 4), (6, 16, 3), (1, 1, 1), (1, 5, 8)])
 def test_all_pods_together_run_every_shard_once(pods, count, per_pod):
     said = {**POD, "SHARD_COUNT": f"{count}", "SHARDS_PER_POD": f"{per_pod}"}
-    found = [shards_of_pod({**said, "POD_INDEX": f"{pod}"}) for pod in range(pods)]
+    found = [of_pod({**said, "POD_INDEX": f"{pod}"}) for pod in range(pods)]
     assert [shard_id for shards in found for shard_id in shards.ids] == list(range(count))
     assert {shards.count for shards in found} == {count}
 
@@ -61,7 +68,7 @@ def test_all_pods_together_run_every_shard_once(pods, count, per_pod):
 def test_more_pods_change_nothing_for_those_that_run():
     """The shard count is the bot's, whatever the number of pods: scaling is no resharding."""
     said = {**POD, "SHARD_COUNT": "16"}
-    assert [shards_of_pod({**said, "POD_INDEX": f"{pod}"}).ids for pod in (0, 3, 15)] == [(0,), (3,), (15,)]
+    assert [of_pod({**said, "POD_INDEX": f"{pod}"}).ids for pod in (0, 3, 15)] == [(0,), (3,), (15,)]
 
 
 def test_outside_of_kubernetes_the_library_asks_discord():

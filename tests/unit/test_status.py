@@ -1,6 +1,7 @@
 """What `nats-identify status` says of the day: how long, whether it suffices, and who is held back."""
 
 from io import StringIO
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -49,12 +50,19 @@ def test_those_that_are_held_back_are_named():
 def test_what_each_bucket_waits_for_and_who_waits_is_named():
     request = {"request_id": "r", "priority": 0, "managed": True, "waited_ms": 5}
     first = [{**request, "shard_id": 3, "client": "shards-3"}, {**request, "shard_id": 7, "client": "\x1b[31mx"}]
-    rest = {"waiting": 2, "next_release_ms": 1500, "first": first}
+    rest: dict[str, Any] = {"waiting": 2, "next_release_ms": 1500, "first": first}
     buckets = [BucketStatus(bucket=number, reason=reason, **rest) for number, reason in enumerate(Reason)]
     lines = drawn(buckets=buckets).splitlines()[-4:]
     assert all(line.endswith("shard 3 (shards-3), shard 7 (\\x1b[31mx)") for line in lines)
     waits_for = ["its window", "the next day", "its crash loop's delay", "Discord's limits"]
     assert [said for said, line in zip(waits_for, lines, strict=True) if said not in line] == []
+
+
+def test_a_reason_that_is_newer_than_this_program_is_named_so():
+    bucket = BucketStatus.model_validate_json(
+        '{"bucket": 0, "waiting": 1, "next_release_ms": 0, "reason": "of next year", "first": []}'
+    )
+    assert "something that this version does not know: update it" in drawn(buckets=[bucket])
 
 
 def test_trouble_with_discord_is_shown():

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from nats import errors
@@ -15,7 +16,7 @@ from coordinator.edge.metrics import Metrics
 
 
 async def test_who_is_not_answered_asks_again():
-    asked = []
+    asked: list[Any] = []
 
     async def ask():
         asked.append(asyncio.current_task())
@@ -30,7 +31,8 @@ async def test_who_is_not_answered_asks_again():
 
 async def test_a_late_answer_to_the_first_asking_counts_too(monkeypatch):
     monkeypatch.setattr(store, "ASK_AGAIN_S", 0.001)
-    fifth, asked = asyncio.Event(), []
+    fifth = asyncio.Event()
+    asked: list[None] = []
 
     async def ask():
         asked.append(None)
@@ -54,7 +56,7 @@ async def test_an_error_is_an_answer():
 async def test_nobody_is_asked_for_ever(monkeypatch):
     monkeypatch.setattr(store, "ASK_AGAIN_S", 0.001)
     monkeypatch.setattr(store, "ANSWER_WITHIN_S", 0.01)
-    asked = []
+    asked: list[Any] = []
 
     async def ask():
         asked.append(asyncio.current_task())
@@ -75,11 +77,11 @@ async def test_a_cancellation_that_comes_with_the_answer_is_let_through(monkeypa
             await asyncio.Event().wait()
         if not is_answered:
             raise errors.NoRespondersError
-        return Msg(None)
+        return Msg(Client())
 
     monkeypatch.setattr(Client, "request", request)
     lost = asyncio.get_running_loop().create_future()
-    link = Link("store", "nats://host", False, (), make_log("warning", "text"), Metrics(), lost)  # no TLS
+    link = Link("store", "nats://host", (), make_log("warning", "text"), Metrics(), lost)
     task = asyncio.create_task(Connection(link).request("$JS.API.INFO"))
     await asyncio.sleep(0)
     task.cancel()

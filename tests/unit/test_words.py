@@ -93,7 +93,7 @@ def test_documents_are_written_in_plain_english(document):
 
 
 def test_vague_words_are_rare():
-    count = Counter()
+    count: Counter[str] = Counter()
     for path in filter(is_written_anew, SOURCE):
         count[name_of(path)] += len(VAGUE.findall(path.read_text()))
     assert count.total() <= VAGUE_MAX, +count

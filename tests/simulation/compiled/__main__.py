@@ -65,7 +65,7 @@ def _build(modules: list[Path]) -> None:
     names = [str(path.relative_to(ROOT)) for path in modules]
     for name in names:
         (BUILT / name).write_text(compilable((ROOT / name).read_text()))
-    command = [Path(sys.executable).with_name("mypyc"), "--config-file=", *names]
+    command = [str(Path(sys.executable).with_name("mypyc")), "--config-file=", *names]
     environment = {**os.environ, "MYPYC_OPT_LEVEL": "2"}
     made = subprocess.run(command, cwd=BUILT, env=environment, capture_output=True, text=True, check=False)
     if made.returncode != 0:

@@ -216,7 +216,7 @@ REQUESTING: tuple[Planted, ...] = (
         (
             Edit(
                 f"{ATTEMPT}._refused",
-                "    if refused.code is Code.ENDED:\n        return self._ask_anew(refused, now_ns)\n",
+                "    if refused.code is Reason.ENDED:\n        return self._ask_anew(refused, now_ns)\n",
                 "",
             ),
         ),
