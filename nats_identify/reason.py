@@ -1,6 +1,6 @@
 """Why a shard waits, as one enum: all that a `Progress` may say. It imports nothing of this library.
 
-The schedule has two enums of its own, one for what a queue tells and one for refusals; every value of theirs is here.
+The schedule has two enums of its own, one for a queued request and one for refusals; this one has every value of both.
 """
 
 from enum import StrEnum
@@ -22,7 +22,7 @@ class Reason(StrEnum):
         LIMITS_UNKNOWN: the coordinator, or the `LargeBotQueue`, has no figures from Discord yet. The ETA is None.
         ENDED: its request ended, and not by this queue: another process used its id or withdrew it. The queue asks
             again under another id, at the end of the line.
-        NO_ANSWER: NATS is away, or no coordinator answers there; told at the latest 5 s after that began.
+        NO_ANSWER: NATS is away, or no coordinator answers there; reported at the latest 5 s after that began.
         OVERLOADED: the coordinator's queue is full, or this connection has its share of it. The queue asks again when
             the coordinator says, after 5 s where it says nothing.
         TIMEOUT: the request waited longer than its ``timeout_ms``. The queues of this library never set one.
