@@ -74,16 +74,16 @@ def records_of(book: Book, now_ns: int) -> tuple[GrantRecord, ...]:
     return tuple(
         [
             GrantRecord(
-                grant.grant_id,
-                grant.request_id,
-                grant.shard_id,
-                grant.bucket,
-                grant.max_concurrency,
-                grant.renewal,
-                grant.use_within_ns,
-                grant.opens_at_ns - now_ns,
-                grant.outcome,
-                not grant.managed,
+                grant_id=grant.grant_id,
+                request_id=grant.request_id,
+                shard_id=grant.shard_id,
+                bucket=grant.bucket,
+                max_concurrency=grant.max_concurrency,
+                renewal=grant.renewal,
+                use_within_ns=grant.use_within_ns,
+                hold_ns=grant.opens_at_ns - now_ns,
+                outcome=grant.outcome,
+                plain=not grant.managed,
             )
             for grant in book.holds
             if grant.opens_at_ns > now_ns
@@ -101,8 +101,15 @@ def grants_of(ledger: Ledger, now_ns: int) -> list[Grant]:
     """Read the grants back, each hold counted from now: never earlier than it was meant."""
     return [
         Grant(
-            *(record.grant_id, record.request_id, record.shard_id, record.bucket, record.max_concurrency),
-            *(record.renewal, record.use_within_ns, now_ns + record.hold_ns, record.outcome),
+            grant_id=record.grant_id,
+            request_id=record.request_id,
+            shard_id=record.shard_id,
+            bucket=record.bucket,
+            max_concurrency=record.max_concurrency,
+            renewal=record.renewal,
+            use_within_ns=record.use_within_ns,
+            opens_at_ns=now_ns + record.hold_ns,
+            outcome=record.outcome,
             identified_at_ns=now_ns if record.outcome else None,
             committed=True,
             managed=not record.plain,

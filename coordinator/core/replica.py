@@ -178,7 +178,12 @@ class Replica:
         if ledger is None or not is_newer:
             return []
         book = self.schedule.book
-        limits = Limits(ledger.max_concurrency or 1, ledger.total, ledger.remaining, ledger.reset_in_ns)
+        limits = Limits(
+            max_concurrency=ledger.max_concurrency or 1,
+            total=ledger.total,
+            remaining=ledger.remaining,
+            reset_in_ns=ledger.reset_in_ns,
+        )
         from_settings = ledger.static_day is not None  # else Discord's
         book.budget.set(limits, in_the_air=0, now_ns=now_ns, from_settings=from_settings)
         book.budget.adopt_day(ledger.static_day, now_ns)
@@ -256,14 +261,26 @@ class Replica:
         budget = book.budget
         resets_in_ns = max(0, (budget.resets_at_ns or 0) - now_ns) if budget.is_begun else None
         entry = Ledger(
-            *(self.settings.prefix, leader, self.settings.instance, self.term, self.seen.newest_age[1] + 1),
-            *(self.settings.lease_ns, book.max_concurrency, budget.total, budget.remaining, resets_in_ns),
-            *(records_of(book, now_ns), self._lineage, book.guard.ages(now_ns), book.timing.margin_ns),
-            *(budget.day.seen_from(now_ns) if budget.from_settings else None, book.timing.full_hold_ns),
-            book.plain.left(now_ns),
+            prefix=self.settings.prefix,
+            leader=leader,
+            instance=self.settings.instance,
+            term=self.term,
+            sequence=self.seen.newest_age[1] + 1,
+            lease_ns=self.settings.lease_ns,
+            max_concurrency=book.max_concurrency,
+            total=budget.total,
+            remaining=budget.remaining,
+            reset_in_ns=resets_in_ns,
+            grants=records_of(book, now_ns),
+            lineage=self._lineage,
+            crash_loops=book.guard.ages(now_ns),
+            margin_ns=book.timing.margin_ns,
+            static_day=budget.day.seen_from(now_ns) if budget.from_settings else None,
+            full_hold_ns=book.timing.full_hold_ns,
+            replied=book.plain.left(now_ns),
         )
-        write = Write(entry, self.seen.revision)
-        self._pending = Pending(write, self.seen.ledger, grants, now_ns)
+        write = Write(ledger=entry, revision=self.seen.revision)
+        self._pending = Pending(write=write, base=self.seen.ledger, grants=grants, sent_at_ns=now_ns)
         self._heartbeat_at_ns = now_ns + self.settings.lease_ns // 3
         self._is_changed = False
         return [write]

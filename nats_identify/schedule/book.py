@@ -180,8 +180,18 @@ class Book:
     def hold_everything(self, grant_id: str, hold_ns: int, now_ns: int) -> Grant:
         """Block every bucket by a record that a successor will find: grants may be out that nobody here knows of."""
         use_within_ns = self.timing.use_within_ns
-        record = Grant(grant_id, "", 0, 0, EVERY_BUCKET, 0, use_within_ns, now_ns + hold_ns)
-        record.outcome, record.committed = Outcome.IDENTIFIED, True  # no answer concerns it
+        record = Grant(
+            grant_id=grant_id,
+            request_id="",
+            shard_id=0,
+            bucket=0,
+            max_concurrency=EVERY_BUCKET,
+            renewal=0,
+            use_within_ns=use_within_ns,
+            opens_at_ns=now_ns + hold_ns,
+            outcome=Outcome.IDENTIFIED,  # no answer concerns it
+            committed=True,
+        )
         self.take_up(record)
         return record
 

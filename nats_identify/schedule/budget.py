@@ -31,7 +31,8 @@ class StaticDay(NamedTuple):
     def seen_from(self, now_ns: int) -> "StaticDay":
         """Turn instants into ages, or ages into instants."""
         first_ns = None if self.first_ns is None else now_ns - self.first_ns
-        return StaticDay(first_ns, self.late, now_ns - self.late_ns if self.late else 0)
+        late_ns = now_ns - self.late_ns if self.late else 0
+        return StaticDay(first_ns=first_ns, late=self.late, late_ns=late_ns)
 
 
 class SessionBudget:
@@ -159,8 +160,8 @@ class SessionBudget:
         if self.from_settings and self.total is not None:
             before, carried = self.day, max(in_the_air, self.day.late)
             first_ns = before.late_ns if before.late else now_ns - DAY // 100  # whatever is in the air is younger
-            self.day = StaticDay(first_ns if carried else None)
-            limits = Limits(1, self.total, self.total)
+            self.day = StaticDay(first_ns=first_ns if carried else None)
+            limits = Limits(max_concurrency=1, total=self.total, remaining=self.total)
             self.set(limits, in_the_air=carried, now_ns=now_ns, from_settings=True)
         else:
             self.close()
@@ -169,7 +170,7 @@ class SessionBudget:
 
     def adopt_day(self, ages: StaticDay | None, now_ns: int) -> None:
         """Know what the leader knows; one that did not write of it leaves it in doubt."""
-        self.day = StaticDay(now_ns - DAY) if ages is None else ages.seen_from(now_ns)
+        self.day = StaticDay(first_ns=now_ns - DAY) if ages is None else ages.seen_from(now_ns)
 
     def doubt(self, now_ns: int) -> None:
         """What is left is not known any more; of a static day, since when it runs: more may be the next day's."""
@@ -180,10 +181,10 @@ class SessionBudget:
 
     def _counted(self, day: StaticDay, now_ns: int) -> StaticDay:
         if day.first_ns is None:
-            return StaticDay(now_ns)
+            return StaticDay(first_ns=now_ns)
         if now_ns < day.first_ns + _DAY_LEAST_NS:
             return day
-        return StaticDay(day.first_ns, day.late + 1, day.late_ns or now_ns)
+        return StaticDay(first_ns=day.first_ns, late=day.late + 1, late_ns=day.late_ns or now_ns)
 
     def _begin_day(self, now_ns: int) -> None:
         # Our clock may run a little faster than Discord's: a static day is 0.1 % longer, 86 s.

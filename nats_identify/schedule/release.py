@@ -246,12 +246,9 @@ class ReleaseSchedule:
             if queued.position == 1 and queued.reason is Reason.WINDOW:
                 self._promise_if_near(asking, now_ns)
         if is_new:
-            where = {
-                "position": queued.position,
-                "eta_ms": replies.ms(queued.eta_ns),
-                "reason": queued.reason,
-            }
-            actions.append(Happened("queued", facts_of(asking, **where)))
+            eta_ms = replies.ms(queued.eta_ns)
+            facts = facts_of(asking, position=queued.position, eta_ms=eta_ms, reason=queued.reason)
+            actions.append(Happened("queued", facts))
         return actions
 
     def _set_pace(self, asking: Asking, renew_in_ns: int, now_ns: int) -> None:
@@ -307,8 +304,14 @@ class ReleaseSchedule:
         ask, book = asking.ask, self.book
         use_within_ns = self._timing.use_within_ns if ask.managed else self._timing.grace_ns // 2
         grant = Grant(
-            *(self._name_grant(), ask.request_id, ask.shard_id, asking.bucket, book.room.max_concurrency),
-            *(ask.renewal, use_within_ns, 0),
+            grant_id=self._name_grant(),
+            request_id=ask.request_id,
+            shard_id=ask.shard_id,
+            bucket=asking.bucket,
+            max_concurrency=book.room.max_concurrency,
+            renewal=ask.renewal,
+            use_within_ns=use_within_ns,
+            opens_at_ns=0,
             sent=0,
             asked_at_ns=asking.asked_at_ns,
             managed=ask.managed,

@@ -8,9 +8,17 @@ from nats_identify.schedule.model import MS, Ask, Code, Facts, Grant, Reason, Re
 
 def granted(book: Book, grant: Grant, now_ns: int) -> model.Granted:
     """The turn itself."""
-    waited_ns = now_ns - grant.asked_at_ns
-    turn = (grant.shard_id, grant.bucket, grant.request_id, grant.grant_id, grant.renewal, grant.use_within_ns)
-    return model.Granted(*turn, waited_ns, book.budget.left, grant.max_concurrency)
+    return model.Granted(
+        shard_id=grant.shard_id,
+        bucket=grant.bucket,
+        request_id=grant.request_id,
+        grant_id=grant.grant_id,
+        renewal=grant.renewal,
+        use_within_ns=grant.use_within_ns,
+        waited_ns=now_ns - grant.asked_at_ns,
+        remaining=book.budget.left,
+        max_concurrency=grant.max_concurrency,
+    )
 
 
 def queued(book: Book, asking: Asking, now_ns: int) -> model.Queued:
@@ -26,9 +34,16 @@ def queued(book: Book, asking: Asking, now_ns: int) -> model.Queued:
     # While anything is left of the day those ahead may not take it: near the head a shard keeps its pace.
     is_open = held_back_ns <= 0 and book.budget.closed_for(ask.priority) is None
     wait_ns = turn_in_ns if is_open or eta_ns is None else eta_ns
-    pace_ns = min(max(wait_ns // 2, book.timing.nudge_lead_ns), RENEW_MOST_NS)
-    where = (ask.shard_id, asking.bucket, ask.request_id, position, eta_ns, pace_ns)
-    return model.Queued(*where, reason=reason, max_concurrency=book.max_concurrency)
+    return model.Queued(
+        shard_id=ask.shard_id,
+        bucket=asking.bucket,
+        request_id=ask.request_id,
+        position=position,
+        eta_ns=eta_ns,
+        renew_in_ns=min(max(wait_ns // 2, book.timing.nudge_lead_ns), RENEW_MOST_NS),
+        reason=reason,
+        max_concurrency=book.max_concurrency,
+    )
 
 
 def _day_of(book: Book, position: int, turn_in_ns: int, priority: int, now_ns: int) -> tuple[int | None, Reason]:
@@ -93,12 +108,11 @@ def refuse(ask: Ask, refusal: Refused, *, is_news: bool = True) -> list[model.Sc
 def facts_of(record: Grant | Asking | Ask, **more: str | int | None) -> Facts:
     """The ids of a grant or of an asking, for an event."""
     if isinstance(record, Grant):
-        shard: Facts = {"grant_id": record.grant_id}
         return {
             "shard_id": record.shard_id,
             "bucket": record.bucket,
             "request_id": record.request_id,
-            **shard,
+            "grant_id": record.grant_id,
             **more,
         }
     ask = record.ask if isinstance(record, Asking) else record
@@ -116,5 +130,10 @@ def limits(book: Book, now_ns: int) -> Facts:
     """The day's limit as it stands."""
     budget = book.budget
     resets_in_ns = None if budget.resets_at_ns is None else max(0, budget.resets_at_ns - now_ns)
-    left: Facts = {"total": budget.total, "remaining": budget.left, "reserve": budget.reserve}
-    return {"max_concurrency": book.max_concurrency, **left, "reset_in_ms": ms(resets_in_ns)}
+    return {
+        "max_concurrency": book.max_concurrency,
+        "total": budget.total,
+        "remaining": budget.left,
+        "reserve": budget.reserve,
+        "reset_in_ms": ms(resets_in_ns),
+    }

@@ -21,7 +21,7 @@ COMMITS: tuple[Planted, ...] = (
     ),
     Planted(
         "no compare-and-set",
-        (Edit(f"{REPLICA}._write", "Write(entry, self.seen.revision)", f"Write(entry, {ANY_REVISION})"),),
+        (Edit(f"{REPLICA}._write", "revision=self.seen.revision", f"revision={ANY_REVISION}"),),
     ),
     Planted(
         "two commits in flight",

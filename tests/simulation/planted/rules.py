@@ -74,7 +74,7 @@ RULES: tuple[Planted, ...] = (
     Planted(
         "the ledger carries instants of its writer's clock",
         (
-            Edit(f"{LEDGER}:records_of", "grant.opens_at_ns - now_ns,", "grant.opens_at_ns,"),
+            Edit(f"{LEDGER}:records_of", "grant.opens_at_ns - now_ns", "grant.opens_at_ns"),
             Edit(f"{LEDGER}:grants_of", "now_ns + record.hold_ns", "record.hold_ns"),
         ),
         rule=3,

@@ -50,7 +50,7 @@ TRUTH: tuple[Planted, ...] = (
     ),
     Planted(
         "an entry tells nothing of its leader's hold",
-        (Edit(f"{REPLICA}._write", "book.timing.full_hold_ns)", "None)"),),
+        (Edit(f"{REPLICA}._write", "book.timing.full_hold_ns", "None"),),
         rule=4,
         shape=Shape.LOSSES,
     ),
