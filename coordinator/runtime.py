@@ -23,7 +23,7 @@ from coordinator.core.replica import Replica
 from coordinator.edge.inbox import Inbox
 from coordinator.edge.log import Log
 from nats_identify.clock import NS_PER_S, Clock
-from nats_identify.schedule.model import FetchFigure, Happened, Reply, Wake
+from nats_identify.schedule.model import Event, FetchLimits, Reply, Wake
 
 HANDLED_AT_ONCE: Final = 256
 """So many events are handled before the event loop turns: some 10 ms, so that pings and probes are heard."""
@@ -54,7 +54,7 @@ class Voice(Protocol):
         """Answer a requester."""
         ...
 
-    def happened(self, happened: Happened) -> Awaitable[None]:
+    def happened(self, happened: Event) -> Awaitable[None]:
         """Tell whoever listens."""
         ...
 
@@ -139,13 +139,13 @@ class Runtime:
         match action:
             case Reply():
                 await self._voice.reply(action, self._replica.term)
-            case Happened():
+            case Event():
                 await self._voice.happened(action)
             case Write():
                 calls.create_task(self._call(self._store.write(action)))
             case Read():
                 calls.create_task(self._call(self._store.read()))
-            case FetchFigure(why):
+            case FetchLimits(why):
                 self._figures.wish(why)
             case Stopped():
                 self._has_stopped = True

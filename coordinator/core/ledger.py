@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from nats_identify.schedule.book import Book
 from nats_identify.schedule.budget import StaticDay
 from nats_identify.schedule.crash_loop import ShardHistory
 from nats_identify.schedule.model import Grant, Outcome, ScheduleAction, ScheduleEvent
 from nats_identify.schedule.plain import Replied
+from nats_identify.schedule.state import ScheduleState
 
 
 class GrantRecord(NamedTuple):  # made a thousand at a time, on the way of every commit: a third of a dataclass's cost
@@ -69,7 +69,7 @@ class Ledger:
         return (self.term, self.sequence)
 
 
-def records_of(book: Book, now_ns: int) -> tuple[GrantRecord, ...]:
+def records_of(state: ScheduleState, now_ns: int) -> tuple[GrantRecord, ...]:
     """Write down every live grant with what is left of its hold."""
     return tuple(
         [
@@ -85,7 +85,7 @@ def records_of(book: Book, now_ns: int) -> tuple[GrantRecord, ...]:
                 outcome=grant.outcome,
                 plain=not grant.managed,
             )
-            for grant in book.holds
+            for grant in state.holds
             if grant.opens_at_ns > now_ns
         ]
     )

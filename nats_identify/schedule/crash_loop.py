@@ -79,7 +79,7 @@ class CrashLoopGuard:
         if len(self._shards) > SHARDS_MOST:
             del self._shards[next(iter(self._shards))]
 
-    def give_back(self, shard_id: int) -> None:
+    def refund(self, shard_id: int) -> None:
         """A shard's newest grant was not used; no other came after it, since its bucket is shut."""
         history = self._shards.get(shard_id)
         if history is not None:
@@ -92,7 +92,7 @@ class CrashLoopGuard:
         self._told = {history.shard_id for history in told}
         return tuple([h._replace(granted_ns=tuple([now_ns - at_ns for at_ns in h.granted_ns])) for h in told])
 
-    def adopt(self, ages: Iterable[ShardHistory], now_ns: int) -> None:
+    def restore(self, ages: Iterable[ShardHistory], now_ns: int) -> None:
         """Know what the leader knows; each grant counts from when its age was seen, never earlier than it was."""
         self._shards, self._told = {}, set()
         for h in ages if self._grants else ():

@@ -13,16 +13,16 @@ TURN_NS = 5 * SECOND + 200_000_000  # window and margin: one turn of a bucket
 def up(fleet, shard_id):
     """A looping shard lives for some seconds, and claims the highest priority when it comes back."""
     if shard_id in LOOPING:
-        fleet.after(fleet.random.uniform(1, 20) * SECOND, fleet.ask, shard_id, 10)
+        fleet.after(fleet.random.uniform(1, 20) * SECOND, fleet.message, shard_id, 10)
 
 
 def a_day(guard, *, max_concurrency=1, seed=1):
     fleet = Fleet(seed=seed, max_concurrency=max_concurrency, total=BUDGET, reserve=10, guard=guard, up=up)
     for shard_id in LOOPING:
-        fleet.after(fleet.random.uniform(0, 60) * SECOND, fleet.ask, shard_id, 10)
+        fleet.after(fleet.random.uniform(0, 60) * SECOND, fleet.message, shard_id, 10)
     for shard_id in HEALTHY:
         for _ in range(2):
-            fleet.after(fleet.random.uniform(0, DAY), fleet.ask, shard_id)
+            fleet.after(fleet.random.uniform(0, DAY), fleet.message, shard_id)
     fleet.run(DAY)
     return fleet
 
@@ -51,7 +51,7 @@ def test_ten_looping_pods_spend_a_fifth_of_the_day_at_most_and_delay_nobody():
             if wait.shard_id in HEALTHY:
                 waited_ns = wait.granted_at_ns - wait.asked_at_ns
                 assert waited_ns <= (wait.grants_meanwhile + 1) * TURN_NS
-        looped = {happened.facts["shard_id"] for _, happened in fleet.happened if happened.name == "crash_loop"}
+        looped = {happened.fields["shard_id"] for _, happened in fleet.happened if happened.name == "crash_loop"}
         assert looped == set(LOOPING)
 
 
@@ -67,8 +67,8 @@ def test_hundreds_of_healthy_shards_are_never_held_back():
     fleet = Fleet(seed=3, max_concurrency=16, total=10_000, guard=CrashLoopGuard(10))
     for shard_id in range(500):
         for at_ns in (0, 3_600 * SECOND, fleet.random.uniform(0, DAY), fleet.random.uniform(0, DAY)):
-            fleet.after(at_ns, fleet.ask, shard_id)
+            fleet.after(at_ns, fleet.message, shard_id)
     fleet.run(DAY)
     assert len(fleet.judged) == 2_000
     assert not [happened for _, happened in fleet.happened if happened.name == "crash_loop"]
-    assert fleet.schedule.book.guard.ages(fleet.now_ns) == ()
+    assert fleet.schedule.state.guard.ages(fleet.now_ns) == ()

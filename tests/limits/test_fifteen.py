@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from coordinator.core.figures import SOON_NS
+from coordinator.core.limits_policy import SOON_NS
 from nats_identify.children import Children
 from nats_identify.clock import NS_PER_S, now_ns
 from nats_identify.cluster import environment_without

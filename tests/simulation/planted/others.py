@@ -15,19 +15,20 @@ COMMITS: tuple[Planted, ...] = (
             Edit(
                 f"{REPLICA}._write",
                 "    return [write]",
-                "    early = self.schedule.committed(grants, now_ns)\n    return [*self._speak(early, now_ns), write]",
+                "    early = self.schedule.on_committed(grants, now_ns)\n"
+                "    return [*self._if_leading(early, now_ns), write]",
             ),
         ),
     ),
     Planted(
         "no compare-and-set",
-        (Edit(f"{REPLICA}._write", "revision=self.seen.revision", f"revision={ANY_REVISION}"),),
+        (Edit(f"{REPLICA}._write", "revision=self.view.revision", f"revision={ANY_REVISION}"),),
     ),
     Planted(
         "two commits in flight",
         (
             Edit(
-                f"{REPLICA}._go_on",
+                f"{REPLICA}._advance",
                 "    if self._pending is not None:\n",
                 "    if self._pending is not None and (self._is_unsettled or self.role is not Role.LEADER):\n",
             ),
@@ -51,7 +52,7 @@ COMMITS: tuple[Planted, ...] = (
     ),
     Planted(
         "a plain grant is sent however late its commit was",
-        (Edit(f"{RELEASE}.committed", "if is_late and not grant.managed:", "if False:"),),
+        (Edit(f"{RELEASE}.on_committed", "if is_late and not grant.managed:", "if False:"),),
         shape=Shape.PLAIN,
     ),
     Planted(
@@ -66,15 +67,15 @@ COMMITS: tuple[Planted, ...] = (
     ),
     Planted(
         "a takeover keeps the term",
-        (Edit(f"{REPLICA}._take_over", "self.seen.newest_age[0] + 1", "max(1, self.seen.newest_age[0])"),),
+        (Edit(f"{REPLICA}._take_over", "self.view.newest_age[0] + 1", "max(1, self.view.newest_age[0])"),),
     ),
     Planted(
         "a standby takes over without waiting for the lease",
         (
             Edit(
-                f"{SIGHTING}.free_at_ns",
-                "self.moved_at_ns + max(self.lease_ns, self.ledger.lease_ns)",
-                "self.moved_at_ns",
+                f"{SIGHTING}.lease_expires_at_ns",
+                "self.last_change_ns + max(self.lease_ns, self.ledger.lease_ns)",
+                "self.last_change_ns",
             ),
         ),
     ),
@@ -88,8 +89,8 @@ COMMITS: tuple[Planted, ...] = (
         (
             Edit(
                 f"{REPLICA}.handle",
-                "            self.schedule.was_lost(now_ns)\n",
-                "            self.schedule.was_lost(now_ns)\n            if is_refused:\n"
+                "            self.schedule.on_commit_unknown(now_ns)\n",
+                "            self.schedule.on_commit_unknown(now_ns)\n            if is_refused:\n"
                 "                self.schedule.step_down(self._pending.grants)\n"
                 "                self._pending, self._is_unsettled = None, False\n",
             ),
@@ -130,7 +131,7 @@ HOLDING: tuple[Planted, ...] = (
         "a standby keeps the earlier hold of a grant that was committed again",
         (
             Edit(
-                f"{BOOK}.adopt",
+                f"{BOOK}.restore",
                 "            mine.opens_at_ns = grant.opens_at_ns\n",
                 "            mine.opens_at_ns = min(mine.opens_at_ns, grant.opens_at_ns)\n",
             ),
@@ -139,7 +140,7 @@ HOLDING: tuple[Planted, ...] = (
     ),
     Planted(
         "a decline of a used turn frees it",
-        (Edit(f"{ANSWERS}:answer", "if grant.outcome is None else []", "if True else []"),),
+        (Edit(f"{ANSWERS}:confirm", "if grant.outcome is None else []", "if True else []"),),
     ),
     Planted(
         "a plain grant without its grace",
@@ -153,16 +154,16 @@ CHARGING: tuple[Planted, ...] = (
     Planted("a grant is not charged", (Edit(f"{BUDGET}.spend", "self.remaining -= 1", "pass"),)),
     Planted(
         "a turn is given back twice",
-        (Edit(f"{ANSWERS}:_give_back", "book.give_back(grant)", "book.give_back(grant); book.give_back(grant)"),),
+        (Edit(f"{ANSWERS}:_refund", "state.refund(grant)", "state.refund(grant); state.refund(grant)"),),
     ),
-    Planted("a turn is never given back", (Edit(f"{ANSWERS}:_give_back", "    book.give_back(grant)\n", ""),)),
+    Planted("a turn is never given back", (Edit(f"{ANSWERS}:_refund", "    state.refund(grant)\n", ""),)),
     Planted(
         "an unanswered turn is given back when its hold is over",
         (
             Edit(
-                f"{ANSWERS}:let_over",
-                "    book.let_go(grant)\n",
-                "    book.let_go(grant)\n    if grant.outcome is None:\n        book.budget.give_back()\n",
+                f"{ANSWERS}:expire_hold",
+                "    state.end_hold(grant)\n",
+                "    state.end_hold(grant)\n    if grant.outcome is None:\n        state.budget.refund()\n",
             ),
         ),
     ),
@@ -181,7 +182,7 @@ CHARGING: tuple[Planted, ...] = (
         "max_concurrency 0 is believed",
         (
             Edit(
-                "nats_identify.schedule.day:Day.learn",
+                "nats_identify.schedule.limits:LimitsTracker.learn",
                 "if not 1 <= limits.max_concurrency <= MAX_BUCKETS:",
                 "if False:",
             ),

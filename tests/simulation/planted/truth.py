@@ -18,7 +18,11 @@ TRUTH: tuple[Planted, ...] = (
     ),
     Planted(
         "a figure leaves no deficit",
-        (Edit(f"{BUDGET}.set", "limits.remaining - in_the_air", "max(0, limits.remaining - in_the_air)"),),
+        (
+            Edit(
+                f"{BUDGET}.set", "limits.remaining - unconfirmed_count", "max(0, limits.remaining - unconfirmed_count)"
+            ),
+        ),
         shape=Shape.BUDGET,
     ),
     Planted(
@@ -36,7 +40,7 @@ TRUTH: tuple[Planted, ...] = (
         (
             Edit(
                 f"{RELEASE}._commit_again_or_refuse",
-                "    self.book.give_back(grant)\n    self.book.let_go(grant, is_unsent=True)\n",
+                "    self.state.refund(grant)\n    self.state.end_hold(grant, is_unsent=True)\n",
                 "    grant.committed = True\n",
             ),
         ),
@@ -44,13 +48,13 @@ TRUTH: tuple[Planted, ...] = (
     ),
     Planted(
         "a ledger that is not adopted teaches nothing of holds",
-        (Edit(f"{REPLICA}._remember", "if ledger is not None:", "if ledger and ledger.age > self.seen.newest_age:"),),
+        (Edit(f"{REPLICA}._remember", "if ledger is not None:", "if ledger and ledger.age > self.view.newest_age:"),),
         rule=4,
         shape=Shape.LOSSES,
     ),
     Planted(
         "an entry tells nothing of its leader's hold",
-        (Edit(f"{REPLICA}._write", "book.timing.full_hold_ns", "None"),),
+        (Edit(f"{REPLICA}._write", "state.timing.full_hold_ns", "None"),),
         rule=4,
         shape=Shape.LOSSES,
     ),
@@ -68,11 +72,11 @@ TRUTH: tuple[Planted, ...] = (
     ),
     Planted(
         "a decline is forgotten once its grant is dropped",
-        (Edit(f"{ANSWERS}:_decline", "    book.stash(grant.grant_id, Outcome.DECLINED, at_ns)\n", ""),),
+        (Edit(f"{ANSWERS}:_decline", "    state.buffer_early_confirm(grant.grant_id, Outcome.DECLINED, at_ns)\n", ""),),
     ),
     Planted(
         "a successor does not know which plain requests had a reply",
-        (Edit(f"{REPLICA}._write", "book.plain.left(now_ns)", "()"),),
+        (Edit(f"{REPLICA}._write", "state.plain.left(now_ns)", "()"),),
         shape=Shape.PLAIN,
     ),
     Planted(
@@ -81,7 +85,7 @@ TRUTH: tuple[Planted, ...] = (
             Edit(
                 "nats_identify.schedule.plain:final",
                 "    return []\n",
-                "        book.plain.step_down()\n        return actions\n    return []\n",
+                "        state.plain.step_down()\n        return actions\n    return []\n",
             ),
         ),
         shape=Shape.PLAIN,

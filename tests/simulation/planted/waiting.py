@@ -6,19 +6,19 @@ from tests.simulation.planted.patching import Edit
 from tests.simulation.planted.rules import BOOK, RELEASE
 
 ATTEMPT = "nats_identify.attempt:Attempt"
-ASKING = "nats_identify.schedule.line:Asking"
-LINE = "nats_identify.schedule.line:Line"
-NUDGE = "nats_identify.schedule.nudge"
-ROOM = "nats_identify.schedule.waiting:WaitingRoom"
+ASKING = "nats_identify.schedule.bucket_queue:QueuedRequest"
+LINE = "nats_identify.schedule.bucket_queue:BucketQueue"
+NUDGE = "nats_identify.schedule.evaluate"
+ROOM = "nats_identify.schedule.requests:RequestTable"
 
 QUEUEING: tuple[Planted, ...] = (
     Planted(
         "a decline costs its place",
         (
             Edit(
-                f"{BOOK}.let_go",
-                "    self.room.put(asking)",
-                "    asking.asked_at_ns += 10**12\n    asking.place_ns += 10**12\n    self.room.put(asking)",
+                f"{BOOK}.end_hold",
+                "    self.requests.put(request)",
+                "    request.asked_at_ns += 10**12\n    request.place_ns += 10**12\n    self.requests.put(request)",
             ),
         ),
     ),
@@ -26,48 +26,48 @@ QUEUEING: tuple[Planted, ...] = (
         "a new leader drops the queue",
         (
             Edit(
-                f"{RELEASE}.begin",
-                "    self.book.all_due()",
-                "    for asking in [a for line in self.book.room.lines.values() for a in line]:\n"
-                "        self.book.room.forget(asking)\n    self.book.all_due()",
+                f"{RELEASE}.become_leader",
+                "    self.state.mark_all_dirty()",
+                "    for request in [a for queue in self.state.requests.queues.values() for a in queue]:\n"
+                "        self.state.requests.forget(request)\n    self.state.mark_all_dirty()",
             ),
         ),
     ),
     Planted(
         "stale renewals are granted",
-        (Edit(f"{ASKING}.is_fresh", " and now_ns - self.heard_at_ns <= timing.fresh_ns", ""),),
+        (Edit(f"{ASKING}.is_fresh", " and now_ns - self.renewed_at_ns <= timing.fresh_ns", ""),),
     ),
     Planted(
         "a renewal number that is sent twice counts from the second",
-        (Edit(f"{ASKING}.renew", "if ask.renewal > self.ask.renewal or not ask.managed:", "if True:"),),
+        (Edit(f"{ASKING}.renew", "if message.renewal > self.message.renewal or not message.managed:", "if True:"),),
     ),
     Planted(
         "who declined is granted again before it renews",
         (
             Edit(
-                f"{BOOK}.let_go",
-                "asking.silent = is_unsent or asking.ask.renewal <= grant.renewal",
-                "asking.silent = False",
+                f"{BOOK}.end_hold",
+                "request.is_unresponsive = is_unsent or request.message.renewal <= grant.renewal",
+                "request.is_unresponsive = False",
             ),
         ),
     ),
     Planted(
         "priority counts for nothing",
-        (Edit(f"{LINE}._place", "-ask.priority", "0"),),
+        (Edit(f"{LINE}._place", "-message.priority", "0"),),
     ),
     Planted(
         "what was waited elsewhere counts for nothing",
-        (Edit(f"{ROOM}.admit", "asked_at_ns=now_ns - ask.waited_ns", "asked_at_ns=now_ns"),),
+        (Edit(f"{ROOM}.admit", "asked_at_ns=now_ns - message.waited_ns", "asked_at_ns=now_ns"),),
     ),
     Planted(
         "the last to come is the first",
-        (Edit(f"{LINE}._place", "asking.place_ns, ask.asked_us", "-asking.place_ns, -ask.asked_us"),),
+        (Edit(f"{LINE}._place", "request.place_ns,", "-request.place_ns,"),),
     ),
     Planted(
         "the order of one process counts for nothing",
         (
-            Edit(f"{LINE}.add", "if asking.ask.source and not", "if False and not"),
-            Edit(f"{LINE}.remove", "if asking.ask.source and not", "if False and not"),
+            Edit(f"{LINE}.add", "if request.message.source and not", "if False and not"),
+            Edit(f"{LINE}.remove", "if request.message.source and not", "if False and not"),
         ),
     ),
     Planted(
@@ -78,8 +78,8 @@ QUEUEING: tuple[Planted, ...] = (
         "a renewal of an ended request is answered with silence",
         (
             Edit(
-                f"{RELEASE}._ask",
-                "return replies.refuse(ask, replies.ended(ask), is_news=room.refuse_ended(ask.request_id))",
+                f"{RELEASE}._receive_request",
+                "return replies.refuse(message, replies.ended(message), is_news=is_first)",
                 "return []",
             ),
         ),
@@ -89,7 +89,7 @@ QUEUEING: tuple[Planted, ...] = (
         (
             Edit(
                 f"{RELEASE}._candidate",
-                "if not nudge.may_be_passed(self.book, asking, now_ns):",
+                "if not evaluate.may_be_skipped(self.state, request, now_ns):",
                 "if True:",
             ),
         ),
@@ -99,10 +99,10 @@ QUEUEING: tuple[Planted, ...] = (
         (
             Edit(
                 f"{BOOK}.identify",
-                "    self.due.update(self.holds.buckets_of(grant))  # it opens at another time now\n",
+                "    self.dirty_buckets.update(self.holds.buckets_of(grant))  # it opens at another time now\n",
                 "",
             ),
-            Edit(f"{BOOK}.let_go", "    self.due.update(self.holds.buckets_of(grant))\n", ""),
+            Edit(f"{BOOK}.end_hold", "    self.dirty_buckets.update(self.holds.buckets_of(grant))\n", ""),
         ),
     ),
     Planted(
@@ -112,12 +112,12 @@ QUEUEING: tuple[Planted, ...] = (
     ),
     Planted(
         "a copied asking that is fresh is not looked at",
-        (Edit(f"{RELEASE}._take_copy", "    self.book.due.add(asking.bucket)\n", ""),),
+        (Edit(f"{RELEASE}._take_copy", "    self.state.dirty_buckets.add(request.bucket)\n", ""),),
         shape=Shape.FOCUSED,
     ),
     Planted(
         "a stale head is passed over, whether it was asked or not",
-        (Edit(f"{NUDGE}:may_be_passed", "if asking.silent or not asking.ask.managed:", "if True:"),),
+        (Edit(f"{NUDGE}:may_be_skipped", "if request.is_unresponsive or not request.message.managed:", "if True:"),),
     ),
     Planted(
         "nobody looks again whether a head that was told has answered",
@@ -131,7 +131,7 @@ QUEUEING: tuple[Planted, ...] = (
     ),
     Planted(
         "the last turn of a day that is given back is offered to its own bucket alone",
-        (Edit(f"{BOOK}.give_back", "    if was_closed:\n        self.all_due()\n", ""),),
+        (Edit(f"{BOOK}.refund", "    if was_closed:\n        self.mark_all_dirty()\n", ""),),
         shape=Shape.BUDGET,
     ),
     Planted(
@@ -142,9 +142,9 @@ QUEUEING: tuple[Planted, ...] = (
         "the ended are remembered without end",
         (
             Edit(
-                f"{RELEASE}._ask",
-                "    room = self.book.room\n",
-                "    room = self.book.room\n    self.book.__dict__.setdefault('all', []).append(ask)\n",
+                f"{RELEASE}._receive_request",
+                "    requests = self.state.requests\n",
+                "    requests = self.state.requests\n    self.state.__dict__.setdefault('all', []).append(message)\n",
             ),
         ),
     ),

@@ -4,20 +4,20 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import replace
 
-from nats_identify.schedule.alarms import Alarms, Look
+from nats_identify.schedule.bucket_queue import QueuedRequest
 from nats_identify.schedule.budget import SessionBudget
 from nats_identify.schedule.crash_loop import CrashLoopGuard
-from nats_identify.schedule.holds import EVERY_BUCKET, HoldTable
-from nats_identify.schedule.line import Asking
-from nats_identify.schedule.model import Facts, Grant, Outcome, Timing
+from nats_identify.schedule.grants import EVERY_BUCKET, HoldTable
+from nats_identify.schedule.model import Fields, Grant, Outcome, Timing
 from nats_identify.schedule.plain import PlainReplies, Replied
-from nats_identify.schedule.waiting import WaitingRoom
+from nats_identify.schedule.requests import RequestTable
+from nats_identify.schedule.timers import TimerKind, Timers
 
-STASHED_MOST = 10_000
+EARLY_CONFIRMS_MAX = 10_000
 """So many answers without a grant, and grants without a READY, are kept: more than a window's worth."""
 
 
-class Book:
+class ScheduleState:
     """The waiting room, the holds, the budget, the guard and the alarms of one bot, moved together.
 
     Attributes:
@@ -37,41 +37,41 @@ class Book:
         self.budget = budget
         self.guard = guard
         self.max_concurrency = max_concurrency
-        self.alarms = Alarms()
-        self.room = WaitingRoom(max_concurrency or 1, max_waiting, self.alarms)
+        self.timers = Timers()
+        self.requests = RequestTable(max_concurrency or 1, max_waiting, self.timers)
         self.holds = HoldTable(max_concurrency or 1)
         self.plain = PlainReplies()
         self.is_leading = True  # a standby refuses no plain request
-        self.due: set[int] = set()
-        self.is_heard = True  # what is said now is sent: not by a standby, nor after a leader's lease
-        self.attentive_since_ns = 0  # what was said to shards before may not have reached them
+        self.dirty_buckets: set[int] = set()
+        self.is_within_lease = True  # what is said now is sent: not by a standby, nor after a leader's lease
+        self.nudges_valid_from_ns = 0  # what was said to shards before may not have reached them
         self.slow_commit_at_ns = 0  # what was said right before took its time, and so may its answers
-        self.quiet_until_ns = 0  # nobody is granted before: shards are on their way back
-        self.used: OrderedDict[str, Facts] = OrderedDict()
-        self._stash: OrderedDict[str, tuple[Outcome, int]] = OrderedDict()
+        self.grants_paused_until_ns = 0  # nobody is granted before: shards are on their way back
+        self.used: OrderedDict[str, Fields] = OrderedDict()
+        self._early_confirms: OrderedDict[str, tuple[Outcome, int]] = OrderedDict()
 
-    def stamp(self, grant: Grant, now_ns: int) -> None:
+    def start_hold(self, grant: Grant, now_ns: int) -> None:
         """Count the whole hold of an unanswered grant from now."""
         hold_ns = self.timing.managed_hold_ns if grant.managed else self.timing.plain_hold_ns
         grant.granted_at_ns, grant.opens_at_ns = now_ns, now_ns + hold_ns
-        self.alarms.at(grant.opens_at_ns, Look.GRANT, grant.grant_id)
+        self.timers.at(grant.opens_at_ns, TimerKind.GRANT, grant.grant_id)
 
-    def take_up(self, grant: Grant) -> None:
+    def add_hold(self, grant: Grant) -> None:
         """Let a grant hold its bucket; the asking that it serves leaves its line."""
         self.holds.add(grant)
-        self.alarms.at(grant.opens_at_ns, Look.GRANT, grant.grant_id)
-        asking = self.room.get(grant.request_id)
-        if asking is not None:
-            self.link(asking)
+        self.timers.at(grant.opens_at_ns, TimerKind.GRANT, grant.grant_id)
+        request = self.requests.get(grant.request_id)
+        if request is not None:
+            self.attach_hold(request)
 
-    def link(self, asking: Asking) -> None:
+    def attach_hold(self, request: QueuedRequest) -> None:
         """Take an asking out of its line if a live grant serves it; either may be heard of first."""
-        grant = self.holds.for_request(asking.ask.request_id)
-        if grant is not None and asking.grant_id is None:
-            self.room.take(asking)
-            asking.grant_id = grant.grant_id
+        grant = self.holds.for_request(request.message.request_id)
+        if grant is not None and request.grant_id is None:
+            self.requests.take(request)
+            request.grant_id = grant.grant_id
 
-    def let_go(self, grant: Grant, *, is_unsent: bool = False) -> Asking | None:
+    def end_hold(self, grant: Grant, *, is_unsent: bool = False) -> QueuedRequest | None:
         """End a grant's hold; return the asking that it did not serve, back at its place.
 
         A managed one is silent until it renews; a renewal newer than the one that the grant echoes counts, since
@@ -79,31 +79,31 @@ class Book:
         the grant ``is_unsent``.
         """
         self.holds.remove(grant)
-        self.due.update(self.holds.buckets_of(grant))
-        asking = self.room.get(grant.request_id)
-        if asking is None or asking.grant_id != grant.grant_id:
+        self.dirty_buckets.update(self.holds.buckets_of(grant))
+        request = self.requests.get(grant.request_id)
+        if request is None or request.grant_id != grant.grant_id:
             return None
-        if not asking.ask.managed and not is_unsent:
-            self.room.forget(asking)
+        if not request.message.managed and not is_unsent:
+            self.requests.forget(request)
             return None
-        asking.grant_id = None
-        asking.silent = is_unsent or asking.ask.renewal <= grant.renewal
-        self.room.put(asking)
-        self.due.add(asking.bucket)
-        return asking
+        request.grant_id = None
+        request.is_unresponsive = is_unsent or request.message.renewal <= grant.renewal
+        self.requests.put(request)
+        self.dirty_buckets.add(request.bucket)
+        return request
 
-    def hold_back(self, asking: Asking, until_ns: int, now_ns: int) -> None:
+    def defer(self, request: QueuedRequest, until_ns: int, now_ns: int) -> None:
         """Let a shard that loops stand behind everybody until then."""
         until_ns = until_ns if until_ns > now_ns else 0
-        if asking.held_back_until_ns != until_ns and asking.grant_id is None:
-            self.room.take(asking)
-            asking.held_back_until_ns = until_ns
-            self.room.put(asking)
-            self.due.add(asking.bucket)
+        if request.deferred_until_ns != until_ns and request.grant_id is None:
+            self.requests.take(request)
+            request.deferred_until_ns = until_ns
+            self.requests.put(request)
+            self.dirty_buckets.add(request.bucket)
         if until_ns:
-            self.alarms.at(until_ns, Look.ASKING, asking.ask.request_id)
+            self.timers.at(until_ns, TimerKind.ASKING, request.message.request_id)
 
-    def tune(self, margin_ns: int) -> None:
+    def set_margin(self, margin_ns: int) -> None:
         """Let every hold that begins from now on have this margin."""
         self.timing = replace(self.timing, margin_ns=margin_ns)
 
@@ -111,44 +111,44 @@ class Book:
         """The turn was used: the window starts, and the asking has ended."""
         grant.outcome, grant.identified_at_ns = Outcome.IDENTIFIED, at_ns
         grant.opens_at_ns = at_ns + self.timing.confirmed_hold_ns
-        self.alarms.at(grant.opens_at_ns, Look.GRANT, grant.grant_id)
-        self.due.update(self.holds.buckets_of(grant))  # it opens at another time now
-        self.room.end(grant.request_id)
-        self.believe_used(grant, at_ns)
+        self.timers.at(grant.opens_at_ns, TimerKind.GRANT, grant.grant_id)
+        self.dirty_buckets.update(self.holds.buckets_of(grant))  # it opens at another time now
+        self.requests.end(grant.request_id)
+        self.mark_day_begun(grant, at_ns)
 
-    def believe_used(self, grant: Grant, at_ns: int) -> None:
+    def mark_day_begun(self, grant: Grant, at_ns: int) -> None:
         """Discord's day has begun, if this leader granted the turn; of another's nobody here knows in which day."""
-        if grant.sent:
+        if grant.publish_count:
             self.budget.use(grant.granted_at_ns, at_ns)
 
-    def give_back(self, grant: Grant) -> None:
+    def refund(self, grant: Grant) -> None:
         """Its IDENTIFY proved not to have been sent; where the day was spent, whoever waits anywhere may have it."""
         was_closed = self.budget.closed_for(0) is not None
-        self.budget.give_back()
-        self.guard.give_back(grant.shard_id)
+        self.budget.refund()
+        self.guard.refund(grant.shard_id)
         if was_closed:
-            self.all_due()
+            self.mark_all_dirty()
 
-    def stash(self, grant_id: str, outcome: Outcome, at_ns: int) -> None:
+    def buffer_early_confirm(self, grant_id: str, outcome: Outcome, at_ns: int) -> None:
         """Keep an answer whose grant has not been seen yet, or may be seen again; the first one counts."""
-        self._stash.setdefault(grant_id, (outcome, at_ns))
-        if len(self._stash) > STASHED_MOST:
-            self._stash.popitem(last=False)
+        self._early_confirms.setdefault(grant_id, (outcome, at_ns))
+        if len(self._early_confirms) > EARLY_CONFIRMS_MAX:
+            self._early_confirms.popitem(last=False)
 
-    def charge_unseen(self, since_ns: int, now_ns: int) -> None:
+    def charge_unmatched_confirms(self, since_ns: int, now_ns: int) -> None:
         """Spend what was used since then with turns that were never seen: the ledger that had them is lost."""
-        for grant_id, (outcome, at_ns) in list(self._stash.items()):
+        for grant_id, (outcome, at_ns) in list(self._early_confirms.items()):
             if at_ns > since_ns and outcome is not Outcome.DECLINED:
-                del self._stash[grant_id]
+                del self._early_confirms[grant_id]
                 self.budget.spend(now_ns)
 
-    def remember_used(self, grant_id: str, facts: Facts) -> None:
+    def retain_for_ready(self, grant_id: str, fields: Fields) -> None:
         """Keep the ids of a turn whose hold is over: its READY may come later."""
-        self.used[grant_id] = facts
-        if len(self.used) > STASHED_MOST:
+        self.used[grant_id] = fields
+        if len(self.used) > EARLY_CONFIRMS_MAX:
             self.used.popitem(last=False)
 
-    def in_the_air(self, now_ns: int) -> int:
+    def unconfirmed_count(self, now_ns: int) -> int:
         """Grants that Discord's own count may not show yet: unconfirmed, or confirmed less than a window ago."""
         return sum(1 for grant in self.holds if grant.request_id and self._may_be_uncounted(grant, now_ns))
 
@@ -161,23 +161,23 @@ class Book:
         if max_concurrency != self.max_concurrency:
             self.max_concurrency = max_concurrency
             self.holds.renumber(max_concurrency)
-            self.room.renumber(max_concurrency)
-        self.all_due()
+            self.requests.renumber(max_concurrency)
+        self.mark_all_dirty()
 
     def opens_at_ns(self, bucket: int) -> int:
         """When this bucket may be granted next; in the past where it is open."""
-        return max(self.holds.opens_at_ns(bucket), self.quiet_until_ns)
+        return max(self.holds.opens_at_ns(bucket), self.grants_paused_until_ns)
 
-    def count_on_nothing_told(self, now_ns: int) -> None:
+    def invalidate_nudges(self, now_ns: int) -> None:
         """What was told to shards before may not have reached them: no nudge and no promise of before counts."""
-        self.attentive_since_ns = now_ns
-        self.room.break_promises()
+        self.nudges_valid_from_ns = now_ns
+        self.requests.break_promises()
 
-    def all_due(self) -> None:
+    def mark_all_dirty(self) -> None:
         """Look at every bucket again."""
-        self.due.update(self.room.lines)
+        self.dirty_buckets.update(self.requests.queues)
 
-    def hold_everything(self, grant_id: str, hold_ns: int, now_ns: int) -> Grant:
+    def hold_all_buckets(self, grant_id: str, hold_ns: int, now_ns: int) -> Grant:
         """Block every bucket by a record that a successor will find: grants may be out that nobody here knows of."""
         use_within_ns = self.timing.use_within_ns
         record = Grant(
@@ -192,22 +192,22 @@ class Book:
             outcome=Outcome.IDENTIFIED,  # no answer concerns it
             committed=True,
         )
-        self.take_up(record)
+        self.add_hold(record)
         return record
 
     def end_plain(self, grant: Grant, now_ns: int) -> None:
         """A plain grant was received, or may have been: its request has had its reply."""
         if not grant.managed:
-            self.room.end(grant.request_id)
+            self.requests.end(grant.request_id)
             self.plain.add(grant.request_id, now_ns)
 
     def adopt_replied(self, replied: Iterable[Replied], now_ns: int) -> None:
         """These plain requests have had their reply: nothing is heard of them again."""
         for request_id, left_ns in replied:
-            self.room.end(request_id)
+            self.requests.end(request_id)
             self.plain.add(request_id, now_ns, left_ns)
 
-    def adopt(
+    def restore(
         self, grants: Iterable[Grant], now_ns: int, *, is_complete: bool = True
     ) -> list[tuple[str, Outcome, int]]:
         """Keep the records of whoever leads, each stamped with this clock when it was seen.
@@ -220,31 +220,31 @@ class Book:
         """
         seen = {grant.grant_id: grant for grant in grants}
         for gone in [grant for grant in self.holds if grant.grant_id not in seen]:
-            self.let_go(gone, is_unsent=is_complete and not gone.managed)
+            self.end_hold(gone, is_unsent=is_complete and not gone.managed)
         overtaken = []
         for grant in seen.values():
             mine = self.holds.get(grant.grant_id)
             if mine is None:
-                self.take_up(grant)
+                self.add_hold(grant)
             elif mine.outcome is None:
                 mine.outcome, mine.identified_at_ns = grant.outcome, grant.identified_at_ns
                 mine.opens_at_ns = grant.opens_at_ns
             else:
                 mine.opens_at_ns = min(mine.opens_at_ns, grant.opens_at_ns)
             if grant.outcome is not None and grant.request_id:
-                self.room.end(grant.request_id)
-            self.alarms.at(grant.opens_at_ns, Look.GRANT, grant.grant_id)
-            if grant.grant_id in self._stash:
-                overtaken.append((grant.grant_id, *self._stash.pop(grant.grant_id)))
+                self.requests.end(grant.request_id)
+            self.timers.at(grant.opens_at_ns, TimerKind.GRANT, grant.grant_id)
+            if grant.grant_id in self._early_confirms:
+                overtaken.append((grant.grant_id, *self._early_confirms.pop(grant.grant_id)))
         return overtaken
 
-    def abandon(self, grants: Iterable[Grant]) -> None:
+    def rollback_uncommitted(self, grants: Iterable[Grant]) -> None:
         """These were never committed, and nobody has heard of them; what another committed proves nothing here."""
         for grant in grants:
             if self.holds.get(grant.grant_id) is grant and not grant.committed:
-                self.give_back(grant)
-                asking = self.let_go(grant, is_unsent=True)
-                if asking is not None:
-                    asking.silent = False
+                self.refund(grant)
+                request = self.end_hold(grant, is_unsent=True)
+                if request is not None:
+                    request.is_unresponsive = False
         for grant in self.holds:
-            grant.sent = None
+            grant.publish_count = None
