@@ -159,7 +159,7 @@ class Process:
             traffic,
             subjects,
             self._instance,
-            book=self._replica.schedule.book,
+            book=self._replica.schedule.state,
             inbox=self._inbox,
             clock=now_ns,
             log=log,
@@ -191,7 +191,7 @@ class Process:
         await probe.run()
 
     async def _check(self, bucket: KvBucket, store: LedgerStore) -> None:
-        book = self._replica.schedule.book
+        book = self._replica.schedule.state
         await bucket.watch(lambda: book.max_concurrency, lambda: store.answered_at_ns is not None)
 
     async def _leave(self, stop: asyncio.Event, runtime: Runtime, store: LedgerStore) -> None:

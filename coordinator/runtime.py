@@ -22,12 +22,12 @@ from coordinator.core.replica import Replica
 from coordinator.edge.inbox import Inbox
 from coordinator.edge.log import Log
 from nats_identify.clock import NS_PER_S, Clock
-from nats_identify.schedule.model import Answer, Ask, Cancel, FetchFigure, Happened, Reply, Wake
+from nats_identify.schedule.model import Cancel, Confirmation, Event, FetchLimits, Reply, RequestReceived, Wake
 
 HANDLED_AT_ONCE: Final = 256
 """Events that are handled before the event loop turns: some 10 ms, so that pings and probes are not delayed."""
 
-FROM_OUTSIDE: Final = (Ask, Answer, Cancel)
+FROM_OUTSIDE: Final = (Cancel, Confirmation, RequestReceived)
 """Requests, confirms and cancels: applied one after the other, then all that is due is done once for the batch."""
 
 REST_MOST_S: Final = 1.0
@@ -56,7 +56,7 @@ class Voice(Protocol):
         """Answer a requester."""
         ...
 
-    def happened(self, happened: Happened) -> Awaitable[None]:
+    def happened(self, happened: Event) -> Awaitable[None]:
         """Publish an event."""
         ...
 
@@ -151,13 +151,13 @@ class Runtime:
         match action:
             case Reply():
                 await self._voice.reply(action, self._replica.term)
-            case Happened():
+            case Event():
                 await self._voice.happened(action)
             case Write():
                 calls.create_task(self._call(self._store.write(action)))
             case Read():
                 calls.create_task(self._call(self._store.read()))
-            case FetchFigure(why):
+            case FetchLimits(why):
                 self._figures.wish(why)
             case Stopped():
                 self._has_stopped = True

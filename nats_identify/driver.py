@@ -19,8 +19,8 @@ from nats_identify.loops import Home, Move, cancel
 from nats_identify.printable import printable
 from nats_identify.queue import Grant, OnProgress, Progress, Queue, QueueClosedError, check_request
 from nats_identify.reason import Reason
-from nats_identify.schedule.alarms import Alarms, Look
 from nats_identify.schedule.model import Outcome
+from nats_identify.schedule.timers import TimerKind, Timers
 from nats_identify.trouble import Trouble
 
 ENDED_MOST = 1024
@@ -65,7 +65,7 @@ class AttemptQueue(Queue):
         self._source = Source(secrets.token_hex(8), clock())
         self._entries: dict[str, Entry] = {}
         self._ended: OrderedDict[str, Entry] = OrderedDict()
-        self._alarms = Alarms()
+        self._alarms = Timers()
         self._wake = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -177,7 +177,7 @@ class AttemptQueue(Queue):
         self._runner, self._wake = None, asyncio.Event()
         entries, self._entries = self._entries, {}
         self._ended.clear()
-        self._alarms = Alarms()
+        self._alarms = Timers()
         self._source = Source(secrets.token_hex(8), self._clock())  # a forked child is another process
         for entry in entries.values():
             if entry.attempt.state is not words.State.HOLDING:
@@ -231,7 +231,7 @@ class AttemptQueue(Queue):
             return
         deadline_ns = attempt.next_deadline_ns()
         if deadline_ns is not None:
-            self._alarms.at(deadline_ns, Look.ASKING, attempt.request_id)
+            self._alarms.at(deadline_ns, TimerKind.REQUEST, attempt.request_id)
             self._wake.set()
 
     def _adopt(self, max_concurrency: int) -> None:

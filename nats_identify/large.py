@@ -101,7 +101,7 @@ class LargeBotQueue(LocalQueue):
 
     def _perform(self, actions: list[model.ScheduleAction]) -> None:
         super()._perform(actions)
-        if any(isinstance(action, model.FetchFigure) for action in actions):
+        if any(isinstance(action, model.FetchLimits) for action in actions):
             self._fetch()
 
     def _fetch(self) -> None:
@@ -121,7 +121,7 @@ class LargeBotQueue(LocalQueue):
                     await asyncio.sleep(wait_ns / NS_PER_S)
                     continue
                 retry_after_s = 0.0
-                self._schedule.handle(model.FigureAsked(), self._clock())
+                self._schedule.handle(model.LimitsFetchStarted(), self._clock())
                 try:
                     limit = await session_limit.fetch_session_limit(session, self._token, api_url=self._api_url)
                 except session_limit.RateLimitedError as error:
@@ -154,5 +154,5 @@ class LargeBotQueue(LocalQueue):
         limits = Limits(limit.max_concurrency, limit.total, limit.remaining, reset_in_ns)
         self._learned_at_ns = self._clock()
         self._adopt(limit.max_concurrency)
-        self._perform(self._schedule.handle(model.Figure(limits), self._clock()))
+        self._perform(self._schedule.handle(model.LimitsFetched(limits), self._clock()))
         self._wake.set()

@@ -18,7 +18,7 @@ from nats_identify.schedule import model
 from nats_identify.schedule.budget import SessionBudget
 from nats_identify.schedule.crash_loop import CrashLoopGuard
 from nats_identify.schedule.model import Limits, Timing
-from nats_identify.schedule.release import ReleaseSchedule
+from nats_identify.schedule.scheduler import Scheduler
 
 logger = logging.getLogger("nats_identify")
 
@@ -60,10 +60,10 @@ class LocalQueue(AttemptQueue):
         total = 2**53 if session_total is None else session_total
         budget = self._make_budget()
         if budget.static:
-            budget.set(Limits(max_concurrency, total, total), in_the_air=0, now_ns=clock())
+            budget.set(Limits(max_concurrency, total, total), unconfirmed_count=0, now_ns=clock())
             self._max_concurrency = max_concurrency
         numbers = count(1)
-        self._schedule = ReleaseSchedule(
+        self._schedule = Scheduler(
             timing,
             budget,
             self._make_guard(),
@@ -117,8 +117,8 @@ class LocalQueue(AttemptQueue):
             self._release()
 
     def _release(self) -> None:
-        grants, actions = self._schedule.release(self._clock())
-        self._perform([*actions, *self._schedule.committed(grants, self._clock())])
+        grants, actions = self._schedule.grant_due(self._clock())
+        self._perform([*actions, *self._schedule.on_committed(grants, self._clock())])
 
     def _perform(self, actions: list[model.ScheduleAction]) -> None:
         for action in actions:
@@ -138,7 +138,7 @@ def _event(message: Message) -> model.ScheduleEvent:
         case SendCancel(_, request_id):
             return model.Cancel(request_id)
         case SendAnswer(grant_id, outcome):
-            return model.Answer(grant_id, outcome)
+            return model.Confirmation(grant_id, outcome)
 
 
 def _received(body: model.Granted | model.Queued | model.Refused) -> Received:

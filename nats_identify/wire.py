@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from nats_identify.printable import printable
 from nats_identify.reason import Reason
 from nats_identify.schedule import model
-from nats_identify.schedule.model import MS, Ask, Code, Outcome
+from nats_identify.schedule.model import MS, Code, Outcome, RequestReceived
 
 REQUEST_BYTES_MOST: Final = 4096
 """A larger request is refused."""
@@ -129,9 +129,9 @@ class Request(Message):
     source: Token | None = None
     asked_us: Natural | None = None
 
-    def ask(self, *, bucket: int, reply_to: str, request_id: str) -> Ask:
+    def ask(self, *, bucket: int, reply_to: str, request_id: str) -> RequestReceived:
         """Return the schedule's event; ``request_id`` stands in where the payload names none."""
-        return Ask(
+        return RequestReceived(
             request_id=self.request_id or request_id,
             shard_id=bucket if self.shard_id is None else self.shard_id,
             bucket=bucket,

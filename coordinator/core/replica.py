@@ -11,28 +11,28 @@ from hashlib import blake2b
 from itertools import count
 
 from coordinator.core import ledger as words
-from coordinator.core.figures import FigureWatch
 from coordinator.core.ledger import (
+    LeaseHeader,
     Ledger,
     Read,
     ReplicaAction,
     ReplicaEvent,
     Stopped,
     Write,
+    entry,
     full_hold_ns_of,
-    grants_of,
-    records_of,
 )
-from coordinator.core.pending import Pending
+from coordinator.core.ledger_view import LedgerView
+from coordinator.core.limits_policy import LimitsPolicy
 from coordinator.core.settings import Settings
-from coordinator.core.sighting import Sighting
-from nats_identify.schedule import margin, model
+from coordinator.core.write_state import Pending
+from nats_identify.schedule import model
 from nats_identify.schedule.budget import SessionBudget
 from nats_identify.schedule.crash_loop import CrashLoopGuard
-from nats_identify.schedule.model import MS, SECOND, FetchFigure, Grant, Happened, Limits
-from nats_identify.schedule.nudge import step_ns
+from nats_identify.schedule.grants import GlobalHold, Hold
+from nats_identify.schedule.model import MS, SECOND, Event, FetchLimits
 from nats_identify.schedule.plain import REPLIED_FOR_NS
-from nats_identify.schedule.release import ReleaseSchedule
+from nats_identify.schedule.scheduler import Scheduler
 
 RETRY_NS = 250 * MS
 """An unanswered read is repeated so soon: a ledger that comes back is noticed well within a second."""
@@ -60,7 +60,7 @@ class Replica:
         self.lease_until_ns = 0
         self._name_grant = _names(settings.instance, settings.grant_key)
         static = settings.static
-        self.schedule = ReleaseSchedule(
+        self.schedule = Scheduler(
             settings.timing,
             SessionBudget(reserve=settings.reserve, static=static is not None),
             CrashLoopGuard(settings.crash_loop_grants, settings.crash_loop_period_ns),
@@ -68,27 +68,27 @@ class Replica:
             name_grant=self._name_grant,
             max_waiting=settings.max_waiting,
         )
-        self.schedule.book.is_leading = False
-        self.seen = Sighting(settings.lease_ns)
+        self.schedule.state.become_standby()
+        self.view = LedgerView(settings.lease_ns)
         self._longest_hold_ns = settings.timing.full_hold_ns  # the longest that anything seen can matter
         self._pending: Pending | None = None
         self._is_unsettled = False  # nobody knows whether the pending write was done
         self._refusals = 0  # of writes, since one was last accepted
-        self._is_changed = False  # a standby should hear of something before the next heartbeat
+        self._write_soon = False  # a standby should hear of something before the next heartbeat
         self._is_reading = False
-        self._is_deaf = True
+        self._is_traffic_lost = True
         self._stopping = False
         self._heard_at_ns: int | None = None
         self._read_at_ns = self._retry_at_ns = self._looked_at_ns = 0
         self._heartbeat_at_ns = 0
-        self._blanket: Grant | None = None
+        self._global_hold: GlobalHold | None = None
         self._lineage = ""
         self._figure_waits = False
-        self._figures = FigureWatch()
+        self._limits_policy = LimitsPolicy()
 
     def handle(self, event: ReplicaEvent, now_ns: int) -> list[ReplicaAction]:
         """Apply one event, then do all that is due; return what to do, in this order."""
-        return self.take_in(event, now_ns) + self._go_on(now_ns)
+        return self.take_in(event, now_ns) + self._advance(now_ns)
 
     def take_in(self, event: ReplicaEvent, now_ns: int) -> list[ReplicaAction]:
         """Apply one event of a batch; `handle` of the last one, or of a `Wake`, does all that is due.
@@ -106,60 +106,60 @@ class Replica:
                 self._read_at_ns = self._retry_at_ns = now_ns + RETRY_NS
             case words.LedgerSeen(ledger, revision):
                 self._remember(ledger, now_ns)
-                is_news = revision > self.seen.revision and ledger.instance != self.settings.instance
+                is_news = revision > self.view.revision and ledger.instance != self.settings.instance
                 if is_news and self._pending is None:  # a pending write will fail, and teach the same
-                    actions += self._sighted(ledger, revision, now_ns)
+                    actions += self._observe_ledger(ledger, revision, now_ns)
             case words.Written(revision):
                 actions += self._written(revision, now_ns)
             case words.WriteUnsettled(is_refused):
                 self._is_unsettled, self._read_at_ns = True, now_ns
                 self._read_at_ns += self._back_off_ns() if is_refused else 0
-                self.schedule.was_lost(now_ns)
+                self.schedule.on_commit_unknown(now_ns)
             case words.TrafficHeard():
                 self._heard_at_ns = now_ns
             case words.TrafficReturned():
-                self.schedule.was_away(now_ns)
+                self.schedule.on_reconnected(now_ns)
             case words.Stop():
                 self._stopping = True
-            case model.FigureAsked():
-                self._figures.ask(self.term, now_ns)
+            case model.LimitsFetchStarted():
+                self._limits_policy.fetch_started(self.term, now_ns)
                 self.schedule.handle(event, now_ns)
-            case model.Figure():
-                actions += self._figure(event, now_ns)
+            case model.LimitsFetched():
+                actions += self._limits_fetched(event, now_ns)
             case _:
-                self.schedule.book.is_heard = self._is_heard(now_ns)
-                actions += self._speak(self.schedule.handle(event, now_ns), now_ns)
+                self.schedule.state.set_within_lease(is_within_lease=self._is_heard(now_ns))
+                actions += self._if_leading(self.schedule.handle(event, now_ns), now_ns)
         return actions
 
     def next_deadline_ns(self) -> int | None:
         """When `handle` wants a `Wake` at the latest."""
         deadlines = [self.schedule.next_deadline_ns()]
         if self._pending is None and self.role is Role.LEADER:
-            deadlines += [self._heartbeat_at_ns, self._figures.due_at_ns, self._deaf_at_ns()]
+            deadlines += [self._heartbeat_at_ns, self._limits_policy.due_at_ns, self._deaf_at_ns()]
         elif not self._is_reading and (self._pending is None or self._is_unsettled):
             deadlines.append(self._read_at_ns)
             if self._pending is None and self._may_contest:
-                deadlines.append(max(self.seen.free_at_ns(), self._retry_at_ns))
+                deadlines.append(max(self.view.lease_expires_at_ns(), self._retry_at_ns))
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
-    def _go_on(self, now_ns: int) -> list[ReplicaAction]:
+    def _advance(self, now_ns: int) -> list[ReplicaAction]:
         """Do what is due in the state that we are in."""
         heard_ns = self._heard_at_ns
-        self._is_deaf = heard_ns is None or now_ns - heard_ns > self.settings.lease_ns
+        self._is_traffic_lost = heard_ns is None or now_ns - heard_ns > self.settings.lease_ns
         if self._pending is not None:
-            return self._look(now_ns) if self._is_unsettled and now_ns >= self._read_at_ns else []
+            return self._start_read(now_ns) if self._is_unsettled and now_ns >= self._read_at_ns else []
         if self.role is Role.LEADER:
             return self._lead(now_ns)
         if self._stopping:
             return [Stopped()]
-        is_free = self._may_contest and now_ns >= max(self.seen.free_at_ns(), self._retry_at_ns)
-        return self._look(now_ns) if is_free or now_ns >= self._read_at_ns else []
+        is_free = self._may_contest and now_ns >= max(self.view.lease_expires_at_ns(), self._retry_at_ns)
+        return self._start_read(now_ns) if is_free or now_ns >= self._read_at_ns else []
 
     @property
     def _may_contest(self) -> bool:
-        return self.role is Role.STANDBY and self.seen.is_known and not self._is_deaf
+        return self.role is Role.STANDBY and self.view.is_known and not self._is_traffic_lost
 
-    def _look(self, now_ns: int) -> list[ReplicaAction]:
+    def _start_read(self, now_ns: int) -> list[ReplicaAction]:
         if self._is_reading:
             return []
         self._is_reading, self._looked_at_ns = True, now_ns
@@ -171,109 +171,95 @@ class Replica:
     def _remember(self, ledger: Ledger | None, now_ns: int) -> None:
         """Keep what is true of any ledger, adopted or not: how long a grant may matter, and who has had a reply."""
         if ledger is not None:
-            hold_ns = full_hold_ns_of(ledger, self.schedule.book.timing.confirmed_hold_ns)
+            hold_ns = full_hold_ns_of(ledger, self.schedule.state.timing.confirmed_hold_ns)
             self._longest_hold_ns = max(self._longest_hold_ns, hold_ns)
-            self.schedule.book.adopt_replied(ledger.replied or (), now_ns)
+            self.schedule.state.mark_replied(ledger.replied or (), now_ns)
 
-    def _sighted(self, ledger: Ledger | None, revision: int, now_ns: int) -> list[ReplicaAction]:
-        """Keep the leader's records as our own; an older copy teaches nothing but mistrust."""
-        is_newer = self.seen.see(ledger, revision, now_ns)
+    def _observe_ledger(self, ledger: Ledger | None, revision: int, now_ns: int) -> list[ReplicaAction]:
+        """Take over the leader's state; an older copy is not adopted and makes the ledger untrusted."""
+        is_newer = self.view.observe(ledger, revision, now_ns)
         if self.role is Role.LEADER:
             self._step_down()
-        if ledger is not None and self.seen.is_lost:  # its grants are not adopted, but their requesters had a reply
+        if ledger is not None and self.view.has_regressed:  # its grants are not adopted; their requesters had a reply
             plain_ids = [record.request_id for record in ledger.grants if record.plain]
-            self.schedule.book.adopt_replied([(name, REPLIED_FOR_NS) for name in plain_ids], now_ns)
-        if ledger is None or not is_newer:
-            return []
-        book = self.schedule.book
-        limits = Limits(ledger.max_concurrency or 1, ledger.total, ledger.remaining, ledger.reset_in_ns)
-        from_settings = ledger.static_day is not None  # else Discord's
-        book.budget.set(limits, in_the_air=0, now_ns=now_ns, from_settings=from_settings)
-        book.budget.adopt_day(ledger.static_day, now_ns)
-        book.guard.adopt(ledger.crash_loops, now_ns)
-        if ledger.margin_ns is not None:
-            book.tune(margin.within(ledger.margin_ns, book.margin_setting_ns))
-        if ledger.max_concurrency is not None:
-            book.renumber(ledger.max_concurrency)
-        self.schedule.adopt(grants_of(ledger, now_ns), now_ns, replied=ledger.replied)
+            self.schedule.state.mark_replied([(name, REPLIED_FOR_NS) for name in plain_ids], now_ns)
+        if ledger is not None and is_newer:
+            self.schedule.restore(ledger.snapshot, now_ns)
         return []
 
     def _read(self, event: words.LedgerRead, now_ns: int) -> list[ReplicaAction]:
         self._is_reading = False
         if self._pending is not None:
             return self._settle(self._pending, event, now_ns)
-        actions = self._sighted(event.ledger, event.revision, now_ns)
+        actions = self._observe_ledger(event.ledger, event.revision, now_ns)
         if event.written_on is None:  # put back by somebody: two older copies, one after the other, look like movement
-            self.seen.is_trusted = False
-        if self._is_deaf or self._stopping or now_ns < self.seen.free_at_ns():
+            self.view.is_trusted = False
+        if self._is_traffic_lost or self._stopping or now_ns < self.view.lease_expires_at_ns():
             return actions
         return actions + self._take_over(now_ns, is_first=event.never_written and self._may_be_first)
 
     @property
     def _may_be_first(self) -> bool:
-        return self.settings.fresh_start and self.seen.newest_age == (0, 0)
+        return self.settings.fresh_start and self.view.newest_age == (0, 0)
 
     def _take_over(self, now_ns: int, *, is_first: bool) -> list[ReplicaAction]:
         """Contest the lock: the same write deposes the old leader and proves that we hold the latest state."""
-        book, static = self.schedule.book, self.settings.static
-        self.role, self.term = Role.CANDIDATE, self.seen.newest_age[0] + 1
-        self._blanket = None
-        if not (self.seen.is_trusted or is_first):
-            self._longest_hold_ns = max(self._longest_hold_ns, book.timing.full_hold_ns)
-            self._blanket = book.hold_everything(self._name_grant(), self._longest_hold_ns, now_ns)
-            book.budget.doubt(now_ns)
+        state, static = self.schedule.state, self.settings.static
+        self.role, self.term = Role.CANDIDATE, self.view.newest_age[0] + 1
+        self._global_hold = None
+        if not (self.view.is_trusted or is_first):
+            self._longest_hold_ns = max(self._longest_hold_ns, state.timing.full_hold_ns)
+            self._global_hold = state.assume_unknown_grants(self._name_grant(), self._longest_hold_ns, now_ns)
         if static is not None:
-            book.budget.set_static(static, in_the_air=book.in_the_air(now_ns), now_ns=now_ns)
-            if self.seen.is_lost:
-                book.charge_unseen(self.seen.newest_at_ns, now_ns)
-            book.renumber(static.max_concurrency)
-        self._lineage = self._blanket.grant_id if self._blanket else self.seen.lineage or self.settings.instance
-        self._figure_waits = book.budget.known is None and not is_first
+            lost_since_ns = self.view.newest_at_ns if self.view.has_regressed else None
+            state.apply_settings(static, now_ns, lost_since_ns=lost_since_ns)
+        self._lineage = self._global_hold.grant_id if self._global_hold else self.view.lineage or self.settings.instance
+        self._figure_waits = not state.knows_limits and not is_first
         return self._write((), now_ns, leader=self.settings.name)
 
     def _lead_from_now(self, now_ns: int) -> list[ReplicaAction]:
         self.role = Role.LEADER
-        if self._blanket is not None:
-            self._blanket.opens_at_ns = now_ns + self._longest_hold_ns  # from after the commit
+        if self._global_hold is not None:
+            self.schedule.state.extend_global_hold(self._global_hold, now_ns + self._longest_hold_ns)
         if self.settings.static is None:
-            self._figures.begin(now_ns, self._longest_hold_ns if self._figure_waits else 0)
-        self.schedule.begin(now_ns)
-        facts: model.Facts = {"leader": self.settings.name, "instance": self.settings.instance, "term": self.term}
-        if self._blanket is not None:
-            facts["holds_everything_ms"] = self._longest_hold_ns // MS
-        return self._speak([Happened("leader", facts)], now_ns)
+            self._limits_policy.become_leader(now_ns, self._longest_hold_ns if self._figure_waits else 0)
+        self.schedule.become_leader(now_ns)
+        fields: model.Fields = {"leader": self.settings.name, "instance": self.settings.instance, "term": self.term}
+        if self._global_hold is not None:
+            fields["holds_everything_ms"] = self._longest_hold_ns // MS
+        return self._if_leading([Event("leader", fields)], now_ns)
 
     # --- leader
 
     def _lead(self, now_ns: int) -> list[ReplicaAction]:
         if now_ns > self.lease_until_ns:  # we slept: others may have led, and a restore may have undone their writes
             self._step_down()
-            return self._look(now_ns)
-        if self._stopping or self._is_deaf:
+            return self._start_read(now_ns)
+        if self._stopping or self._is_traffic_lost:
             return self._write((), now_ns, leader=None)
-        grants, said = self.schedule.release(now_ns)
-        actions = self._speak(said, now_ns)
-        if self._figures.is_due(now_ns, is_little=self.schedule.book.budget.is_little):
-            actions.append(FetchFigure("its turn has come"))
-        if grants or self.schedule.is_refusing or self._is_changed or now_ns >= self._heartbeat_at_ns:
+        grants, said = self.schedule.grant_due(now_ns)
+        actions = self._if_leading(said, now_ns)
+        if self._limits_policy.is_due(now_ns, is_low=self.schedule.state.is_low_on_starts):
+            actions.append(FetchLimits("its turn has come"))
+        if grants or self.schedule.is_refusing or self._write_soon or now_ns >= self._heartbeat_at_ns:
             actions += self._write(tuple(grants), now_ns, leader=self.settings.name)
         return actions
 
-    def _write(self, grants: tuple[Grant, ...], now_ns: int, *, leader: str | None) -> list[ReplicaAction]:
-        book = self.schedule.book
-        budget = book.budget
-        resets_in_ns = max(0, (budget.resets_at_ns or 0) - now_ns) if budget.is_begun else None
-        entry = Ledger(
-            *(self.settings.prefix, leader, self.settings.instance, self.term, self.seen.newest_age[1] + 1),
-            *(self.settings.lease_ns, book.max_concurrency, budget.total, budget.remaining, resets_in_ns),
-            *(records_of(book, now_ns), self._lineage, book.guard.ages(now_ns), book.timing.margin_ns),
-            *(budget.day.seen_from(now_ns) if budget.from_settings else None, book.timing.full_hold_ns),
-            book.plain.left(now_ns),
+    def _write(self, holds: tuple[Hold, ...], now_ns: int, *, leader: str | None) -> list[ReplicaAction]:
+        header = LeaseHeader(
+            prefix=self.settings.prefix,
+            leader=leader,
+            instance=self.settings.instance,
+            term=self.term,
+            sequence=self.view.newest_age[1] + 1,
+            lease_ns=self.settings.lease_ns,
+            lineage=self._lineage,
         )
-        write = Write(entry, self.seen.revision)
-        self._pending = Pending(write, self.seen.ledger, grants, now_ns)
+        made = entry(header, self.schedule.state.snapshot(now_ns))
+        write = Write(ledger=made, revision=self.view.revision)
+        self._pending = Pending(write=write, base=self.view.ledger, holds=holds, sent_at_ns=now_ns)
         self._heartbeat_at_ns = now_ns + self.settings.lease_ns // 3
-        self._is_changed = False
+        self._write_soon = False
         return [write]
 
     def _written(self, revision: int, now_ns: int) -> list[ReplicaAction]:
@@ -281,9 +267,9 @@ class Replica:
         if pending is None:
             return []
         self._pending, self._is_unsettled, self._refusals = None, False, 0
-        if now_ns - pending.sent_at_ns > step_ns(self.settings.timing):
-            self.schedule.was_slow(now_ns)
-        self.seen.wrote(pending.write.ledger, revision, now_ns)
+        if self.schedule.is_slow(now_ns - pending.sent_at_ns):
+            self.schedule.on_slow_commit(now_ns)
+        self.view.record_own_write(pending.write.ledger, revision, now_ns)
         if pending.write.ledger.leader is None:
             self._step_down()
             return []
@@ -291,7 +277,7 @@ class Replica:
         if self.role is Role.CANDIDATE:
             return self._lead_from_now(now_ns)
         in_time = now_ns <= self.lease_until_ns
-        return self._speak(self.schedule.committed(pending.grants, now_ns, in_time=in_time), now_ns)
+        return self._if_leading(self.schedule.on_committed(pending.holds, now_ns, in_time=in_time), now_ns)
 
     def _settle(self, pending: Pending, event: words.LedgerRead, now_ns: int) -> list[ReplicaAction]:
         """The outcome of a write was unknown: it is there, or it is written again, or another has written."""
@@ -306,7 +292,7 @@ class Replica:
             self._pending = replace(pending, sent_at_ns=self._looked_at_ns)
             return [pending.write]
         self._step_down()
-        return self._sighted(event.ledger, event.revision, now_ns)
+        return self._observe_ledger(event.ledger, event.revision, now_ns)
 
     def _back_off_ns(self) -> int:
         """How long to wait before that look, right after which the same bytes are written again: longer each time."""
@@ -317,30 +303,30 @@ class Replica:
 
     def _write_on(self, pending: Pending, revision: int, now_ns: int) -> list[ReplicaAction]:
         """Our write is there with nothing after it, and our lease is over: the next write tells who leads."""
-        if self._is_deaf:  # whoever hears the shards again may be quicker
+        if self._is_traffic_lost:  # whoever hears the shards again may be quicker
             self._is_unsettled, self._read_at_ns = True, now_ns + RETRY_NS
             return []
-        self.seen.wrote(pending.write.ledger, revision, now_ns)
-        for grant in pending.grants:
-            self.schedule.book.stamp(grant, now_ns)
-        return self._write(pending.grants, now_ns, leader=self.settings.name)
+        self.view.record_own_write(pending.write.ledger, revision, now_ns)
+        for hold in pending.holds:
+            self.schedule.state.start_hold(hold, now_ns)
+        return self._write(pending.holds, now_ns, leader=self.settings.name)
 
     def _step_down(self) -> None:
-        self.schedule.step_down(self._pending.grants if self._pending else ())
+        self.schedule.step_down(self._pending.holds if self._pending else ())
         self.role, self._pending, self._is_unsettled, self.lease_until_ns = Role.STANDBY, None, False, 0
 
-    def _figure(self, event: model.Figure, now_ns: int) -> list[ReplicaAction]:
-        if self.role is not Role.LEADER or not self._figures.believes(self.term, now_ns):
+    def _limits_fetched(self, event: model.LimitsFetched, now_ns: int) -> list[ReplicaAction]:
+        if self.role is not Role.LEADER or not self._limits_policy.believes(self.term, now_ns):
             return []
-        self._is_changed = True
-        return self._speak(self.schedule.handle(event, now_ns), now_ns)
+        self._write_soon = True
+        return self._if_leading(self.schedule.handle(event, now_ns), now_ns)
 
-    def _speak(self, actions: list[model.ScheduleAction], now_ns: int) -> list[ReplicaAction]:
+    def _if_leading(self, actions: list[model.ScheduleAction], now_ns: int) -> list[ReplicaAction]:
         """Only a leader within its own lease is heard."""
         if self._is_heard(now_ns):
             return list(actions)
-        if any(isinstance(action, FetchFigure) for action in actions):
-            self._figures.due_at_ns = now_ns  # whoever leads on asks
+        if any(isinstance(action, FetchLimits) for action in actions):
+            self._limits_policy.due_at_ns = now_ns  # whoever leads on asks
         return []
 
     def _is_heard(self, now_ns: int) -> bool:

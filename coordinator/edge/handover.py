@@ -22,9 +22,9 @@ from coordinator.edge.inbox import Inbox
 from coordinator.edge.log import Log
 from coordinator.edge.records import CopiedAsking, QueueCopy, QueuePage
 from nats_identify.clock import Clock
-from nats_identify.schedule.book import Book
-from nats_identify.schedule.line import Asking
-from nats_identify.schedule.model import MS, Ask
+from nats_identify.schedule.bucket_queue import QueuedRequest
+from nats_identify.schedule.model import MS, RequestReceived
+from nats_identify.schedule.state import ScheduleState
 from nats_identify.wire import Subjects
 
 ANSWER_WITHIN_S: Final = 1.0
@@ -59,7 +59,7 @@ class Handover:
         subjects: Subjects,
         instance: str,
         *,
-        book: Book,
+        book: ScheduleState,
         inbox: Inbox,
         clock: Clock,
         log: Log,
@@ -146,7 +146,7 @@ class Handover:
     def _next_page(self, after: int, most_bytes: int) -> "_GivenPage":
         """Return the requests admitted after this one, as many as have ``most_bytes``, but at least one."""
         now_ns = self._clock()
-        askings = list(self._book.room.askings.values())  # in order of admission; a millisecond for 200,000
+        askings = list(self._book.requests.by_id.values())  # in order of admission; a millisecond for 200,000
         encoded: list[bytes] = []
         left, last, rest = most_bytes - FRAME_BYTES, after, None
         for asking in islice(askings, bisect_right(askings, after, key=_order), None):
@@ -192,22 +192,22 @@ def _reason(error: Exception) -> str:
             return str(error)
 
 
-def _order(asking: Asking) -> int:
+def _order(asking: QueuedRequest) -> int:
     return asking.order
 
 
-def _copy(asking: CopiedAsking, asked_at_ns: int, page_at_ns: int) -> Ask:
+def _copy(asking: CopiedAsking, asked_at_ns: int, page_at_ns: int) -> RequestReceived:
     """The replica's event for it; ``page_at_ns`` is its page's instant, by this process's clock."""
     ask = asking.ask(bucket=asking.bucket, reply_to=asking.reply_to, request_id="")
-    heard_at_ns = None if asking.heard_ms is None else asked_at_ns - asking.heard_ms * MS
+    renewed_at_ns = None if asking.heard_ms is None else asked_at_ns - asking.heard_ms * MS
     place_at_ns = None if asking.placed_ns is None else page_at_ns - asking.placed_ns
-    return replace(ask, is_copy=True, heard_at_ns=heard_at_ns, place_at_ns=place_at_ns)
+    return replace(ask, is_copy=True, renewed_at_ns=renewed_at_ns, place_at_ns=place_at_ns)
 
 
-def _copied(asking: Asking, now_ns: int) -> CopiedAsking:
-    ask = asking.ask
+def _copied(asking: QueuedRequest, now_ns: int) -> CopiedAsking:
+    ask = asking.message
     timeout_ns = None if asking.timeout_at_ns is None else max(MS, asking.timeout_at_ns - now_ns)
-    heard_ms = None if asking.silent else (now_ns - asking.heard_at_ns) // MS + 1
+    heard_ms = None if asking.is_unresponsive else (now_ns - asking.renewed_at_ns) // MS + 1
     return CopiedAsking(
         shard_id=ask.shard_id,
         request_id=ask.request_id,

@@ -14,7 +14,7 @@ from coordinator.edge.inbox import Inbox
 from coordinator.edge.metrics import Metrics
 from coordinator.edge.refusals import BUSY, Refusals, name_of
 from coordinator.edge.seat import Seat
-from nats_identify.schedule.model import Answer, Cancel, Code, Outcome, Undeliverable
+from nats_identify.schedule.model import Cancel, Code, Confirmation, Outcome, Undeliverable
 from nats_identify.schedule.senders import sender_of
 from nats_identify.wire import REQUEST_BYTES_MOST, TOKEN, Answered, Cancelled, Request, Subjects
 
@@ -115,7 +115,7 @@ class Intake:
         except ValueError:
             self._drop("bad_answer")
         else:
-            self._offer(Answer(grant_id.decode(), outcome))
+            self._offer(Confirmation(grant_id.decode(), outcome))
 
     def _on_cancel(self, _subject: bytes, _reply: bytes, _header: bytes, body: bytes) -> None:
         try:
@@ -128,7 +128,7 @@ class Intake:
         if not self._inbox.offer_request(Cancel(cancelled.request_id), "cancel"):
             self._drop("overflow")
 
-    def _offer(self, event: Answer | Undeliverable) -> None:
+    def _offer(self, event: Confirmation | Undeliverable) -> None:
         if not self._inbox.offer(event):
             self._drop("overflow")
 

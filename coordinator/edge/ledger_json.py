@@ -8,10 +8,11 @@ import json
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any, Final
 
-from coordinator.core.ledger import GrantRecord, Ledger
+from coordinator.core.ledger import Ledger
 from coordinator.edge.records import LedgerCrashLoop, LedgerEntry, LedgerGrant, LedgerStaticDay
 from nats_identify.schedule.budget import StaticDay
 from nats_identify.schedule.crash_loop import ShardHistory
+from nats_identify.schedule.grants import GrantRecord
 from nats_identify.schedule.model import MS, Outcome
 from nats_identify.wire import ms_up
 
@@ -105,8 +106,16 @@ def decode(payload: bytes, lineage: str = "") -> Ledger:
 
 def _grant(grant: LedgerGrant) -> GrantRecord:
     return GrantRecord(
-        *(grant.grant_id, grant.request_id, grant.shard_id, grant.bucket, grant.max_concurrency),
-        *(grant.renewal, grant.use_within_ms * MS, grant.hold_ms * MS, grant.outcome, grant.plain),
+        grant_id=grant.grant_id,
+        request_id=grant.request_id,
+        shard_id=grant.shard_id,
+        bucket=grant.bucket,
+        max_concurrency=grant.max_concurrency,
+        renewal=grant.renewal,
+        use_within_ns=grant.use_within_ms * MS,
+        hold_ns=grant.hold_ms * MS,
+        outcome=grant.outcome,
+        plain=grant.plain,
     )
 
 

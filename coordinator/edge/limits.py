@@ -14,7 +14,7 @@ from coordinator.edge.seat import Seat
 from coordinator.settings import Settings
 from nats_identify.clock import NS_PER_S
 from nats_identify.pace import Answer, Pace
-from nats_identify.schedule.model import MS, Figure, FigureAsked, Limits
+from nats_identify.schedule.model import MS, Limits, LimitsFetched, LimitsFetchStarted
 from nats_identify.session_limit import (
     DiscordUnavailableError,
     RateLimitedError,
@@ -141,7 +141,7 @@ class DiscordLimits:
 
     async def _fetch(self, session: aiohttp.ClientSession) -> tuple[str | None, float]:
         """Fetch once; return the trouble, if any, and how long to wait before the next fetch."""
-        await self._inbox.tell_and_wait(FigureAsked())  # what is granted from now on may not be counted
+        await self._inbox.tell_and_wait(LimitsFetchStarted())  # what is granted from now on may not be counted
         try:
             limit = await fetch_session_limit(session, self._token, api_url=self._settings.discord_api_url)
         except RateLimitedError as error:
@@ -153,7 +153,7 @@ class DiscordLimits:
         self.shards = limit.shards
         self._succeeded()
         self._warn_of_reserve(limit)
-        await self._inbox.tell_and_wait(Figure(limits_of(limit, self._settings)))
+        await self._inbox.tell_and_wait(LimitsFetched(limits_of(limit, self._settings)))
         return None, self._rest_s(Answer.OK)
 
     def _failed(self, answer: Answer, error: Exception, retry_after_ns: int = 0) -> tuple[str, float]:

@@ -93,7 +93,7 @@ class Metrics:
 
     def look_at(self, replica: Replica, known: Status, inbox_depth: int) -> None:
         """Take the gauges' readings; ``known`` is the status of this replica."""
-        book = replica.schedule.book
+        book = replica.schedule.state
         limit = known.session_start_limit
         waiting, restart = known.projection or _UNKNOWN, known.restart or _UNKNOWN
         self.reserve.set(known.reserve)
@@ -105,7 +105,7 @@ class Metrics:
         self.restart_all_up.set(_seconds(restart.all_up_in_ms))
         self.restart_short.set(_or_unknown(restart.session_starts_short))
         self.leader.set(replica.role is Role.LEADER)
-        self.term.set(max(replica.term, replica.seen.newest_age[0]))
+        self.term.set(max(replica.term, replica.view.newest_age[0]))
         self.inbox.set(inbox_depth)
         self.max_concurrency.set(book.max_concurrency or 0)
         self.remaining.set(_or_unknown(limit.remaining))
@@ -113,7 +113,7 @@ class Metrics:
         self.waiting.set(known.waiting)
         self.bucket_waiting.clear()
         for bucket in range(min(book.max_concurrency or 0, BUCKETS_LISTED)):
-            self.bucket_waiting.labels(str(bucket)).set(len(book.room.lines.get(bucket, ())))
+            self.bucket_waiting.labels(str(bucket)).set(len(book.requests.queues.get(bucket, ())))
 
 
 def _or_unknown(number: int | None) -> int:

@@ -5,9 +5,9 @@ from typing import Protocol
 
 from coordinator.core.replica import Replica
 from coordinator.edge import projection
-from nats_identify.schedule.book import Book
-from nats_identify.schedule.line import Asking
+from nats_identify.schedule.bucket_queue import QueuedRequest
 from nats_identify.schedule.model import MS, Reason
+from nats_identify.schedule.state import ScheduleState
 from nats_identify.wire import INT_MOST, BucketStatus, HeldBack, Info, SessionStartLimit, Status, WaitingRequest, ms_up
 
 LISTED_PER_BUCKET = 20
@@ -29,7 +29,7 @@ class FromDiscord(Protocol):
 
 def info(replica: Replica, now_ns: int, *, limits: FromDiscord, version: str) -> Info:
     """Return the limits a client needs."""
-    book, shards = replica.schedule.book, limits.shards
+    book, shards = replica.schedule.state, limits.shards
     leader, term = _leader(replica)
     return Info(
         max_concurrency=book.max_concurrency,
@@ -47,18 +47,18 @@ def info(replica: Replica, now_ns: int, *, limits: FromDiscord, version: str) ->
 
 def status(replica: Replica, now_ns: int, *, limits: FromDiscord, version: str) -> Status:
     """Return the whole picture."""
-    book = replica.schedule.book
+    book = replica.schedule.state
     known = info(replica, now_ns, limits=limits, version=version)
-    listed = min(LISTED_PER_BUCKET, LISTED_IN_ALL // max(1, len(book.room.lines)))
+    listed = min(LISTED_PER_BUCKET, LISTED_IN_ALL // max(1, len(book.requests.queues)))
     return Status(
         **dict(known),
         name=replica.settings.name,
         role=replica.role.value,
         prefix=replica.settings.prefix,
-        waiting=sum(len(line) for line in book.room.lines.values()),
+        waiting=sum(len(line) for line in book.requests.queues.values()),
         reserve=book.budget.reserve,
         margin_ms=book.timing.margin_ns // MS,
-        held_back=sum(line.held_back for line in book.room.lines.values()),
+        held_back=sum(line.deferred_count for line in book.requests.queues.values()),
         crash_loops=_held_back(book, now_ns),
         buckets=[_bucket(book, bucket, listed, now_ns) for bucket in range(book.max_concurrency or 0)],
     )
@@ -66,18 +66,18 @@ def status(replica: Replica, now_ns: int, *, limits: FromDiscord, version: str) 
 
 def _leader(replica: Replica) -> tuple[str | None, int]:
     """The leader and its term, by the last ledger that was read."""
-    ledger = replica.seen.ledger
+    ledger = replica.view.ledger
     return (None, 0) if ledger is None else (ledger.leader, ledger.term)
 
 
-def _limit(book: Book, now_ns: int) -> SessionStartLimit:
+def _limit(book: ScheduleState, now_ns: int) -> SessionStartLimit:
     resets_at_ns = book.budget.resets_at_ns
     reset_after_ms = None if resets_at_ns is None else ms_up(max(0, resets_at_ns - now_ns))
     return SessionStartLimit(total=book.budget.total, remaining=book.budget.left, reset_after_ms=reset_after_ms)
 
 
-def _bucket(book: Book, bucket: int, listed: int, now_ns: int) -> BucketStatus:
-    line = book.room.lines.get(bucket, ())
+def _bucket(book: ScheduleState, bucket: int, listed: int, now_ns: int) -> BucketStatus:
+    line = book.requests.queues.get(bucket, ())
     first = next(iter(line), None)
     return BucketStatus(
         bucket=bucket,
@@ -88,31 +88,31 @@ def _bucket(book: Book, bucket: int, listed: int, now_ns: int) -> BucketStatus:
     )
 
 
-def _reason(book: Book, first: Asking, now_ns: int) -> Reason:
+def _reason(book: ScheduleState, first: QueuedRequest, now_ns: int) -> Reason:
     """Return what the first in line waits for; the same as its reply says, at a cost that no other line adds to."""
-    closed = book.budget.closed_for(first.ask.priority)
-    if closed is not Reason.LIMITS_UNKNOWN and first.held_back_until_ns > now_ns:
+    closed = book.budget.closed_for(first.message.priority)
+    if closed is not Reason.LIMITS_UNKNOWN and first.deferred_until_ns > now_ns:
         return Reason.CRASH_LOOP
     return closed or Reason.WINDOW
 
 
-def _held_back(book: Book, now_ns: int) -> list[HeldBack]:
-    lines = [line for line in book.room.lines.values() if line.held_back]
-    held_back = [asking for line in lines for asking in line if asking.held_back_until_ns]
-    soonest = nsmallest(LISTED_PER_BUCKET, held_back, key=lambda asking: asking.held_back_until_ns)
+def _held_back(book: ScheduleState, now_ns: int) -> list[HeldBack]:
+    lines = [line for line in book.requests.queues.values() if line.deferred_count]
+    held_back = [asking for line in lines for asking in line if asking.deferred_until_ns]
+    soonest = nsmallest(LISTED_PER_BUCKET, held_back, key=lambda asking: asking.deferred_until_ns)
     return [
         HeldBack(
-            request_id=asking.ask.request_id,
-            shard_id=asking.ask.shard_id,
-            opens_in_ms=ms_up(max(0, asking.held_back_until_ns - now_ns)),
-            client=asking.ask.client or None,
+            request_id=asking.message.request_id,
+            shard_id=asking.message.shard_id,
+            opens_in_ms=ms_up(max(0, asking.deferred_until_ns - now_ns)),
+            client=asking.message.client or None,
         )
         for asking in soonest
     ]
 
 
-def _waiting(asking: Asking, now_ns: int) -> WaitingRequest:
-    ask = asking.ask
+def _waiting(asking: QueuedRequest, now_ns: int) -> WaitingRequest:
+    ask = asking.message
     return WaitingRequest(
         request_id=ask.request_id,
         shard_id=ask.shard_id,

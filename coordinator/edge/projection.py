@@ -2,28 +2,28 @@
 
 from collections.abc import Mapping
 
-from nats_identify.schedule.book import Book
 from nats_identify.schedule.model import DAY
+from nats_identify.schedule.state import ScheduleState
 from nats_identify.wire import Projection, ms_up
 
 
-def of_waiting(book: Book, now_ns: int) -> Projection:
+def of_waiting(book: ScheduleState, now_ns: int) -> Projection:
     """Those that wait: when the last of them may identify."""
-    lines = book.room.lines
-    held_back_until_ns = max((line.last.held_back_until_ns for line in lines.values()), default=0)
-    return _project(book, {bucket: len(line) for bucket, line in lines.items()}, held_back_until_ns - now_ns, now_ns)
+    lines = book.requests.queues
+    deferred_until_ns = max((line.last.deferred_until_ns for line in lines.values()), default=0)
+    return _project(book, {bucket: len(line) for bucket, line in lines.items()}, deferred_until_ns - now_ns, now_ns)
 
 
-def of_restart(book: Book, shards: int, now_ns: int) -> Projection:
+def of_restart(book: ScheduleState, shards: int, now_ns: int) -> Projection:
     """As many shards, numbered from 0, if they all ask now, before a deploy starts: those that wait are of them."""
     buckets = book.max_concurrency or 1
     shares = {bucket: (shards - bucket + buckets - 1) // buckets for bucket in range(min(shards, buckets))}
-    for bucket, line in book.room.lines.items():
+    for bucket, line in book.requests.queues.items():
         shares[bucket] = max(shares.get(bucket, 0), len(line))
     return _project(book, shares, 0, now_ns)
 
 
-def _project(book: Book, shares: Mapping[int, int], least_ns: int, now_ns: int) -> Projection:
+def _project(book: ScheduleState, shares: Mapping[int, int], least_ns: int, now_ns: int) -> Projection:
     """Each bucket grants its share one hold apart; what today has no session start for waits for the days to come."""
     budget, hold_ns, shards = book.budget, book.timing.confirmed_hold_ns, sum(shares.values())
     if budget.known is None or budget.total is None or book.max_concurrency is None:

@@ -15,7 +15,7 @@ from pydantic_core import from_json
 
 from coordinator.edge.metrics import Metrics
 from coordinator.edge.replies import Replies
-from nats_identify.schedule.model import SECOND, Code, Happened, Refused, Reply
+from nats_identify.schedule.model import SECOND, Code, Event, Refused, Reply
 from nats_identify.wire import REQUEST_BYTES_MOST, TOKEN
 
 PER_SECOND: Final = 500
@@ -94,7 +94,7 @@ class Refusals:
             "code": refused.code,
             "message": refused.message,
         }
-        await self._replies.happened(Happened("refused", facts))
+        await self._replies.happened(Event("refused", facts))
 
 
 def salvaged_id(payload: bytes, reply_to: str) -> str:

@@ -14,10 +14,10 @@ from coordinator.edge.log import Log
 from coordinator.edge.metrics import Metrics
 from nats_identify.clock import Clock
 from nats_identify.schedule import model
-from nats_identify.schedule.model import Happened, NudgeUndeliverable, Reply
+from nats_identify.schedule.model import Event, NudgeUndeliverable, Reply
 from nats_identify.wire import ERROR_NUMBERS, Subjects, encode_reply
 
-Facts = dict[str, str | int | None]
+Fields = dict[str, str | int | None]
 
 REFUSALS_PER_SECOND: Final = 1_000
 """Refusals that a sender can provoke at will: beyond it they are dropped, and the sender gets no reply."""
@@ -76,9 +76,9 @@ class Replies:
                 }
         await self.send(reply.to, encode_reply(body, term), answer_to=answer_to, headers=headers)
 
-    async def happened(self, happened: Happened) -> None:
+    async def happened(self, happened: Event) -> None:
         """Publish, count and log an event."""
-        name, facts = happened.name, happened.facts
+        name, facts = happened.name, happened.fields
         self._metrics.happened(name, facts)
         if name == "refused" and not self._refused_events_left.take():
             return

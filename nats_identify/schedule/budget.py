@@ -28,10 +28,11 @@ class StaticDay(NamedTuple):
     late: int = 0
     late_ns: int = 0
 
-    def seen_from(self, now_ns: int) -> "StaticDay":
+    def shifted(self, now_ns: int) -> "StaticDay":
         """Turn instants into ages, or ages into instants."""
         first_ns = None if self.first_ns is None else now_ns - self.first_ns
-        return StaticDay(first_ns, self.late, now_ns - self.late_ns if self.late else 0)
+        late_ns = now_ns - self.late_ns if self.late else 0
+        return StaticDay(first_ns=first_ns, late=self.late, late_ns=late_ns)
 
 
 class SessionBudget:
@@ -61,27 +62,27 @@ class SessionBudget:
         self.day = StaticDay()
         self._since_ns = 0  # what was granted before may have been used in the day before
 
-    def set(self, limits: Limits, *, in_the_air: int, now_ns: int, from_settings: bool | None = None) -> None:
+    def set(self, limits: Limits, *, unconfirmed_count: int, now_ns: int, from_settings: bool | None = None) -> None:
         """Take a figure, less the grants that it may not have counted yet.
 
         ``from_settings`` tells whether the numbers are settings; None: they are of the kind that this replica uses.
         """
         self.from_settings = self.static if from_settings is None else from_settings
         self.total = limits.total
-        self.remaining = None if limits.remaining is None else limits.remaining - in_the_air
+        self.remaining = None if limits.remaining is None else limits.remaining - unconfirmed_count
         self.resets_at_ns = None if limits.reset_in_ns is None else now_ns + limits.reset_in_ns
         self.is_begun = self.resets_at_ns is not None
         if not self.is_begun and self.remaining is not None and self.remaining < (self.total or 0):
             self._begin_day(now_ns)
 
-    def set_static(self, limits: Limits, *, in_the_air: int, now_ns: int) -> None:
+    def set_static(self, limits: Limits, *, unconfirmed_count: int, now_ns: int) -> None:
         """Take figures that are settings: what is known to be spent stays spent.
 
         Where Discord's figure was known once and is not any more, the whole day counts as spent: settings do not
         open what is closed until a figure.
         """
         if self.total is None or limits.total is None:
-            self.set(limits, in_the_air=in_the_air, now_ns=now_ns)
+            self.set(limits, unconfirmed_count=unconfirmed_count, now_ns=now_ns)
             return
         self.remaining = 0 if self.remaining is None else limits.total - (self.total - self.remaining)
         self.total = limits.total
@@ -109,22 +110,22 @@ class SessionBudget:
         """Why an identify of this priority may not be charged now, or None where it may."""
         if self.known is None:
             return Reason.LIMITS_UNKNOWN
-        return Reason.SESSION_LIMIT if self.known <= self.kept_from(priority) else None
+        return Reason.SESSION_LIMIT if self.known <= self.reserved_from(priority) else None
 
     @property
-    def is_little(self) -> bool:
+    def is_low(self) -> bool:
         """Whether, the reserve aside, a twentieth of the day is left, or less, or nobody knows."""
         return self.known is None or (self.known - self.reserve) * 20 <= (self.total or 0)
 
-    def kept_from(self, priority: int) -> int:
+    def reserved_from(self, priority: int) -> int:
         """How many of each day this priority never gets."""
         return 0 if priority >= 1 else self.reserve
 
     def charge(self, now_ns: int) -> None:
         """Spend one identify; a day that is not known to have begun begins with it at the earliest."""
         if self.known is None or self.known <= 0:
-            message = "a grant was charged to a closed budget"
-            raise AssertionError(message)
+            text = "a grant was charged to a closed budget"
+            raise AssertionError(text)
         self.spend(now_ns)
 
     def spend(self, now_ns: int) -> None:
@@ -142,12 +143,12 @@ class SessionBudget:
             self._begin_day(now_ns)
             self.is_begun = True
 
-    def give_back(self) -> None:
+    def refund(self) -> None:
         """One identify proved not to have been sent."""
         if self.remaining is not None:
             self.remaining = min(self.remaining + 1, self.total or 0)
 
-    def end_day(self, now_ns: int, *, in_the_air: int) -> bool:
+    def end_day(self, now_ns: int, *, unconfirmed_count: int) -> bool:
         """Close or refill at the day's end; return whether the day has just ended.
 
         With static limits the turns still in the air, and those since Discord's day may have ended, may count for
@@ -157,21 +158,21 @@ class SessionBudget:
             return False
         self._since_ns = now_ns
         if self.from_settings and self.total is not None:
-            before, carried = self.day, max(in_the_air, self.day.late)
+            before, carried = self.day, max(unconfirmed_count, self.day.late)
             first_ns = before.late_ns if before.late else now_ns - DAY // 100  # whatever is in the air is younger
-            self.day = StaticDay(first_ns if carried else None)
-            limits = Limits(1, self.total, self.total)
-            self.set(limits, in_the_air=carried, now_ns=now_ns, from_settings=True)
+            self.day = StaticDay(first_ns=first_ns if carried else None)
+            limits = Limits(max_concurrency=1, total=self.total, remaining=self.total)
+            self.set(limits, unconfirmed_count=carried, now_ns=now_ns, from_settings=True)
         else:
             self.close()
             self.resets_at_ns, self.is_begun = None, False
         return True
 
-    def adopt_day(self, ages: StaticDay | None, now_ns: int) -> None:
+    def restore_day(self, ages: StaticDay | None, now_ns: int) -> None:
         """Know what the leader knows; one that did not write of it leaves it in doubt."""
-        self.day = StaticDay(now_ns - DAY) if ages is None else ages.seen_from(now_ns)
+        self.day = StaticDay(first_ns=now_ns - DAY) if ages is None else ages.shifted(now_ns)
 
-    def doubt(self, now_ns: int) -> None:
+    def mark_unknown(self, now_ns: int) -> None:
         """What is left is not known any more; of a static day, since when it runs: more may be the next day's."""
         if self.static or self.from_settings:
             self.day = self.day._replace(first_ns=now_ns - DAY)
@@ -180,10 +181,10 @@ class SessionBudget:
 
     def _counted(self, day: StaticDay, now_ns: int) -> StaticDay:
         if day.first_ns is None:
-            return StaticDay(now_ns)
+            return StaticDay(first_ns=now_ns)
         if now_ns < day.first_ns + _DAY_LEAST_NS:
             return day
-        return StaticDay(day.first_ns, day.late + 1, day.late_ns or now_ns)
+        return StaticDay(first_ns=day.first_ns, late=day.late + 1, late_ns=day.late_ns or now_ns)
 
     def _begin_day(self, now_ns: int) -> None:
         # Our clock may run a little faster than Discord's: a static day is 0.1 % longer, 86 s.

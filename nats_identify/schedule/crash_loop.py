@@ -71,19 +71,19 @@ class CrashLoopGuard:
         """A turn is granted."""
         if not self._grants:
             return
-        history = self._shards.pop(shard_id, ShardHistory(shard_id, 0, ()))
+        history = self._shards.pop(shard_id, ShardHistory(shard_id=shard_id, strikes=0, granted_ns=()))
         is_strike = self._is_one_too_many(history, asked_at_ns, now_ns)
         strikes = self._strikes(history, now_ns) + 1 if is_strike else 0
         newest_ns = (*history.granted_ns, now_ns)[-self._grants - 2 :]  # one more than needed: one may be given back
-        self._keep(ShardHistory(shard_id, strikes, newest_ns))
+        self._keep(ShardHistory(shard_id=shard_id, strikes=strikes, granted_ns=newest_ns))
         if len(self._shards) > SHARDS_MOST:
             del self._shards[next(iter(self._shards))]
 
-    def give_back(self, shard_id: int) -> None:
+    def refund(self, shard_id: int) -> None:
         """A shard's newest grant was not used; no other came after it, since its bucket is shut."""
         history = self._shards.get(shard_id)
         if history is not None:
-            self._keep(ShardHistory(shard_id, max(0, history.strikes - 1), history.granted_ns[:-1]))
+            self._keep(history._replace(strikes=max(0, history.strikes - 1), granted_ns=history.granted_ns[:-1]))
 
     def ages(self, now_ns: int) -> tuple[ShardHistory, ...]:
         """What a successor must know: who has had half of its free grants, or more."""
@@ -92,7 +92,7 @@ class CrashLoopGuard:
         self._told = {history.shard_id for history in told}
         return tuple([h._replace(granted_ns=tuple([now_ns - at_ns for at_ns in h.granted_ns])) for h in told])
 
-    def adopt(self, ages: Iterable[ShardHistory], now_ns: int) -> None:
+    def restore(self, ages: Iterable[ShardHistory], now_ns: int) -> None:
         """Know what the leader knows; each grant counts from when its age was seen, never earlier than it was."""
         self._shards, self._told = {}, set()
         for h in ages if self._grants else ():

@@ -16,16 +16,16 @@ NARROWINGS = 2_000
 """Each narrowing takes so small a part of what is above the floor: a day of 1,000 session starts not quite half."""
 
 
-def within(margin_ns: int, setting_ns: int) -> int:
+def clamp(margin_ns: int, setting_ns: int) -> int:
     """The margin nearest to this one that a setting allows: from half of it to a second more."""
     return min(max(margin_ns, setting_ns // 2), setting_ns + WIDEST_MORE_NS)
 
 
 def widened(margin_ns: int, setting_ns: int) -> int:
     """Discord has refused an IDENTIFY."""
-    return within(margin_ns + max(margin_ns, WIDER_LEAST_NS), setting_ns)
+    return clamp(margin_ns + max(margin_ns, WIDER_LEAST_NS), setting_ns)
 
 
 def narrowed(margin_ns: int, setting_ns: int) -> int:
     """Discord has accepted an IDENTIFY that came as early as the margin allows."""
-    return within(margin_ns - (margin_ns - setting_ns // 2) // NARROWINGS, setting_ns)
+    return clamp(margin_ns - (margin_ns - setting_ns // 2) // NARROWINGS, setting_ns)

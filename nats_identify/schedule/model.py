@@ -114,10 +114,10 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class RequestReceived:
     """A shard asks for a turn, or renews its asking; the fields are those of the wire's request.
 
-    ``is_copy``: it comes from another replica, which heard it no earlier than ``heard_at_ns`` by our clock; None
+    ``is_copy``: it comes from another replica, which heard it no earlier than ``renewed_at_ns`` by our clock; None
     where nobody knows, and nobody is to be granted anything before he renews. ``place_at_ns`` is its place there, by
     our clock; None: by ``waited_ns``.
     ``source`` and ``asked_us``: of two requests of one source the one with the smaller ``asked_us`` was asked first.
@@ -136,7 +136,7 @@ class Ask:
     timeout_ns: int | None = None
     client: str = ""
     is_copy: bool = False
-    heard_at_ns: int | None = None
+    renewed_at_ns: int | None = None
     place_at_ns: int | None = None
     source: str = ""
     asked_us: int = 0
@@ -150,7 +150,7 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Confirmation:
     """A shard says what became of its grant."""
 
     grant_id: str
@@ -172,13 +172,13 @@ class NudgeUndeliverable:
 
 
 @dataclass(frozen=True, slots=True)
-class FigureAsked:
+class LimitsFetchStarted:
     """Discord is being asked for its figures from this moment on."""
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """Discord's answer to the last `FigureAsked`."""
+class LimitsFetched:
+    """Discord's answer to the last `LimitsFetchStarted`."""
 
     limits: Limits
 
@@ -188,52 +188,21 @@ class Wake:
     """Time has passed; early, late and repeated wake-ups are harmless."""
 
 
-ScheduleEvent = Ask | Cancel | Answer | Undeliverable | NudgeUndeliverable | FigureAsked | Figure | Wake
-
-
-# --- records
-
-
-@dataclass(slots=True)
-class Grant:
-    """One granted turn, for as long as it holds its bucket. Every replica keeps the same records.
-
-    Attributes:
-        max_concurrency: the number under which it was made; with another one in force it blocks every
-            bucket congruent to its shard modulo their greatest common divisor.
-        renewal: the renewal that it answers, and echoes.
-        use_within_ns: what this grant promised, whatever the settings are now.
-        opens_at_ns: when its bucket may be granted again, by the clock of whoever keeps the record.
-        outcome: None until answered.
-        identified_at_ns: when ``identified`` was received here, or first seen.
-        committed: the ledger holds it; before that nobody may hear of it.
-        sent: how often this leader published it; None where another committed it: then 503 proves nothing.
-        late_commits: how often its commit took too long for a plain requester.
-        granted_at_ns, asked_at_ns, managed, reply_to: what the granting leader needs to publish it.
-    """
-
-    grant_id: str
-    request_id: str
-    shard_id: int
-    bucket: int
-    max_concurrency: int
-    renewal: int
-    use_within_ns: int
-    opens_at_ns: int
-    outcome: Outcome | None = None
-    identified_at_ns: int | None = None
-    committed: bool = False
-    sent: int | None = None
-    late_commits: int = 0
-    granted_at_ns: int = 0
-    asked_at_ns: int = 0
-    managed: bool = True
-    reply_to: str = ""
+ScheduleEvent = (
+    RequestReceived
+    | Cancel
+    | Confirmation
+    | Undeliverable
+    | NudgeUndeliverable
+    | LimitsFetchStarted
+    | LimitsFetched
+    | Wake
+)
 
 
 # --- actions: what the schedule wants done
 
-Facts = dict[str, str | int | None]
+Fields = dict[str, str | int | None]
 """The plain values of an event, named with their units."""
 
 
@@ -287,18 +256,18 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Happened:
+class Event:
     """Tell whoever listens."""
 
     name: str
-    facts: Facts
+    fields: Fields
 
 
 @dataclass(frozen=True, slots=True)
-class FetchFigure:
+class FetchLimits:
     """Ask Discord for its figures: ``why`` is for people."""
 
     why: str
 
 
-ScheduleAction = Reply | Happened | FetchFigure
+ScheduleAction = Reply | Event | FetchLimits

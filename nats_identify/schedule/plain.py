@@ -10,10 +10,10 @@ a grant that nobody receives costs nothing; silence would cost the others a minu
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from nats_identify.schedule.model import SECOND, Ask, ScheduleAction
+from nats_identify.schedule.model import SECOND, RequestReceived, ScheduleAction
 
 if TYPE_CHECKING:
-    from nats_identify.schedule.book import Book
+    from nats_identify.schedule.state import ScheduleState
 
 REPLIED_FOR_NS = 60 * SECOND
 """How long the ledger keeps an id: as long as a plain requester listens where it does not say."""
@@ -67,13 +67,13 @@ class PlainReplies:
         self._unsent.clear()
 
 
-def final(book: "Book", ask: Ask, actions: list[ScheduleAction]) -> list[ScheduleAction]:
+def final(state: "ScheduleState", message: RequestReceived, actions: list[ScheduleAction]) -> list[ScheduleAction]:
     """Return a final reply to a managed requester; keep one to a plain requester until it is committed.
 
     A standby refuses no plain request: the leader's view decides.
     """
-    if ask.managed:
+    if message.managed:
         return actions
-    if book.is_leading and book.plain.refuse(ask.request_id, actions):
-        book.room.end(ask.request_id, ask.reply_to)
+    if state.is_leading:
+        state.keep_refusal(message, actions)
     return []

@@ -24,7 +24,7 @@ class RuleBrokenError(Exception):
     """A queue broke a rule; the message is what was observed."""
 
 
-class Asking:
+class QueuedRequest:
     """One request of one shard.
 
     Attributes:
@@ -63,18 +63,18 @@ class Bench:
         self.max_concurrency = max_concurrency
         self.window_ns = round(window_s * NS_PER_S)
         self.waits_for = "the queue to start"
-        self._askings: list[Asking] = []
+        self._askings: list[QueuedRequest] = []
         self._decided: set[str] = set()
         self._bucket = 0
-        self._yardstick: Asking | None = None
+        self._yardstick: QueuedRequest | None = None
 
     def shard(self, number: int) -> int:
         """Return the id of a shard in the bucket that is played in; ``number`` counts from 0."""
         return self._bucket + number * self.max_concurrency
 
-    async def ask(self, shard_id: int, *, priority: int = 0, replaces: Grant | None = None) -> Asking:
+    async def ask(self, shard_id: int, *, priority: int = 0, replaces: Grant | None = None) -> QueuedRequest:
         """Request a turn; the request is in the queue when this returns, unless the queue itself waits first."""
-        asking = Asking(self.queue, shard_id, priority, replaces)
+        asking = QueuedRequest(self.queue, shard_id, priority, replaces)
         self._askings.append(asking)
         await asyncio.sleep(0)
         return asking
@@ -83,12 +83,12 @@ class Bench:
         """Request a turn, and wait for the grant."""
         return await self.granted(await self.ask(shard_id))
 
-    async def line_up(self, waiting: int) -> tuple[Grant, list[Asking]]:
+    async def line_up(self, waiting: int) -> tuple[Grant, list[QueuedRequest]]:
         """Let the first shard of the bucket hold its turn, and ``waiting`` others wait behind it."""
         grant = await self.hold(self.shard(0))
         return grant, [await self.ask(self.shard(number + 1)) for number in range(waiting)]
 
-    async def granted(self, asking: Asking) -> Grant:
+    async def granted(self, asking: QueuedRequest) -> Grant:
         """Wait for a request's grant.
 
         Raises:
@@ -97,7 +97,7 @@ class Bench:
         await self.first(asking)
         return asking.task.result()
 
-    async def first(self, *askings: Asking) -> Asking:
+    async def first(self, *askings: QueuedRequest) -> QueuedRequest:
         """Wait until one of them is granted, and return it: by the earliest grant, not by the order given."""
         self.waits_for = " or ".join(f"shard {asking.shard_id}" for asking in askings) + " to be granted"
         await asyncio.wait({asking.task for asking in askings}, return_when=asyncio.FIRST_COMPLETED)
@@ -118,7 +118,7 @@ class Bench:
         self._decided.add(grant.grant_id)
         self.queue.decline(grant)
 
-    async def pass_along(self, *askings: Asking) -> list[int]:
+    async def pass_along(self, *askings: QueuedRequest) -> list[int]:
         """Let each of them decline its turn, and return the shards in the order of their grants."""
         waiting, order = list(askings), []
         while waiting:
@@ -142,7 +142,7 @@ class Bench:
             told = ", ".join(f"{shard_id} (priority {priority})" for shard_id, priority in asked)
             self.broken(f"shards asked in the order {told}, and were granted in the order {order}")
 
-    async def cancel(self, asking: Asking, *, after_steps: int = 0) -> None:
+    async def cancel(self, asking: QueuedRequest, *, after_steps: int = 0) -> None:
         """Cancel a wait some steps of the event loop from now, and see it end.
 
         A grant that came first is declined, as `Turn` does.
@@ -167,7 +167,7 @@ class Bench:
         self._yardstick = await self.ask(self.shard(1) + 1)
         await self.pass_windows(0.25)
 
-    async def promptly(self, scenario: Callable[[], Awaitable[Asking]], otherwise: str) -> None:
+    async def promptly(self, scenario: Callable[[], Awaitable[QueuedRequest]], otherwise: str) -> None:
         """Demand that a request is granted before the window is over that its scenario started.
 
         Args:
@@ -188,7 +188,7 @@ class Bench:
             self._bucket += 2
         self.broken(f"in each of {TRIES} tries {otherwise}")
 
-    def window_since(self, since_ns: int, asking: Asking, *, since: str) -> None:
+    def window_since(self, since_ns: int, asking: QueuedRequest, *, since: str) -> None:
         """Demand that a request was granted no earlier than a window after ``since_ns``.
 
         Raises:

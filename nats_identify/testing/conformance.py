@@ -19,7 +19,7 @@ from functools import partial
 from typing import Final
 
 from nats_identify.clock import now_ns
-from nats_identify.testing.bench import BUCKETS, Asking, Bench
+from nats_identify.testing.bench import BUCKETS, Bench, QueuedRequest
 from nats_identify.testing.rule import (
     PATIENCE_S,
     WINDOW_S,
@@ -57,7 +57,7 @@ async def a_grant_names_its_shard_its_bucket_and_its_end(bench: Bench) -> None:
 async def an_idle_bucket_grants_at_once(bench: Bench) -> None:
     """A window runs in one bucket; a shard that then asks in an idle one comes before its end."""
 
-    async def ask_idle() -> Asking:
+    async def ask_idle() -> QueuedRequest:
         await bench.start_window()
         return await bench.ask(bench.shard(0))
 
@@ -136,7 +136,7 @@ async def higher_priority_goes_first(bench: Bench) -> None:
 async def a_declined_turn_goes_on_at_once(bench: Bench) -> None:
     """A shard declines while a window runs elsewhere; the one behind it comes before the end of that."""
 
-    async def decline() -> Asking:
+    async def decline() -> QueuedRequest:
         grant, (behind,) = await bench.line_up(1)
         await bench.start_window()
         bench.decline(grant)
@@ -153,7 +153,7 @@ async def a_declined_turn_goes_on_at_once(bench: Bench) -> None:
 async def a_cancelled_wait_swallows_no_turn(bench: Bench) -> None:
     """The first in line is cancelled; the turn that would have been its own goes to the second, at once."""
 
-    async def cancel() -> Asking:
+    async def cancel() -> QueuedRequest:
         grant, (given_up, behind) = await bench.line_up(2)
         await bench.cancel(given_up)
         await bench.start_window()
@@ -171,7 +171,7 @@ async def a_cancelled_wait_swallows_no_turn(bench: Bench) -> None:
 async def a_cancel_that_crosses_its_grant_gives_the_turn_back(bench: Bench) -> None:
     """As above, but the cancel comes some steps of the event loop after the turn became free."""
 
-    async def cross(steps: int) -> Asking:
+    async def cross(steps: int) -> QueuedRequest:
         grant, (given_up, behind) = await bench.line_up(2)
         await bench.start_window()
         bench.decline(grant)
@@ -190,7 +190,7 @@ async def a_cancel_that_crosses_its_grant_gives_the_turn_back(bench: Bench) -> N
 async def an_exception_before_granted_gives_the_turn_back(bench: Bench) -> None:
     """A block entered with ``near=True`` fails; the shard behind it goes at once."""
 
-    async def fail() -> Asking:
+    async def fail() -> QueuedRequest:
         with suppress(ConnectionError):
             async with bench.queue.turn(bench.shard(0), near=True):
                 behind = await bench.ask(bench.shard(1))

@@ -14,7 +14,7 @@ from nats_identify.schedule import model
 from nats_identify.schedule.budget import SessionBudget
 from nats_identify.schedule.crash_loop import CrashLoopGuard
 from nats_identify.schedule.model import DAY, MS, SECOND, Limits, Outcome, Timing
-from nats_identify.schedule.release import ReleaseSchedule
+from nats_identify.schedule.scheduler import Scheduler
 from nats_identify.testing.judge import Day, Judge, Judgement, Verdict
 
 
@@ -29,7 +29,7 @@ class Wait:
 
 
 @dataclass(slots=True, eq=False)
-class Asking:
+class QueuedRequest:
     """One asking under way."""
 
     shard_id: int
@@ -69,18 +69,18 @@ class Fleet:
         self.known = max_concurrency  # what the shards have heard of
         self.latency_ms, self.hop_ms, self.up = latency_ms, hop_ms, up
         budget = SessionBudget(reserve=reserve, static=True)
-        budget.set(Limits(max_concurrency, total, total), in_the_air=0, now_ns=0)
+        budget.set(Limits(max_concurrency, total, total), unconfirmed_count=0, now_ns=0)
         names = count(1)
-        self.schedule = ReleaseSchedule(
+        self.schedule = Scheduler(
             Timing(), budget, guard, max_concurrency=max_concurrency, name_grant=lambda: f"g{next(names)}"
         )
         self.judge = Judge(Day(0, total=total, length_ns=DAY))
         self.judged: list[Judgement] = []
         self.waits: list[Wait] = []
-        self.happened: list[tuple[int, model.Happened]] = []
+        self.happened: list[tuple[int, model.Event]] = []
         self.grants = 0
         self.wishes = 0
-        self._askings: dict[str, Asking] = {}
+        self._askings: dict[str, QueuedRequest] = {}
         self._requests = count(1)
         self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = count()
@@ -107,23 +107,23 @@ class Fleet:
     def ask(self, shard_id: int, priority: int = 0) -> None:
         """A shard wants a session."""
         request_id = f"r{next(self._requests)}"
-        asking = Asking(shard_id, request_id, priority, self.now_ns, self.grants)
+        asking = QueuedRequest(shard_id, request_id, priority, self.now_ns, self.grants)
         self._askings[request_id] = asking
         self._send(asking)
 
     def tell(self, event: model.ScheduleEvent) -> None:
         actions = self.schedule.handle(event, self.now_ns)
-        grants, more = self.schedule.release(self.now_ns)
-        self._perform([*actions, *more, *self.schedule.committed(grants, self.now_ns)])
+        grants, more = self.schedule.grant_due(self.now_ns)
+        self._perform([*actions, *more, *self.schedule.on_committed(grants, self.now_ns)])
 
     # --- messages
 
     def _hop_ns(self) -> float:
         return self.random.uniform(*self.hop_ms) * MS
 
-    def _send(self, asking: Asking) -> None:
+    def _send(self, asking: QueuedRequest) -> None:
         bucket, name = asking.shard_id % self.known, asking.request_id
-        ask = model.Ask(
+        ask = model.RequestReceived(
             *(name, asking.shard_id, bucket, name),
             managed=True,
             priority=asking.priority,
@@ -132,7 +132,7 @@ class Fleet:
         )
         self.after(self._hop_ns(), self.tell, ask)
 
-    def _renew(self, asking: Asking, renewal: int) -> None:
+    def _renew(self, asking: QueuedRequest, renewal: int) -> None:
         if not asking.is_granted and asking.renewal == renewal:
             asking.renewal += 1
             self._send(asking)
@@ -140,7 +140,7 @@ class Fleet:
     def _perform(self, actions: list[model.ScheduleAction]) -> None:
         for action in actions:
             match action:
-                case model.Happened("granted"):
+                case model.Event("granted"):
                     self.grants += 1
                 case model.Reply(to, model.Granted() as body) if to in self._askings:
                     self.after(self._hop_ns(), self._granted, self._askings[to], body)
@@ -148,30 +148,30 @@ class Fleet:
                     asking = self._askings[to]
                     self.known = action.body.max_concurrency or self.known
                     self.after(renew_in_ns + self._hop_ns(), self._renew, asking, asking.renewal)
-                case model.Happened():
+                case model.Event():
                     self.happened.append((self.now_ns, action))
-                case model.FetchFigure():
+                case model.FetchLimits():
                     self.wishes += 1
 
-    def _granted(self, asking: Asking, body: model.Granted) -> None:
+    def _granted(self, asking: QueuedRequest, body: model.Granted) -> None:
         if asking.is_granted:
             return
         asking.is_granted = True
         del self._askings[asking.request_id]
         meanwhile = self.grants - asking.grants_before - 1
         self.waits.append(Wait(asking.shard_id, asking.asked_at_ns, self.now_ns, meanwhile))
-        self.after(self._hop_ns(), self.tell, model.Answer(body.grant_id, Outcome.IDENTIFIED))
+        self.after(self._hop_ns(), self.tell, model.Confirmation(body.grant_id, Outcome.IDENTIFIED))
         self.after(self.random.uniform(*self.latency_ms) * MS, self._arrive, asking, body.grant_id)
 
-    def _arrive(self, asking: Asking, grant_id: str) -> None:
+    def _arrive(self, asking: QueuedRequest, grant_id: str) -> None:
         judgement = self.judge.identify(self.now_ns, asking.shard_id, self.max_concurrency)
         self.judged.append(judgement)
         back_ns = self.random.uniform(*self.latency_ms) * MS
         self.after(back_ns, self._heard, asking, grant_id, judgement.verdict is Verdict.ACCEPTED)
 
-    def _heard(self, asking: Asking, grant_id: str, is_accepted: bool) -> None:  # called by the heap alone
+    def _heard(self, asking: QueuedRequest, grant_id: str, is_accepted: bool) -> None:  # called by the heap alone
         outcome = Outcome.READY if is_accepted else Outcome.REJECTED
-        self.after(self._hop_ns(), self.tell, model.Answer(grant_id, outcome))
+        self.after(self._hop_ns(), self.tell, model.Confirmation(grant_id, outcome))
         if is_accepted:
             self.up(self, asking.shard_id)
         else:

@@ -51,7 +51,7 @@ def test_ten_looping_pods_spend_a_fifth_of_the_day_at_most_and_delay_nobody():
             if wait.shard_id in HEALTHY:
                 waited_ns = wait.granted_at_ns - wait.asked_at_ns
                 assert waited_ns <= (wait.grants_meanwhile + 1) * TURN_NS
-        looped = {happened.facts["shard_id"] for _, happened in fleet.happened if happened.name == "crash_loop"}
+        looped = {happened.fields["shard_id"] for _, happened in fleet.happened if happened.name == "crash_loop"}
         assert looped == set(LOOPING)
 
 
@@ -71,4 +71,4 @@ def test_hundreds_of_healthy_shards_are_never_held_back():
     fleet.run(DAY)
     assert len(fleet.judged) == 2_000
     assert not [happened for _, happened in fleet.happened if happened.name == "crash_loop"]
-    assert fleet.schedule.book.guard.ages(fleet.now_ns) == ()
+    assert fleet.schedule.state.guard.ages(fleet.now_ns) == ()

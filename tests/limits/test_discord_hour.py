@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from coordinator.core.figures import SOON_NS
+from coordinator.core.limits_policy import SOON_NS
 from nats_identify.pace import BACK_OFF_MOST_NS, TOKEN_REFUSED_NS, Answer, Pace
 from nats_identify.schedule.model import SECOND, Limits, Reason
 from tests.simulation.dice import draw
@@ -64,7 +64,7 @@ def test_an_hour_without_discord_grants_nothing_and_ends_with_the_next_question(
     assert world.witness.grants == 0
     assert world.witness.identifies.count == 0
     leader = next(coordinator for coordinator in world.coordinators.values() if coordinator.is_leading)
-    assert leader.replica.schedule.book.budget.closed_for(10) is Reason.LIMITS_UNKNOWN
+    assert leader.replica.schedule.state.budget.closed_for(10) is Reason.LIMITS_UNKNOWN
     gaps = [later - earlier for earlier, later in pairwise(asked)]
     # Only a back-off of our own begins shorter, and is less up to half of it.
     steps, share = (STEPS, 2) if trouble.answer is Answer.UNAVAILABLE else (0, 1)

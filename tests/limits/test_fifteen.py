@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.core.figures import SOON_NS
+from coordinator.core.limits_policy import SOON_NS
 from nats_identify.children import Children
 from nats_identify.clock import NS_PER_S, now_ns
 from nats_identify.cluster import environment_without

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from nats_identify.schedule import answers
+from nats_identify.schedule import confirmations
 from nats_identify.schedule.model import MS, SECOND
 from nats_identify.testing.judge import Verdict
 from tests.limits.fleet import Fleet
@@ -46,7 +46,7 @@ def measure(latency_ms, seed):
         later=sum(judgement.at_ns > FIRST_NS for judgement in early),
         turns=len(fleet.judged),
         mean_gap_s=sum(gaps) / len(gaps) / SECOND,
-        margin_ms=fleet.schedule.book.timing.margin_ns / MS,
+        margin_ms=fleet.schedule.state.timing.margin_ns / MS,
     )
 
 
@@ -70,7 +70,7 @@ def test_over_a_calm_network_nothing_is_refused_and_the_margin_narrows():
 
 def test_over_a_rough_network_one_in_hundreds_is_refused(monkeypatch):
     tuned = measure_all("0-300 ms", (0, 300))
-    monkeypatch.setattr(answers, "_tune", lambda *_args, **_options: None)
+    monkeypatch.setattr(confirmations, "_adapt_margin", lambda *_args, **_options: None)
     (fixed,) = measure_all("0-300 ms, margin fixed at 200 ms", (0, 300), seeds=range(1))
     most = max(run.first + run.later for run in tuned)
     assert fixed.first + fixed.later > 10 * most

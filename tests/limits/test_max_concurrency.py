@@ -15,7 +15,7 @@ def test_nothing_is_lost_no_window_broken_and_each_bucket_keeps_its_order(steps)
     fleet = Fleet(seed=5, max_concurrency=steps[0])
 
     def discord_says(number):
-        fleet.tell(model.Figure(Limits(number, 10**6, 10**6, DAY)))
+        fleet.tell(model.LimitsFetched(Limits(number, 10**6, 10**6, DAY)))
         if 1 <= number <= model.MAX_BUCKETS:
             fleet.max_concurrency = number
 
@@ -27,7 +27,7 @@ def test_nothing_is_lost_no_window_broken_and_each_bucket_keeps_its_order(steps)
     assert sorted(judgement.shard_id for judgement in fleet.judged) == list(range(SHARDS))
     assert {judgement.verdict for judgement in fleet.judged} == {Verdict.ACCEPTED}
     numbers = [number for number in steps if 1 <= number <= model.MAX_BUCKETS]
-    assert fleet.schedule.book.max_concurrency == fleet.known == numbers[-1]
+    assert fleet.schedule.state.max_concurrency == fleet.known == numbers[-1]
     changed_ns = (12 + 25 * len(steps[1:])) * SECOND
     for bucket in range(numbers[-1]):
         served = [judged.shard_id for judged in fleet.judged if judged.at_ns > changed_ns and judged.bucket == bucket]

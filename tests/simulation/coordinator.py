@@ -12,7 +12,7 @@ from coordinator.core.settings import Settings
 from coordinator.runtime import FROM_OUTSIDE
 from nats_identify import wire
 from nats_identify.schedule import model
-from nats_identify.schedule.model import MS, FetchFigure, Happened, Reply
+from nats_identify.schedule.model import MS, Event, FetchLimits, Reply
 from tests.simulation.broker import Delivery
 from tests.simulation.fetcher import Fetcher
 from tests.simulation.process import Process
@@ -62,8 +62,8 @@ class Coordinator(Process):
             Reply: self._reply,
             Write: self._write,
             Read: lambda _: self.store.read(),
-            Happened: self._happened,
-            FetchFigure: self._fetch,
+            Event: self._happened,
+            FetchLimits: self._fetch,
             Stopped: self._stopped,
         }
 
@@ -95,17 +95,17 @@ class Coordinator(Process):
         if not other.can_give:
             return
         now_ns, arrives_ns = other.clock(), self.engine.between(MS, 50 * MS)
-        for asking in other.replica.schedule.book.room.askings.values():
+        for asking in other.replica.schedule.state.requests.by_id.values():
             left_ns = None if asking.timeout_at_ns is None else max(MS, asking.timeout_at_ns - now_ns)
             waited_ns = max(0, now_ns - asking.asked_at_ns) // MS * MS
-            age_ns = ((now_ns - asking.heard_at_ns) // MS + 1) * MS
+            age_ns = ((now_ns - asking.renewed_at_ns) // MS + 1) * MS
             copy = replace(
-                asking.ask,
+                asking.message,
                 bucket=asking.bucket,
                 waited_ns=waited_ns,
                 timeout_ns=left_ns,
                 is_copy=True,
-                heard_at_ns=None if asking.silent else asked_at_ns - age_ns,
+                renewed_at_ns=None if asking.is_unresponsive else asked_at_ns - age_ns,
                 place_at_ns=asked_at_ns - (now_ns - asking.place_ns),
             )
             self.engine.after(arrives_ns, self.meet, self.tell, copy)
@@ -195,7 +195,7 @@ class Coordinator(Process):
                 self.tell(model.Undeliverable(grant_id))
             else:
                 assert isinstance(payload, model.Outcome)
-                self.tell(model.Answer(grant_id, payload))
+                self.tell(model.Confirmation(grant_id, payload))
         elif kind == "cancel":
             self.tell(model.Cancel(str(payload)))
         elif subject == self._probes:
@@ -228,12 +228,12 @@ class Coordinator(Process):
     def _write(self, write: Write) -> None:
         self.store.write(write)
 
-    def _happened(self, happened: Happened) -> None:
+    def _happened(self, happened: Event) -> None:
         if self.engine.lines is not None:
-            facts = " ".join(f"{key}={value}" for key, value in happened.facts.items() if value is not None)
+            facts = " ".join(f"{key}={value}" for key, value in happened.fields.items() if value is not None)
             self.engine.note(self.name, f"{happened.name}: {facts}")
 
-    def _fetch(self, _action: FetchFigure) -> None:
+    def _fetch(self, _action: FetchLimits) -> None:
         if self.fetcher is not None:
             self.fetcher.wish()
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from nats_identify.pace import Answer, Pace
-from nats_identify.schedule.model import Figure, FigureAsked
+from nats_identify.schedule.model import LimitsFetched, LimitsFetchStarted
 from tests.simulation.discord import Told
 
 if TYPE_CHECKING:
@@ -31,14 +31,14 @@ class Fetcher:
 
     def _ask(self) -> None:
         self._is_wished = False
-        self._owner.tell(FigureAsked())
+        self._owner.tell(LimitsFetchStarted())
         if self._owner.is_alive:
             self._world.discord.serve(lambda told: self._owner.meet(self._answered, told))
 
     def _answered(self, told: Told) -> None:
         engine = self._world.engine
         if told.limits is not None:
-            self._owner.tell(Figure(told.limits))
+            self._owner.tell(LimitsFetched(told.limits))
         wait_ns = self._pace.answered(told.answer, chance=engine.random.random(), retry_after_ns=told.retry_after_ns)
         engine.after(wait_ns, self._owner.meet, self._rested, told.answer is not Answer.OK)
 

@@ -71,7 +71,7 @@ def _counts_the_day_as_spent(world: World, plan: Plan) -> bool:
     """Whether settings lead where Discord's figure was lost: only the end of the day opens that again."""
     kinds = {static is None for replica in plan.replicas for _, _, static in replica.variants}
     leaders = [c for c in world.coordinators.values() if c.is_leading and c.settings.static is not None]
-    closed = [c.replica.schedule.book.budget.closed_for(1) is Reason.SESSION_LIMIT for c in leaders]
+    closed = [c.replica.schedule.state.budget.closed_for(1) is Reason.SESSION_LIMIT for c in leaders]
     return len(kinds) > 1 and bool(closed) and all(closed)
 
 

@@ -77,26 +77,26 @@ def an_answer_before_its_grant_is_kept():
 def a_figure_that_may_miss_an_unknown_grant_is_not_believed():
     """A replica that has just started leads from a ledger that it does not trust; Discord answers at once."""
     cluster = Cluster("a", static=None, fresh=False)
-    cluster.tell("a", model.FigureAsked())
-    cluster.tell("a", model.Figure(Limits(1, 1000, 700)))
-    assert cluster.replicas["a"].schedule.book.budget.remaining is None
+    cluster.tell("a", model.LimitsFetchStarted())
+    cluster.tell("a", model.LimitsFetched(Limits(1, 1000, 700)))
+    assert cluster.replicas["a"].schedule.state.budget.remaining is None
 
 
 def a_figure_asked_for_as_a_standby_is_not_believed():
     """B asked, and came to lead: the turn that A granted in between is in no figure, and B counts its own alone."""
     cluster = Cluster("a", "b", static=None)
     cluster.pass_ms(2_000)
-    for event in (model.FigureAsked(), model.Figure(Limits(1, 1000, 700))):
+    for event in (model.LimitsFetchStarted(), model.LimitsFetched(Limits(1, 1000, 700))):
         cluster.tell("a", event)
     cluster.pass_ms(10)
-    cluster.tell("b", model.FigureAsked())
+    cluster.tell("b", model.LimitsFetchStarted())
     cluster.ask(0)
     assert cluster.ledger.remaining == 699
     cluster.kill("a")
     cluster.pass_ms(3_500)
     assert cluster.leader == "b"
-    cluster.tell("b", model.Figure(Limits(1, 1000, 700)))
-    assert cluster.replicas["b"].schedule.book.budget.remaining == 699
+    cluster.tell("b", model.LimitsFetched(Limits(1, 1000, 700)))
+    assert cluster.replicas["b"].schedule.state.budget.remaining == 699
 
 
 def a_plain_grant_is_not_sent_late():

@@ -6,7 +6,16 @@ import pytest
 
 from coordinator.core import ledger as words
 from nats_identify import wire
-from nats_identify.schedule.model import SECOND, Answer, Figure, FigureAsked, Limits, Outcome, Timing
+from nats_identify.schedule.grants import GrantRecord
+from nats_identify.schedule.model import (
+    SECOND,
+    Confirmation,
+    Limits,
+    LimitsFetched,
+    LimitsFetchStarted,
+    Outcome,
+    Timing,
+)
 from nats_identify.testing.judge import Judgement, Verdict
 from tests.simulation.checkers.figures import Figures
 from tests.simulation.checkers.identifies import ExcusedError, Identifies
@@ -15,7 +24,7 @@ from tests.simulation.violation import Violation
 
 def record(number, **fields):
     place = (f"{number}-0123456789abcdef", f"r{number}", number, 0, 1, 0, 5 * SECOND, 10 * SECOND)
-    return words.GrantRecord(*place)._replace(**fields)
+    return GrantRecord(*place)._replace(**fields)
 
 
 def entry(*records):
@@ -52,24 +61,24 @@ def test_a_window_broken_after_a_loss_is_excused_only_where_its_maker_could_not_
 def leading(settings, remaining):
     """A leader of term 1 that has so many session starts left."""
     book = SimpleNamespace(budget=SimpleNamespace(remaining=remaining))
-    replica = SimpleNamespace(term=1, schedule=SimpleNamespace(book=book))
+    replica = SimpleNamespace(term=1, schedule=SimpleNamespace(state=book))
     return SimpleNamespace(name="a1", settings=settings, replica=replica, engine=SimpleNamespace(now_ns=0))
 
 
 def test_a_figure_counts_less_what_its_own_leader_granted_since():
     figures, settings = Figures(), SimpleNamespace(timing=Timing())
     leader = leading(settings, remaining=90)
-    figures.told(leader, FigureAsked(), 0)
+    figures.told(leader, LimitsFetchStarted(), 0)
     figures.writes(leader, words.Write(entry(record(1)), 1), 1)
     with pytest.raises(Violation, match="figure"):
-        figures.believed(leader, Figure(Limits(1, 100, 90)))
+        figures.believed(leader, LimitsFetched(Limits(1, 100, 90)))
 
 
 def test_a_figure_counts_less_what_was_used_right_before():
     figures, settings = Figures(), SimpleNamespace(timing=Timing())
     leader = leading(settings, remaining=90)
     figures.writes(leader, words.Write(entry(record(1)), 1), 0)
-    figures.told(leader, Answer(record(1).grant_id, Outcome.IDENTIFIED), SECOND)
-    figures.told(leader, FigureAsked(), 2 * SECOND)
+    figures.told(leader, Confirmation(record(1).grant_id, Outcome.IDENTIFIED), SECOND)
+    figures.told(leader, LimitsFetchStarted(), 2 * SECOND)
     with pytest.raises(Violation, match="figure"):
-        figures.believed(leader, Figure(Limits(1, 100, 90)))
+        figures.believed(leader, LimitsFetched(Limits(1, 100, 90)))

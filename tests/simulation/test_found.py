@@ -51,7 +51,7 @@ def test_a_static_day_whose_turns_nobody_answered_ends_a_day_after_the_last_of_t
     cluster.pass_ms(11_000)
     cluster.ask(1)
     last_ns = cluster.now_ns
-    budget = cluster.replicas["a"].schedule.book.budget
+    budget = cluster.replicas["a"].schedule.state.budget
     assert (budget.remaining, cluster.ledger.reset_in_ns) == (0, None)
     assert budget.resets_at_ns is not None
     assert budget.resets_at_ns >= last_ns + DAY
@@ -92,7 +92,7 @@ def test_a_copied_asking_that_is_fresh_is_granted_at_once():
     """A leader that had just started took the queue from another, and looked at no bucket for two seconds."""
     cluster = Cluster("a")
     cluster.pass_ms(100)
-    copy = model.Ask("r0", 0, 0, "inbox.r0", managed=True, is_copy=True, heard_at_ns=cluster.now_ns)
+    copy = model.RequestReceived("r0", 0, 0, "inbox.r0", managed=True, is_copy=True, renewed_at_ns=cluster.now_ns)
     cluster.tell("a", copy)
     assert [body.shard_id for _, body in cluster.grant_log] == [0]
 
@@ -130,9 +130,9 @@ def test_a_head_that_is_told_again_has_a_step_from_then_and_the_next_one_is_gran
     for shard_id in (1, 2):
         desk.ask(shard_id)
     desk.pass_ms(5_300)  # both are told, and neither answers: the bucket is open
-    desk.schedule.was_lost(desk.now_ns)
+    desk.schedule.on_commit_unknown(desk.now_ns)
     desk.ask(3)  # the first ones are told again
     desk.pass_ms(10)
-    desk.schedule.was_lost(desk.now_ns)
+    desk.schedule.on_commit_unknown(desk.now_ns)
     assert granted(desk.ask(2, renewal=1)) == []  # and the very first once more
     assert granted(desk.pass_ms(400)) == [2]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from coordinator.core.ledger import Ledger, LedgerRead, LedgerSeen, ReplicaAction, ReplicaEvent, TrafficHeard, Write
 from nats_identify import wire
 from nats_identify.schedule import model
-from nats_identify.schedule.model import MS, SECOND, Happened, Reply
+from nats_identify.schedule.model import MS, SECOND, Event, Reply
 from nats_identify.testing.judge import Judgement
 from tests.simulation.checkers.charges import Charges
 from tests.simulation.checkers.commits import Commits
@@ -96,16 +96,16 @@ class Witness:
                     order.attention.promised(coordinator, body, now_ns)
                     if body.nudge:
                         nudged.append(body.request_id)
-            elif kind is Happened:
-                assert isinstance(action, Happened)
+            elif kind is Event:
+                assert isinstance(action, Event)
                 commits.speaks(coordinator, now_ns)
-                if type(event) is model.Figure and action.name == "limits":
+                if type(event) is model.LimitsFetched and action.name == "limits":
                     self.figures.believed(coordinator, event)
-                holds_ms = action.facts.get("holds_everything_ms")
+                holds_ms = action.fields.get("holds_everything_ms")
                 if action.name == "leader" and isinstance(holds_ms, int):
                     self.figures.leads(coordinator, self.identifies.leads(coordinator, holds_ms * MS), now_ns)
                 if action.name == "crash_loop":
-                    self.loops.held_back(int(action.facts["shard_id"] or 0), self._engine.now_ns)
+                    self.loops.held_back(int(action.fields["shard_id"] or 0), self._engine.now_ns)
         if nudged:
             order.attention.nudged(coordinator, nudged, now_ns)  # who is told now was not told before the write
 
@@ -120,7 +120,7 @@ class Witness:
             self.commits.told(coordinator, event, now_ns)
             return
         self.order.told(coordinator, event, now_ns)
-        if kind is model.Ask:
+        if kind is model.RequestReceived:
             return
         self.commits.told(coordinator, event, now_ns)
         self.pace.told(coordinator, event, now_ns)

@@ -28,7 +28,7 @@ class OneLineForAll(LocalQueue):
     """Knows no buckets."""
 
     async def acquire(self, shard_id, **options) -> Grant:
-        return await super().acquire(shard_id * self._schedule.book.room.max_concurrency, **options)
+        return await super().acquire(shard_id * self._schedule.state.requests.max_concurrency, **options)
 
 
 class WindowAtGrant(LocalQueue):
@@ -50,7 +50,7 @@ class FailsOpen(LocalQueue):
         with suppress(TimeoutError):
             async with asyncio.timeout(self._timing.window_ns / 2e9):
                 return await super().acquire(shard_id, **options)
-        m = self._schedule.book.room.max_concurrency
+        m = self._schedule.state.requests.max_concurrency
         return Grant(shard_id, f"open-{shard_id}", "", shard_id % m, m, now_ns() + self._timing.use_within_ns)
 
 

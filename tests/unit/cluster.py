@@ -61,13 +61,13 @@ class Cluster:
             self.tell(name, event)
 
     def ask(self, shard_id, **fields):
-        book = next(iter(self.replicas.values())).schedule.book
+        book = next(iter(self.replicas.values())).schedule.state
         fields = {"request_id": f"r{shard_id}", "managed": True, **fields}
         fields.setdefault("bucket", shard_id % (book.max_concurrency or 1))
-        self.tell_all(model.Ask(shard_id=shard_id, reply_to=f"inbox.{fields['request_id']}", **fields))
+        self.tell_all(model.RequestReceived(shard_id=shard_id, reply_to=f"inbox.{fields['request_id']}", **fields))
 
     def answer(self, grant_id, outcome=model.Outcome.IDENTIFIED):
-        self.tell_all(model.Answer(grant_id, outcome))
+        self.tell_all(model.Confirmation(grant_id, outcome))
 
     def pass_ms(self, duration_ms, *, deaf=()):
         """Move time in steps of at most 10 ms; everyone's traffic connection beats."""

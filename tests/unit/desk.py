@@ -5,7 +5,7 @@ from itertools import count
 from nats_identify.schedule import model
 from nats_identify.schedule.budget import SessionBudget
 from nats_identify.schedule.model import MS, SECOND, Limits, Outcome, Timing
-from nats_identify.schedule.release import ReleaseSchedule
+from nats_identify.schedule.scheduler import Scheduler
 
 
 class Desk:
@@ -27,9 +27,9 @@ class Desk:
         budget = SessionBudget(reserve=reserve, static=static)
         if total is not None:
             left = total if remaining is None else remaining
-            budget.set(Limits(max_concurrency, total, left), in_the_air=0, now_ns=0)
+            budget.set(Limits(max_concurrency, total, left), unconfirmed_count=0, now_ns=0)
         names = count(1)
-        self.schedule = ReleaseSchedule(
+        self.schedule = Scheduler(
             self.timing,
             budget,
             guard,
@@ -61,18 +61,18 @@ class Desk:
 
     def ask(self, shard_id, *, after_ms=0, **fields):
         """Ask for a managed turn; the request is named after the shard unless named otherwise."""
-        m = self.schedule.book.max_concurrency or 1
+        m = self.schedule.state.max_concurrency or 1
         fields = {"request_id": f"r{shard_id}", "managed": True, "bucket": shard_id % m, **fields}
         fields.setdefault("reply_to", f"inbox.{fields['request_id']}")
-        return self.tell(model.Ask(shard_id=shard_id, **fields), after_ms=after_ms)
+        return self.tell(model.RequestReceived(shard_id=shard_id, **fields), after_ms=after_ms)
 
     def answer(self, grant_id, outcome=Outcome.IDENTIFIED, *, after_ms=0):
-        return self.tell(model.Answer(grant_id, outcome), after_ms=after_ms)
+        return self.tell(model.Confirmation(grant_id, outcome), after_ms=after_ms)
 
     def _release(self):
-        grants, actions = self.schedule.release(self.now_ns)
+        grants, actions = self.schedule.grant_due(self.now_ns)
         self.said += actions
-        self.said += self.schedule.committed(grants, self.now_ns)
+        self.said += self.schedule.on_committed(grants, self.now_ns)
 
 
 def replies(actions, kind=model.Granted):
@@ -87,4 +87,4 @@ def granted(actions):
 
 def events(actions):
     """The names of what happened."""
-    return [a.name for a in actions if isinstance(a, model.Happened)]
+    return [a.name for a in actions if isinstance(a, model.Event)]

@@ -79,14 +79,14 @@ def test_it_is_forgotten_when_no_more_than_so_many_fell_in_a_day():
 def test_a_wait_ends_at_the_latest_when_all_is_forgotten():
     guard = CrashLoopGuard(3)
     history = ShardHistory(0, 9, (DAY - 40 * SECOND, DAY - 30 * SECOND, DAY - 20 * SECOND, 20 * SECOND))
-    guard.adopt([history], DAY)  # as ages: granted 40, 30 and 20 s after DAY began, and a moment ago
+    guard.restore([history], DAY)  # as ages: granted 40, 30 and 20 s after DAY began, and a moment ago
     assert guard.opens_at_ns(0, DAY, DAY) == DAY + 40 * SECOND
 
 
 def test_a_turn_that_is_given_back_never_counted():
     guard = guard_of(0, SECOND, 2 * SECOND)
     for round_ns in range(3 * SECOND, 30 * SECOND, SECOND):
-        guard.give_back(0)
+        guard.refund(0)
         assert guard.opens_at_ns(0, round_ns, round_ns) == 0
         guard.count(0, round_ns, round_ns)
     assert guard.opens_at_ns(0, 30 * SECOND, 30 * SECOND) == 29 * SECOND + 5 * MINUTE
@@ -96,14 +96,14 @@ def test_a_strike_that_is_given_back_is_as_if_it_had_not_been():
     guard = guard_of(0, SECOND, 2 * SECOND)
     opens_ns = guard.opens_at_ns(0, 3 * SECOND, 3 * SECOND)
     guard.count(0, 3 * SECOND, opens_ns)
-    guard.give_back(0)
+    guard.refund(0)
     assert guard.opens_at_ns(0, opens_ns + SECOND, opens_ns + SECOND) == opens_ns
 
 
 def test_0_is_no_guard():
     guard = guard_of(*range(50), grants=0)
-    guard.adopt([ShardHistory(0, 5, (1, 2, 3))], 100)
-    guard.give_back(0)
+    guard.restore([ShardHistory(0, 5, (1, 2, 3))], 100)
+    guard.refund(0)
     assert guard.opens_at_ns(0, 100, 100) == 0
     assert guard.ages(100) == ()
 
@@ -132,7 +132,7 @@ def test_what_is_remembered_and_told_is_bounded(monkeypatch):
 
 def test_a_successor_of_a_successor_knows_as_much_and_never_opens_earlier():
     first, second = guard_of(0, SECOND, 2 * SECOND), CrashLoopGuard(3)
-    second.adopt(first.ages(10 * SECOND), 11 * SECOND)  # seen a second later
+    second.restore(first.ages(10 * SECOND), 11 * SECOND)  # seen a second later
     assert second.opens_at_ns(0, 20 * SECOND, 20 * SECOND) == 3 * SECOND + 5 * MINUTE
 
 
@@ -183,14 +183,14 @@ def test_what_is_kept_is_enough_to_know_all_that_is_asked(grants, period_s, step
         if is_given_back:
             before = guard.opens_at_ns(0, asked_ns, now_ns)
             guard.count(0, asked_ns, now_ns)
-            guard.give_back(0)
+            guard.refund(0)
             assert guard.opens_at_ns(0, asked_ns, now_ns) == before
             continue
         guard.count(0, asked_ns, now_ns)
         plain.count(asked_ns, now_ns)
         if has_successor and guard.ages(now_ns):
             ages, guard = guard.ages(now_ns), CrashLoopGuard(grants, period_s * SECOND)
-            guard.adopt(ages, now_ns)
+            guard.restore(ages, now_ns)
 
 
 # --- in the schedule
@@ -295,7 +295,7 @@ def test_a_second_asking_of_a_looping_shard_is_passed_over_too():
     desk.ask(0, request_id="two", renewal=2, after_ms=4_000)
     desk.ask(1, renewal=2)
     assert granted(desk.pass_ms(2_000)) == [1]
-    assert desk.schedule.book.room.askings["two"].held_back_until_ns > desk.now_ns
+    assert desk.schedule.state.requests.by_id["two"].deferred_until_ns > desk.now_ns
 
 
 def test_declined_turns_hold_nobody_back():
@@ -304,17 +304,17 @@ def test_declined_turns_hold_nobody_back():
         said = desk.ask(0, renewal=renewal, after_ms=100)
         desk.answer(replies(said)[0].grant_id, Outcome.DECLINED)
     assert "crash_loop" not in events(desk.said)
-    assert desk.schedule.book.budget.remaining == 1000
+    assert desk.schedule.state.budget.remaining == 1000
 
 
 def test_the_guard_holds_across_a_renumbering():
     desk = Desk(guard=CrashLoopGuard(3))
     burn(desk, 5, 3)
     desk.ask(5, request_id="fourth")
-    desk.tell(model.Figure(Limits(4, 1000, 900, 3_600 * SECOND)), after_ms=60_000)
-    asking = desk.schedule.book.room.askings["fourth"]
+    desk.tell(model.LimitsFetched(Limits(4, 1000, 900, 3_600 * SECOND)), after_ms=60_000)
+    asking = desk.schedule.state.requests.by_id["fourth"]
     assert asking.bucket == 1
-    assert asking.held_back_until_ns > desk.now_ns
+    assert asking.deferred_until_ns > desk.now_ns
     desk.ask(5, request_id="fourth", renewal=1, bucket=1)
     assert granted(desk.pass_ms(10_000)) == []
 

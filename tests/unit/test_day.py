@@ -1,10 +1,10 @@
 """The day: true ETAs when it does not suffice, the projection, and Discord's numbers changing while hundreds wait."""
 
-from coordinator.core.figures import FIGURE_EVERY_NS, SOON_NS, FigureWatch
+from coordinator.core.limits_policy import FIGURE_EVERY_NS, SOON_NS, LimitsPolicy
 from coordinator.edge import projection
 from nats_identify.schedule import model
 from nats_identify.schedule.crash_loop import CrashLoopGuard
-from nats_identify.schedule.model import DAY, MS, SECOND, FetchFigure, Limits, Reason
+from nats_identify.schedule.model import DAY, MS, SECOND, FetchLimits, Limits, Reason
 from nats_identify.wire import Projection
 from tests.unit.cluster import Cluster
 from tests.unit.desk import Desk, events, granted, replies
@@ -14,7 +14,7 @@ HOUR = 3_600 * SECOND
 
 
 def figure(desk, *, total=15, remaining=15, reset_in_ns=HOUR, max_concurrency=1):
-    return desk.tell(model.Figure(Limits(max_concurrency, total, remaining, reset_in_ns)))
+    return desk.tell(model.LimitsFetched(Limits(max_concurrency, total, remaining, reset_in_ns)))
 
 
 def exhausted_desk(remaining=3, waiting=10, **options):
@@ -67,7 +67,7 @@ def test_the_day_s_end_asks_discord_and_nobody_goes_on_a_guess():
     desk, _ = exhausted_desk(remaining=0, waiting=2)
     desk.ask(0, renewal=1, after_ms=HOUR // MS - 1_000)
     said = desk.pass_ms(2_000)
-    assert [action for action in said if isinstance(action, FetchFigure)]
+    assert [action for action in said if isinstance(action, FetchLimits)]
     assert granted(desk.said) == []
     assert granted(figure(desk, total=15, remaining=15)) == [0]
 
@@ -78,7 +78,7 @@ def test_rejected_counts_as_spent():
     desk.answer(body.grant_id)
     said = desk.answer(body.grant_id, model.Outcome.REJECTED)
     assert events(said) == ["rejected"]
-    assert desk.schedule.book.budget.remaining == 999
+    assert desk.schedule.state.budget.remaining == 999
 
 
 # --- figures, and when they are asked for
@@ -88,9 +88,9 @@ def deadlines(watch, until_ns, *, is_little):
     """When it asks, if every answer takes a second and is believed."""
     asked, now_ns = [], 0
     while now_ns <= until_ns:
-        if watch.is_due(now_ns, is_little=is_little):
+        if watch.is_due(now_ns, is_low=is_little):
             asked.append(now_ns)
-            watch.ask(1, now_ns)
+            watch.fetch_started(1, now_ns)
             watch.believes(1, now_ns + SECOND)
         now_ns += SECOND
     return asked
@@ -98,26 +98,26 @@ def deadlines(watch, until_ns, *, is_little):
 
 def test_discord_is_asked_soon_when_little_is_left():
     for is_little, every_ns in ((False, FIGURE_EVERY_NS), (True, SOON_NS)):
-        watch = FigureWatch()
-        watch.begin(0, 0)
+        watch = LimitsPolicy()
+        watch.become_leader(0, 0)
         assert deadlines(watch, 900 * SECOND, is_little=is_little)[1] == every_ns + SECOND
 
 
 def test_a_question_without_an_answer_is_not_repeated_by_the_core():
-    watch = FigureWatch()
-    watch.begin(0, 0)
-    assert watch.is_due(0, is_little=True)
-    assert not watch.is_due(SOON_NS - 1, is_little=True)
-    assert watch.is_due(SOON_NS, is_little=True)
+    watch = LimitsPolicy()
+    watch.become_leader(0, 0)
+    assert watch.is_due(0, is_low=True)
+    assert not watch.is_due(SOON_NS - 1, is_low=True)
+    assert watch.is_due(SOON_NS, is_low=True)
 
 
 def test_a_replica_wants_figures_soon_once_the_budget_runs_low():
     cluster = Cluster("a", static=None)
-    cluster.tell("a", model.FigureAsked())
-    cluster.tell("a", model.Figure(Limits(1, 40, 4, HOUR)))
+    cluster.tell("a", model.LimitsFetchStarted())
+    cluster.tell("a", model.LimitsFetched(Limits(1, 40, 4, HOUR)))
 
     def wishes():
-        return sum(isinstance(action, FetchFigure) for action in cluster.said["a"])
+        return sum(isinstance(action, FetchLimits) for action in cluster.said["a"])
 
     before = wishes()
     cluster.pass_ms(29_000)
@@ -135,7 +135,7 @@ def test_the_projection_of_those_that_wait():
     desk = Desk(2)
     for shard in range(11):
         desk.ask(shard)
-    seen = projection.of_waiting(desk.schedule.book, desk.now_ns)
+    seen = projection.of_waiting(desk.schedule.state, desk.now_ns)
     # two are granted: five wait in bucket 0, the first until nobody can use the turn any more
     assert (seen.shards, seen.budget_suffices, seen.session_starts_short) == (9, True, 0)
     assert seen.all_up_in_ms == 10_200 + 4 * 5_200
@@ -144,36 +144,36 @@ def test_the_projection_of_those_that_wait():
 def test_the_projection_of_a_restart_before_it_starts():
     desk = Desk(total=None, static=False, reserve=10)
     figure(desk, total=1000, remaining=100, reset_in_ns=HOUR, max_concurrency=4)
-    seen = projection.of_restart(desk.schedule.book, 64, desk.now_ns)
+    seen = projection.of_restart(desk.schedule.state, 64, desk.now_ns)
     assert (seen.all_up_in_ms, seen.session_starts_short) == (15 * 5_200, 0)
-    seen = projection.of_restart(desk.schedule.book, 100, desk.now_ns)
+    seen = projection.of_restart(desk.schedule.state, 100, desk.now_ns)
     assert (seen.budget_suffices, seen.session_starts_short) == (False, 10)
     assert seen.all_up_in_ms == 3_600_000 + 2 * 5_200  # ten more, four at a time, when the day begins anew
-    assert desk.schedule.book.budget.remaining == 100
+    assert desk.schedule.state.budget.remaining == 100
 
 
 def test_those_that_wait_are_among_those_that_restart():
     desk = Desk(4)
     for shard in range(24):
         desk.ask(shard)
-    seen = projection.of_restart(desk.schedule.book, 64, desk.now_ns)
+    seen = projection.of_restart(desk.schedule.state, 64, desk.now_ns)
     assert (seen.shards, seen.all_up_in_ms) == (64, 10_200 + 15 * 5_200)
-    assert projection.of_restart(desk.schedule.book, 8, desk.now_ns).shards == 20  # more than Discord recommends
+    assert projection.of_restart(desk.schedule.state, 8, desk.now_ns).shards == 20  # more than Discord recommends
 
 
 def test_a_projection_beyond_what_a_day_gives():
     desk = Desk(total=None, static=False, reserve=10)
     figure(desk, total=20, remaining=10, reset_in_ns=HOUR)
-    seen = projection.of_restart(desk.schedule.book, 25, desk.now_ns)
+    seen = projection.of_restart(desk.schedule.state, 25, desk.now_ns)
     assert seen.all_up_in_ms == (HOUR + 2 * DAY) // MS + 4 * 5_200
     figure(desk, total=10, remaining=10, reset_in_ns=HOUR)
-    assert projection.of_restart(desk.schedule.book, 25, desk.now_ns).all_up_in_ms is None
+    assert projection.of_restart(desk.schedule.state, 25, desk.now_ns).all_up_in_ms is None
 
 
 def test_nobody_projects_what_is_unknown():
     desk = Desk(total=None, static=False)
     desk.ask(0)
-    assert projection.of_waiting(desk.schedule.book, desk.now_ns) == Projection(shards=1)
+    assert projection.of_waiting(desk.schedule.state, desk.now_ns) == Projection(shards=1)
 
 
 def test_who_is_held_back_is_up_last():
@@ -182,4 +182,4 @@ def test_who_is_held_back_is_up_last():
     desk.answer(body.grant_id)
     desk.ask(0, request_id="again")
     desk.ask(1)
-    assert projection.of_waiting(desk.schedule.book, desk.now_ns).all_up_in_ms == 300_000
+    assert projection.of_waiting(desk.schedule.state, desk.now_ns).all_up_in_ms == 300_000

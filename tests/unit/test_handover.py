@@ -60,7 +60,7 @@ class Log:
 
 
 def part(desk, clock, traffic, inbox: Any = None, log: Any = None):
-    book = desk.schedule.book
+    book = desk.schedule.state
     return Handover(traffic, Subjects(), "giver", book=book, inbox=inbox, clock=clock, log=log or cast("Any", Log()))
 
 
@@ -79,11 +79,11 @@ def two(link, count, **fields):
 
 
 def names(desk):
-    return list(desk.schedule.book.room.askings)
+    return list(desk.schedule.state.requests.by_id)
 
 
 def line_of(desk):
-    return [asking.ask.request_id for asking in desk.schedule.book.room.lines[0]]
+    return [asking.message.request_id for asking in desk.schedule.state.requests.queues[0]]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -115,8 +115,8 @@ async def test_pages_keep_the_order_of_neighbours(seed):
     await taking.take()
     assert len(link.pages) > 7
     assert line_of(taker) == line_of(giver)
-    sources = [(a.ask.source, a.ask.asked_us) for a in taker.schedule.book.room.lines[0]]
-    assert sources == [(a.ask.source, a.ask.asked_us) for a in giver.schedule.book.room.lines[0]]
+    sources = [(a.message.source, a.message.asked_us) for a in taker.schedule.state.requests.queues[0]]
+    assert sources == [(a.message.source, a.message.asked_us) for a in giver.schedule.state.requests.queues[0]]
 
 
 def test_a_copy_of_a_coordinator_that_tells_no_place_stands_by_what_it_has_waited():

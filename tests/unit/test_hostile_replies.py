@@ -18,8 +18,8 @@ from nats_identify.attempt import (
     State,
     Tick,
 )
-from nats_identify.schedule.alarms import SPARE_MOST, Alarms, Look
 from nats_identify.schedule.model import MS, SECOND
+from nats_identify.schedule.timers import SPARE_MOST, TimerKind, Timers
 
 NAME = "r1"
 IDS = {"shard_id": 5, "bucket": 1, "request_id": NAME}
@@ -179,9 +179,9 @@ def test_random_replies_neither_raise_nor_flood_nor_hurry():
 
 
 def test_replies_that_replace_alarms_do_not_fill_the_memory():
-    alarms = Alarms()
+    alarms = Timers()
     for number in range(100_000):  # each looks a little earlier than the one before
-        alarms.at(10**12 - number, Look.ASKING, f"r{number % 8}")
+        alarms.at(10**12 - number, TimerKind.REQUEST, f"r{number % 8}")
     assert len(alarms._heap) <= 2 * 8 + SPARE_MOST + 1
     due = [alarms.pop_due(10**12) for _ in range(9)]
     assert [alarm and alarm.key for alarm in due] == ["r7", "r6", "r5", "r4", "r3", "r2", "r1", "r0", None]

@@ -4,7 +4,7 @@ from coordinator.core.ledger import TrafficHeard
 from coordinator.edge.allowance import Allowance
 from coordinator.edge.inbox import Inbox
 from nats_identify.clock import NS_PER_S
-from nats_identify.schedule.model import Answer, Cancel, Outcome
+from nats_identify.schedule.model import Cancel, Confirmation, Outcome
 
 
 def taken(inbox):
@@ -15,7 +15,7 @@ def taken(inbox):
 
 
 async def test_our_own_events_come_first_then_confirms_then_requests():
-    inbox, answer, request = Inbox(), Answer("g", Outcome.DECLINED), Cancel("a")
+    inbox, answer, request = Inbox(), Confirmation("g", Outcome.DECLINED), Cancel("a")
     inbox.offer_request(request, "one")
     inbox.offer(answer)
     inbox.tell(TrafficHeard())

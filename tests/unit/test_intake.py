@@ -7,7 +7,7 @@ import pytest
 from coordinator.edge.inbox import Inbox
 from coordinator.edge.intake import HEADER_BYTES_MAX, REPLY_TO_BYTES_MAX, Intake
 from coordinator.edge.metrics import Metrics
-from nats_identify.schedule.model import Answer, Ask, Cancel, Code, Outcome, Undeliverable
+from nats_identify.schedule.model import Cancel, Code, Confirmation, Outcome, RequestReceived, Undeliverable
 from nats_identify.wire import Subjects
 
 REPLY = b"_INBOX.abc.r1"
@@ -54,7 +54,7 @@ async def desk():
 async def test_a_request_becomes_an_event_and_an_empty_one_does_too(desk):
     for body in (b"", b"{}", b' {"shard_id": 3} '):
         (ask,) = desk.arrives("identify.request.3", body)
-        assert isinstance(ask, Ask)
+        assert isinstance(ask, RequestReceived)
         assert (ask.shard_id, ask.reply_to) == (3, REPLY.decode())
 
 
@@ -111,7 +111,7 @@ async def test_a_status_that_is_not_the_servers_is_dropped(desk, header, body):
 
 async def test_a_clients_other_headers_do_no_harm(desk):
     header = b"NATS/1.0\r\ntraceparent: 00-1\r\n\r\n"
-    assert desk.arrives("identify.confirm.0.7-abc", header=header) == [Answer("7-abc", Outcome.IDENTIFIED)]
+    assert desk.arrives("identify.confirm.0.7-abc", header=header) == [Confirmation("7-abc", Outcome.IDENTIFIED)]
 
 
 @pytest.mark.parametrize("body", [b"{", b"null", b" ", b'{"outcome": "maybe"}', b"{" * 5_000])

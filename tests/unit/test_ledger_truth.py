@@ -10,7 +10,17 @@ from coordinator.core.replica import Role
 from coordinator.edge.ledger_json import LedgerWriter, decode
 from nats_identify.schedule import model
 from nats_identify.schedule.budget import SessionBudget
-from nats_identify.schedule.model import DAY, MS, SECOND, Figure, FigureAsked, Limits, Outcome, Reason, Timing
+from nats_identify.schedule.model import (
+    DAY,
+    MS,
+    SECOND,
+    Limits,
+    LimitsFetched,
+    LimitsFetchStarted,
+    Outcome,
+    Reason,
+    Timing,
+)
 from tests.unit.cluster import Cluster
 from tests.unit.desk import Desk, replies
 
@@ -63,20 +73,20 @@ def test_a_figure_smaller_than_what_is_in_the_air_leaves_a_deficit():
     desk = Desk(4, static=False)
     for shard_id in range(4):
         desk.ask(shard_id)
-    desk.tell(FigureAsked())
-    desk.tell(Figure(Limits(4, 1000, 2, 3600 * SECOND)))
+    desk.tell(LimitsFetchStarted())
+    desk.tell(LimitsFetched(Limits(4, 1000, 2, 3600 * SECOND)))
     desk.answer("g1", Outcome.DECLINED)
-    assert desk.schedule.book.budget.remaining == -1  # three may be used, and two are left
+    assert desk.schedule.state.budget.remaining == -1  # three may be used, and two are left
     desk.answer("g2", Outcome.DECLINED)
-    assert desk.schedule.book.budget.remaining == 0
+    assert desk.schedule.state.budget.remaining == 0
 
 
 def test_a_deficit_is_nothing_that_people_or_requesters_see():
     desk = Desk(2, static=False)
     desk.ask(0)
-    desk.tell(FigureAsked())
-    said = desk.tell(Figure(Limits(2, 1000, 0, 3600 * SECOND)))
-    assert {a.facts["remaining"] for a in said if isinstance(a, model.Happened)} == {0}
+    desk.tell(LimitsFetchStarted())
+    said = desk.tell(LimitsFetched(Limits(2, 1000, 0, 3600 * SECOND)))
+    assert {a.fields["remaining"] for a in said if isinstance(a, model.Event)} == {0}
     (copy,) = replies(desk.ask(0, renewal=1))
     assert copy.remaining == 0
     (refused,) = replies(desk.ask(1, managed=False), model.Refused)
@@ -98,9 +108,9 @@ def test_a_coordinator_with_a_token_does_not_spend_the_numbers_of_one_without():
     cluster.ask(0)
     cluster.pass_ms(60_000)
     assert cluster.grant_log == []
-    cluster.tell("b", FigureAsked())
+    cluster.tell("b", LimitsFetchStarted())
     cluster.pass_ms(100)
-    cluster.tell("b", Figure(Limits(1, 1000, 500, 3600 * SECOND)))
+    cluster.tell("b", LimitsFetched(Limits(1, 1000, 500, 3600 * SECOND)))
     cluster.ask(0, renewal=1)
     assert [body.shard_id for _, body in cluster.grant_log] == [0]
 
@@ -117,8 +127,8 @@ def test_what_one_without_a_token_has_spent_outlives_one_with_a_token_that_learn
 def test_one_without_a_token_that_has_just_started_keeps_what_discord_said_was_spent():
     cluster = Cluster("a", static=None)
     cluster.pass_ms(100)
-    cluster.tell("a", FigureAsked())
-    cluster.tell("a", Figure(Limits(1, 1000, 7, 3600 * SECOND)))
+    cluster.tell("a", LimitsFetchStarted())
+    cluster.tell("a", LimitsFetched(Limits(1, 1000, 7, 3600 * SECOND)))
     cluster.kill("a")
     cluster.start("b", static=Limits(1, 1000, 1000))
     cluster.pass_ms(8_000)
@@ -129,8 +139,8 @@ def test_one_without_a_token_that_has_just_started_keeps_what_discord_said_was_s
 def test_one_without_a_token_ends_the_day_later_than_discord_said():
     cluster = Cluster("a", static=None)
     cluster.pass_ms(100)
-    cluster.tell("a", FigureAsked())
-    cluster.tell("a", Figure(Limits(1, 1000, 7, 3600 * SECOND)))
+    cluster.tell("a", LimitsFetchStarted())
+    cluster.tell("a", LimitsFetched(Limits(1, 1000, 7, 3600 * SECOND)))
     resets_at_ns = cluster.now_ns + 3600 * SECOND
     hand_over(cluster, "a", "b", static=Limits(1, 1000, 1000))
     assert cluster.ledger.remaining == 7
@@ -216,13 +226,13 @@ def test_a_figure_after_a_loss_is_awaited_as_long_as_any_ledger_seen_may_matter(
     while not cluster.roles(Role.LEADER):
         cluster.pass_ms(10)
     cluster.pass_ms(15_000)
-    cluster.tell("a", FigureAsked())
-    cluster.tell("a", Figure(Limits(1, 1000, 500, 3600 * SECOND)))
-    assert cluster.replicas["a"].schedule.book.budget.remaining is None
+    cluster.tell("a", LimitsFetchStarted())
+    cluster.tell("a", LimitsFetched(Limits(1, 1000, 500, 3600 * SECOND)))
+    assert cluster.replicas["a"].schedule.state.budget.remaining is None
     cluster.pass_ms(1_000)
-    cluster.tell("a", FigureAsked())
-    cluster.tell("a", Figure(Limits(1, 1000, 500, 3600 * SECOND)))
-    assert cluster.replicas["a"].schedule.book.budget.remaining == 500
+    cluster.tell("a", LimitsFetchStarted())
+    cluster.tell("a", LimitsFetched(Limits(1, 1000, 500, 3600 * SECOND)))
+    assert cluster.replicas["a"].schedule.state.budget.remaining == 500
 
 
 def test_the_ledger_keeps_as_json_how_long_a_grant_may_matter():
@@ -239,7 +249,7 @@ def test_a_decline_that_the_successor_received_outlives_the_next_entry_of_a_deaf
     cluster.pass_ms(100)
     cluster.ask(0)
     (_, granted), *_ = cluster.grant_log
-    cluster.tell("b", model.Answer(granted.grant_id, Outcome.DECLINED))
+    cluster.tell("b", model.Confirmation(granted.grant_id, Outcome.DECLINED))
     cluster.pass_ms(2_500, deaf={"a"})  # it beats, and brings the grant back each time
     assert [record.outcome for record in cluster.ledger.grants] == [None]
     cluster.pass_ms(1_500, deaf={"a"})
@@ -254,14 +264,14 @@ def test_a_decline_outlives_an_entry_that_is_read_after_the_hold_is_over():
     cluster.pass_ms(100)
     cluster.ask(0)
     (_, granted), *_ = cluster.grant_log
-    cluster.tell("b", model.Answer(granted.grant_id, Outcome.DECLINED))
+    cluster.tell("b", model.Confirmation(granted.grant_id, Outcome.DECLINED))
     newest, revision = cluster.ledger, cluster.revision
     cluster.kill("a")
     cluster.is_reading_away = True
     cluster.pass_ms(SHORT.full_hold_ns // MS + 100)
     newer = replace(newest, sequence=newest.sequence + 1)
     cluster.tell("b", LedgerSeen(newer, revision + 1))
-    assert len(cluster.replicas["b"].schedule.book.holds) == 0
+    assert len(cluster.replicas["b"].schedule.state.holds) == 0
 
 
 def test_a_decline_of_a_grant_whose_commit_is_not_settled_is_kept():
@@ -276,7 +286,7 @@ def test_a_decline_of_a_grant_whose_commit_is_not_settled_is_kept():
     cluster.ask(0, renewal=1)
     assert [name for name, _ in cluster.grant_log] == ["b"]
     cluster.frozen.clear()
-    cluster.tell("a", model.Answer(record.grant_id, Outcome.DECLINED))
+    cluster.tell("a", model.Confirmation(record.grant_id, Outcome.DECLINED))
     cluster.kill("b")
     cluster.pass_ms(4_500)
     assert cluster.leader == "a"
@@ -291,7 +301,7 @@ def test_a_plain_requester_gets_one_final_reply_through_a_change_of_leader(why):
     cluster = Cluster("a", static=Limits(1, 1, 1) if why == "session_limit" else Limits(1, 1000, 1000))
     cluster.start("b", static=Limits(1, 1000, 1000))  # with fresh budget
     cluster.pass_ms(2_000)
-    ask = model.Ask("r2", 2, 0, "inbox.r2", timeout_ns=SECOND if why == "timeout" else None)
+    ask = model.RequestReceived("r2", 2, 0, "inbox.r2", timeout_ns=SECOND if why == "timeout" else None)
     if why == "overloaded":
         cluster.hold_writes = True
         cluster.tell("a", ask)
@@ -312,7 +322,7 @@ def test_a_plain_requester_gets_one_final_reply_through_a_change_of_leader(why):
 def test_a_plain_request_that_was_granted_is_granted_no_more_where_it_arrives_late():
     cluster = Cluster("a", "b")
     cluster.pass_ms(100)
-    ask = model.Ask("r0", 0, 0, "inbox.r0")
+    ask = model.RequestReceived("r0", 0, 0, "inbox.r0")
     cluster.tell("a", ask)
     cluster.pass_ms(8_000)
     assert cluster.ledger.grants == ()
@@ -355,14 +365,14 @@ def test_a_message_that_comes_twice_has_one_final_reply():
 
 def test_what_was_charged_in_doubt_of_the_day_is_carried_into_the_next_day_once():
     budget, now_ns = SessionBudget(), 5 * model.DAY
-    budget.set(Limits(1, 10, 10), in_the_air=0, now_ns=now_ns)
-    budget.doubt(now_ns)  # a replica that has just started: Discord's day may end at any time
+    budget.set(Limits(1, 10, 10), unconfirmed_count=0, now_ns=now_ns)
+    budget.mark_unknown(now_ns)  # a replica that has just started: Discord's day may end at any time
     for _ in range(4):
         budget.charge(now_ns)
     left = []
     for _ in range(3):
         now_ns = budget.resets_at_ns or now_ns + model.DAY
-        budget.end_day(now_ns, in_the_air=0)
+        budget.end_day(now_ns, unconfirmed_count=0)
         left.append(budget.remaining)
     assert left == [6, 10, 10]
 
@@ -370,10 +380,10 @@ def test_what_was_charged_in_doubt_of_the_day_is_carried_into_the_next_day_once(
 def test_settings_do_not_open_what_waits_for_a_figure():
     """One that could ask Discord had doubts; one that cannot takes over: the day may be spent."""
     budget = SessionBudget()
-    budget.set(Limits(1, 6, None), in_the_air=0, now_ns=0, from_settings=False)
-    budget.set_static(Limits(1, 6, 6), in_the_air=0, now_ns=SECOND)
+    budget.set(Limits(1, 6, None), unconfirmed_count=0, now_ns=0, from_settings=False)
+    budget.set_static(Limits(1, 6, 6), unconfirmed_count=0, now_ns=SECOND)
     assert budget.closed_for(1) is Reason.SESSION_LIMIT
     assert budget.resets_at_ns is not None
     assert budget.resets_at_ns >= SECOND + DAY
-    assert budget.end_day(budget.resets_at_ns, in_the_air=0)
+    assert budget.end_day(budget.resets_at_ns, unconfirmed_count=0)
     assert budget.closed_for(0) is None

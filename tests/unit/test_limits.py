@@ -12,7 +12,7 @@ from coordinator.edge.limits import DiscordLimits
 from coordinator.edge.log import make_log
 from coordinator.edge.metrics import Metrics
 from nats_identify import pace
-from nats_identify.schedule.model import Figure
+from nats_identify.schedule.model import LimitsFetched
 from nats_identify.session_limit import DiscordUnavailableError, SessionLimit, TokenRefusedError
 
 GOOD = SessionLimit(shards=4, max_concurrency=2, total=1000, remaining=900, reset_after_ms=0)
@@ -66,7 +66,7 @@ async def test_a_standby_that_was_refused_asks_until_discord_takes_its_token(ask
     made, seen = await ask(TokenRefusedError("refused"), TokenRefusedError("refused"), GOOD)
     assert seen == [(None, None), ("refused", "refused"), ("refused", "refused")]
     assert (made.refusal, made.shards) == (None, 4)
-    assert [event for event in made._inbox.told if isinstance(event, Figure)]
+    assert [event for event in made._inbox.told if isinstance(event, LimitsFetched)]
 
 
 async def test_discord_being_away_is_no_refusal(ask):

@@ -7,7 +7,7 @@ import pytest
 
 from nats_identify import Grant, LocalQueue, Progress, QueueClosedError
 from nats_identify.reason import Reason
-from nats_identify.schedule.model import DAY, MS, SECOND, Ask, Cancel
+from nats_identify.schedule.model import DAY, MS, SECOND, Cancel, RequestReceived
 
 STEP_MS = 50
 
@@ -150,7 +150,7 @@ async def test_a_late_grant_asks_on_at_its_place(desk):
 
 def waiting_ids(desk):
     """The ids of those who wait, in their order."""
-    return [asking.ask.request_id for asking in desk.queue._schedule.book.room.lines.get(0, ())]
+    return [asking.message.request_id for asking in desk.queue._schedule.state.requests.queues.get(0, ())]
 
 
 async def test_a_request_that_is_ended_again_and_again_is_asked_anew_at_a_bounded_pace(desk, caplog, monkeypatch):
@@ -159,7 +159,7 @@ async def test_a_request_that_is_ended_again_and_again_is_asked_anew_at_a_bounde
     handle = schedule.handle
 
     def cancel_first(event, now_ns):
-        if isinstance(event, Ask):
+        if isinstance(event, RequestReceived):
             ids.append(event.request_id)
             handle(Cancel(event.request_id), now_ns)
         return handle(event, now_ns)
@@ -205,7 +205,7 @@ async def test_a_wait_that_goes_on_under_a_new_id_is_withdrawn_under_it(desk):
     waiting.cancel()
     await desk.settle()
     assert waiting_ids(desk) == []
-    assert desk.queue._entries.keys() == {granted.request_id for granted in desk.queue._schedule.book.holds}
+    assert desk.queue._entries.keys() == {hold.grant.request_id for hold in desk.queue._schedule.state.holds}
 
 
 # --- what is told

@@ -6,10 +6,10 @@ import pytest
 
 from coordinator.edge.inbox import Inbox
 from coordinator.edge.intake import decode_request
-from nats_identify.schedule import model, waiting
+from nats_identify.schedule import model, requests
 from nats_identify.schedule.model import MS
 from nats_identify.schedule.plain import UNSENT_MAX
-from nats_identify.schedule.waiting import REMEMBERED_MOST
+from nats_identify.schedule.requests import ENDED_MAX
 from tests.chaos.crowd import BUCKETS, worst
 from tests.unit.desk import Desk
 
@@ -42,7 +42,7 @@ def busy(max_waiting=100_000):
     desk = Desk(BUCKETS, total=100_000, max_waiting=max_waiting)
     for bucket in range(BUCKETS):
         desk.ask(bucket)
-    assert len(desk.schedule.book.holds) == BUCKETS
+    assert len(desk.schedule.state.holds) == BUCKETS
     return desk
 
 
@@ -57,7 +57,7 @@ def test_a_request_takes_a_bounded_number_of_bytes(managed):
     before = traced_bytes()
     for number in range(count):
         hear(desk, event(number, managed=managed), 1_001)
-    assert len(desk.schedule.book.room.askings) == count + BUCKETS
+    assert len(desk.schedule.state.requests.by_id) == count + BUCKETS
     each = (traced_bytes() - before) / count
     assert each <= REQUEST_BYTES_MOST
 
@@ -73,13 +73,13 @@ def test_a_renewal_leaves_nothing_behind(managed):
         for number in range(count):
             priority = (renewal * 7 + number) % 21 - 10
             hear(desk, event(number, managed=managed, renewal=renewal, priority=priority), 1_001)
-    assert len(desk.schedule.book.room.askings) == count + BUCKETS
+    assert len(desk.schedule.state.requests.by_id) == count + BUCKETS
     assert (traced_bytes() - before) / (5 * count) <= LEFT_BYTES_MOST
 
 
 @pytest.mark.parametrize("managed", [False, True])
 def test_requests_that_come_and_go_leave_nothing_behind(managed, monkeypatch):
-    monkeypatch.setattr(waiting, "REMEMBERED_MOST", 500)
+    monkeypatch.setattr(requests, "ENDED_MAX", 500)
     desk, count = busy(), 1_500
 
     def churn(first, last):
@@ -98,7 +98,7 @@ def test_requests_that_come_and_go_leave_nothing_behind(managed, monkeypatch):
 def test_requests_that_are_refused_leave_nothing_behind():
     desk, count = busy(max_waiting=100), 1_000
     # By then the memories of ended ids and of refusals, which have bounds of their own, are full.
-    full = REMEMBERED_MOST + UNSENT_MAX
+    full = ENDED_MAX + UNSENT_MAX
     for number in range(full):
         hear(desk, event(number), MS)
     before = traced_bytes()

@@ -147,7 +147,7 @@ def test_a_leader_that_slept_past_its_lease_grants_nothing():
     cluster.pass_ms(4_000)
     assert cluster.replicas["b"].role is Role.LEADER
     cluster.frozen.clear()
-    cluster.tell("a", model.Ask("late", 7, 0, "inbox.late", managed=False))
+    cluster.tell("a", model.RequestReceived("late", 7, 0, "inbox.late", managed=False))
     cluster.pass_ms(100)
     assert cluster.roles(Role.LEADER) == ["b"]
     assert [name for name, body in cluster.grant_log if body.request_id == "late"] == []
@@ -177,11 +177,11 @@ def test_an_answer_that_overtakes_the_watch_counts_when_the_grant_is_seen(outcom
     grant_id = cluster.grant_log[0][1].grant_id
     cluster.answer(grant_id, outcome)
     cluster.watch()
-    book = cluster.replicas["b"].schedule.book
+    book = cluster.replicas["b"].schedule.state
     record = book.holds.get(grant_id)
-    assert record.outcome is outcome
+    assert record.state.outcome is outcome
     assert record.opens_at_ns == cluster.now_ns + 5_200 * MS
-    assert not book.room.askings
+    assert not book.requests.by_id
 
 
 def test_a_turn_that_was_used_and_never_seen_is_spent_when_its_ledger_is_lost():
@@ -336,63 +336,63 @@ def test_a_deaf_leader_resigns_and_does_not_contest():
 
 def test_with_a_token_nothing_is_granted_before_a_figure():
     cluster = Cluster("a", static=None)
-    assert any(isinstance(action, model.FetchFigure) for action in cluster.said["a"])
+    assert any(isinstance(action, model.FetchLimits) for action in cluster.said["a"])
     cluster.ask(0, bucket=0)
     cluster.pass_ms(1_000)
     assert shards(cluster) == []
-    cluster.tell("a", model.FigureAsked())
-    cluster.tell("a", model.Figure(Limits(2, 1000, 700, SECOND)))
+    cluster.tell("a", model.LimitsFetchStarted())
+    cluster.tell("a", model.LimitsFetched(Limits(2, 1000, 700, SECOND)))
     assert shards(cluster) == [0]
     assert (cluster.ledger.max_concurrency, cluster.ledger.remaining) == (2, 699)
 
 
 def test_a_figure_asked_for_by_another_term_is_not_believed():
     cluster = Cluster("a", "b", static=None)
-    cluster.tell("b", model.FigureAsked())
-    cluster.tell("b", model.Figure(Limits(2, 1000, 700)))
-    assert cluster.replicas["b"].schedule.book.budget.remaining is None
+    cluster.tell("b", model.LimitsFetchStarted())
+    cluster.tell("b", model.LimitsFetched(Limits(2, 1000, 700)))
+    assert cluster.replicas["b"].schedule.state.budget.remaining is None
 
 
 def test_after_a_blind_start_a_figure_counts_only_when_every_unknown_grant_is_settled():
     cluster = Cluster("a", static=None, fresh=False)
-    cluster.tell("a", model.FigureAsked())
-    cluster.tell("a", model.Figure(Limits(1, 1000, 700)))
-    assert cluster.replicas["a"].schedule.book.budget.remaining is None
+    cluster.tell("a", model.LimitsFetchStarted())
+    cluster.tell("a", model.LimitsFetched(Limits(1, 1000, 700)))
+    assert cluster.replicas["a"].schedule.state.budget.remaining is None
     cluster.pass_ms(FULL_MS + 10)
-    cluster.tell("a", model.FigureAsked())
-    cluster.tell("a", model.Figure(Limits(1, 1000, 700)))
-    assert cluster.replicas["a"].schedule.book.budget.remaining == 700
+    cluster.tell("a", model.LimitsFetchStarted())
+    cluster.tell("a", model.LimitsFetched(Limits(1, 1000, 700)))
+    assert cluster.replicas["a"].schedule.state.budget.remaining == 700
 
 
 def test_a_figure_counts_less_what_is_in_the_air():
     cluster = Cluster("a", static=None)
-    cluster.tell("a", model.FigureAsked())
-    cluster.tell("a", model.Figure(Limits(3, 1000, 700, 3600 * SECOND)))
+    cluster.tell("a", model.LimitsFetchStarted())
+    cluster.tell("a", model.LimitsFetched(Limits(3, 1000, 700, 3600 * SECOND)))
     cluster.ask(0)
-    cluster.tell("a", model.FigureAsked())
+    cluster.tell("a", model.LimitsFetchStarted())
     cluster.ask(1)
-    cluster.tell("a", model.Figure(Limits(3, 1000, 600, 3600 * SECOND)))
-    assert cluster.replicas["a"].schedule.book.budget.remaining == 598
+    cluster.tell("a", model.LimitsFetched(Limits(3, 1000, 600, 3600 * SECOND)))
+    assert cluster.replicas["a"].schedule.state.budget.remaining == 598
 
 
 def test_the_day_s_end_closes_the_budget_until_a_new_figure():
     cluster = Cluster("a", static=None)
-    cluster.tell("a", model.FigureAsked())
-    cluster.tell("a", model.Figure(Limits(1, 1000, 700, 2 * SECOND)))
+    cluster.tell("a", model.LimitsFetchStarted())
+    cluster.tell("a", model.LimitsFetched(Limits(1, 1000, 700, 2 * SECOND)))
     cluster.said["a"].clear()
     cluster.pass_ms(2_010)
-    assert cluster.replicas["a"].schedule.book.budget.remaining is None
-    assert any(isinstance(action, model.FetchFigure) for action in cluster.said["a"])
+    assert cluster.replicas["a"].schedule.state.budget.remaining is None
+    assert any(isinstance(action, model.FetchLimits) for action in cluster.said["a"])
 
 
 def test_holds_survive_a_change_of_max_concurrency():
     cluster = Cluster("a", static=None)
-    cluster.tell("a", model.FigureAsked())
-    cluster.tell("a", model.Figure(Limits(4, 1000, 700, 3600 * SECOND)))
+    cluster.tell("a", model.LimitsFetchStarted())
+    cluster.tell("a", model.LimitsFetched(Limits(4, 1000, 700, 3600 * SECOND)))
     cluster.ask(1)  # bucket 1 of 4
-    cluster.tell("a", model.FigureAsked())
-    cluster.tell("a", model.Figure(Limits(6, 1000, 700, 3600 * SECOND)))
-    book = cluster.replicas["a"].schedule.book
+    cluster.tell("a", model.LimitsFetchStarted())
+    cluster.tell("a", model.LimitsFetched(Limits(6, 1000, 700, 3600 * SECOND)))
+    book = cluster.replicas["a"].schedule.state
     shut = [bucket for bucket in range(6) if book.holds.opens_at_ns(bucket) > cluster.now_ns]
     assert shut == [1, 3, 5]  # congruent to 1 modulo gcd(4, 6)
 
@@ -414,9 +414,9 @@ def test_standbys_know_who_waits_and_who_was_granted():
     for shard in range(5):
         cluster.ask(shard)
         cluster.pass_ms(10)
-    rooms = [cluster.replicas[name].schedule.book.room for name in "ab"]
-    assert [[asking.ask.shard_id for asking in room.lines[0]] for room in rooms] == [[1, 2, 3, 4]] * 2
-    assert [room.askings["r0"].grant_id is not None for room in rooms] == [True, True]
+    rooms = [cluster.replicas[name].schedule.state.requests for name in "ab"]
+    assert [[asking.message.shard_id for asking in room.queues[0]] for room in rooms] == [[1, 2, 3, 4]] * 2
+    assert [room.by_id["r0"].grant_id is not None for room in rooms] == [True, True]
 
 
 def test_the_order_survives_two_takeovers():
@@ -497,7 +497,7 @@ def test_a_plain_grant_that_is_committed_again_is_held_from_then_on_everywhere()
     cluster.hold_writes = False
     cluster.release_held()
     assert shards(cluster) == [0]
-    (record,) = cluster.replicas["b"].schedule.book.holds
+    (record,) = cluster.replicas["b"].schedule.state.holds
     assert record.opens_at_ns == cluster.now_ns + 6 * SECOND
 
 
@@ -614,8 +614,8 @@ def test_a_write_of_ours_that_was_put_back_is_not_trusted():
 def test_a_day_that_ends_in_an_outage_is_asked_about_right_after_it():
     cluster = Cluster("a", static=None)
     cluster.pass_ms(11_000)
-    cluster.tell("a", model.FigureAsked())
-    cluster.tell("a", model.Figure(Limits(1, 1000, 1000, 33 * SECOND)))
+    cluster.tell("a", model.LimitsFetchStarted())
+    cluster.tell("a", model.LimitsFetched(Limits(1, 1000, 1000, 33 * SECOND)))
     cluster.pass_ms(28_000)
     cluster.is_reading_away = cluster.lose_acks = True
     cluster.pass_ms(7_000)
@@ -623,7 +623,7 @@ def test_a_day_that_ends_in_an_outage_is_asked_about_right_after_it():
     cluster.is_reading_away = cluster.lose_acks = False
     cluster.pass_ms(1_000)
     assert (cluster.leader, cluster.replicas["a"].term) == ("a", 1)
-    assert any(isinstance(action, model.FetchFigure) for action in cluster.said["a"][before:])
+    assert any(isinstance(action, model.FetchLimits) for action in cluster.said["a"][before:])
 
 
 def test_a_leader_that_does_not_know_what_is_left_asks_again_within_half_a_minute():
@@ -631,9 +631,9 @@ def test_a_leader_that_does_not_know_what_is_left_asks_again_within_half_a_minut
     cluster = Cluster("a", static=None)
     cluster.pass_ms(11_000)
     before = len(cluster.said["a"])
-    cluster.tell("a", model.FigureAsked())  # and no figure comes of it
+    cluster.tell("a", model.LimitsFetchStarted())  # and no figure comes of it
     cluster.pass_ms(31_000)
-    assert any(isinstance(action, model.FetchFigure) for action in cluster.said["a"][before:])
+    assert any(isinstance(action, model.FetchLimits) for action in cluster.said["a"][before:])
 
 
 def test_when_the_traffic_is_back_nobody_is_granted_before_the_others_can_be_back_too():
@@ -747,7 +747,7 @@ def test_a_refused_write_that_was_done_after_all_is_found_by_reading():
     assert shards(cluster) == []
     cluster.pass_ms(RETRY_NS / MS)
     assert shards(cluster) == [0]
-    assert len(cluster.replicas["a"].schedule.book.holds) == 1
+    assert len(cluster.replicas["a"].schedule.state.holds) == 1
 
 
 def test_what_was_refused_is_given_back_when_another_leads():
@@ -756,7 +756,7 @@ def test_what_was_refused_is_given_back_when_another_leads():
     cluster.refuse_writes = True
     cluster.ask(0)
     led, other = cluster.leader, {"a": "b", "b": "a"}[cluster.leader]
-    book = cluster.replicas[led].schedule.book
+    book = cluster.replicas[led].schedule.state
     assert book.budget.remaining == 999
     cluster.refused_names = {led}  # as where the two are subject to different limits
     cluster.pass_ms(8_000)

@@ -10,7 +10,7 @@ from coordinator.edge.inbox import Inbox
 from coordinator.edge.log import make_log
 from coordinator.runtime import Runtime
 from nats_identify.clock import NS_PER_S, now_ns
-from nats_identify.schedule.model import Answer, Ask, Granted, Limits, Outcome, Timing
+from nats_identify.schedule.model import Confirmation, Granted, Limits, Outcome, RequestReceived, Timing
 
 
 class MemoryStore:
@@ -54,7 +54,7 @@ class Recorder:
 
 def ask(shard_id, priority):
     request_id = f"r{shard_id}"
-    return Ask(request_id, shard_id, 0, f"inbox.{request_id}", priority=priority, managed=True)
+    return RequestReceived(request_id, shard_id, 0, f"inbox.{request_id}", priority=priority, managed=True)
 
 
 async def test_a_decline_that_arrives_with_requests_frees_the_turn_for_the_first_in_order():
@@ -81,7 +81,7 @@ async def test_a_decline_that_arrives_with_requests_frees_the_turn_for_the_first
             inbox.offer_request(ask(shard_id, priority), "bot")
         order: list[int] = []
         while len(order) < 5:
-            inbox.offer(Answer(held.grant_id, Outcome.DECLINED))
+            inbox.offer(Confirmation(held.grant_id, Outcome.DECLINED))
             held = await voice.next()
             order.append(held.shard_id)
     runtime.give_up()

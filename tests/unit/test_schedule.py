@@ -222,23 +222,23 @@ def test_identified_spends_the_request():
     assert (refused.request_id, refused.code) == ("r0", Code.ENDED)
     assert "new request_id" in refused.message
     assert events(said) == ["refused"]
-    left = desk.schedule.book.budget.remaining
+    left = desk.schedule.state.budget.remaining
     desk.pass_ms(60_000)
     said = desk.ask(0, renewal=2)
     assert only(replies(said, model.Refused)).code is Code.ENDED
     assert events(said) == []  # whoever watches was told once
     assert granted(desk.said) == [0]
-    assert desk.schedule.book.budget.remaining == left
+    assert desk.schedule.state.budget.remaining == left
 
 
 def test_an_answer_is_final():
     desk = Desk()
     desk.ask(0)
     desk.answer("g1")
-    opens_ns = desk.schedule.book.holds.opens_at_ns(0)
+    opens_ns = desk.schedule.state.holds.opens_at_ns(0)
     assert desk.answer("g1", after_ms=100) == []
     assert desk.answer("g1", Outcome.DECLINED) == []
-    assert desk.schedule.book.holds.opens_at_ns(0) == opens_ns
+    assert desk.schedule.state.holds.opens_at_ns(0) == opens_ns
 
 
 def test_declined_frees_the_bucket_gives_back_and_keeps_the_place():
@@ -247,7 +247,7 @@ def test_declined_frees_the_bucket_gives_back_and_keeps_the_place():
     desk.ask(1)
     said = desk.answer("g1", Outcome.DECLINED, after_ms=1)
     assert granted(said) == [1]
-    assert desk.schedule.book.budget.remaining == 999
+    assert desk.schedule.state.budget.remaining == 999
     assert granted(desk.pass_ms(1)) == []  # shard 0 has not renewed
     desk.answer("g2", Outcome.DECLINED)
     assert granted(desk.ask(0, renewal=1)) == [0]
@@ -275,7 +275,7 @@ def test_503_passes_the_turn_and_gives_back():
     desk.ask(0)
     desk.ask(1)
     assert granted(desk.tell(model.Undeliverable("g1"))) == [1]
-    assert desk.schedule.book.budget.remaining == 999
+    assert desk.schedule.state.budget.remaining == 999
 
 
 def test_503_of_a_copy_proves_nothing():
@@ -284,7 +284,7 @@ def test_503_of_a_copy_proves_nothing():
     desk.ask(0, renewal=1)
     desk.ask(1)
     assert desk.tell(model.Undeliverable("g1")) == []
-    assert desk.schedule.book.budget.remaining == 999
+    assert desk.schedule.state.budget.remaining == 999
 
 
 def test_503_of_another_leaders_grant_proves_nothing():
@@ -307,7 +307,7 @@ def test_plain_503_is_retried_after_1_2_4_and_8_seconds():
     assert waits == [1, 2, 4, 8]
     desk.tell(model.Undeliverable("g5"))
     assert granted(desk.pass_ms(60_000)) == []
-    assert desk.schedule.book.budget.remaining == 1000
+    assert desk.schedule.state.budget.remaining == 1000
 
 
 def test_cancel_ends_a_wait_and_nothing_else():
@@ -359,9 +359,9 @@ def test_a_granted_request_that_is_cancelled_ends_and_its_bucket_stays_shut():
     desk = Desk()
     desk.ask(0)
     desk.tell(model.Cancel("r0"))
-    opens_ns = desk.schedule.book.holds.opens_at_ns(0)
+    opens_ns = desk.schedule.state.holds.opens_at_ns(0)
     assert only(replies(desk.ask(0, renewal=1), model.Refused)).code is Code.ENDED
-    assert desk.schedule.book.holds.opens_at_ns(0) == opens_ns
+    assert desk.schedule.state.holds.opens_at_ns(0) == opens_ns
     assert granted(desk.ask(0, request_id="anew", after_ms=(opens_ns - desk.now_ns) // MS)) == [0]
 
 
@@ -370,7 +370,7 @@ def test_a_standby_knows_which_ids_have_ended():
     leader, standby = Desk(), Desk()
     for desk in (leader, standby):
         desk.tell(model.Cancel("gone"))
-    standby.schedule.begin(standby.now_ns)
+    standby.schedule.become_leader(standby.now_ns)
     assert only(replies(standby.ask(0, request_id="gone"), model.Refused)).code is Code.ENDED
 
 
@@ -379,7 +379,7 @@ def test_a_standby_knows_which_ids_have_ended():
 
 def line_of(desk, bucket=0):
     """The requests of a bucket, in their order."""
-    return [asking.ask.request_id for asking in desk.schedule.book.room.lines.get(bucket, ())]
+    return [asking.message.request_id for asking in desk.schedule.state.requests.queues.get(bucket, ())]
 
 
 def busy(max_concurrency=1):
@@ -422,8 +422,8 @@ def test_a_source_keeps_its_order_through_a_change_of_max_concurrency_and_of_pri
         desk.ask(n, request_id=f"s{n}", waited_ns=(500 - n) * MS, source="S", asked_us=n)
     desk.ask(2, request_id="s2", renewal=1, priority=1, waited_ns=498 * MS, source="S", asked_us=2)
     assert line_of(desk) == ["s2", "s0", "s4", "s6"]
-    desk.tell(model.FigureAsked())
-    desk.tell(model.Figure(Limits(1, 1000, 1000, DAY)))
+    desk.tell(model.LimitsFetchStarted())
+    desk.tell(model.LimitsFetched(Limits(1, 1000, 1000, DAY)))
     assert line_of(desk) == ["s2", "s0", "s4", "s6"]
 
 
@@ -432,7 +432,7 @@ def test_a_source_is_forgotten_with_the_last_of_its_requests():
     for n in range(3):
         desk.ask(n, request_id=f"s{n}", source="S", asked_us=n)
     desk.ask(9)
-    (line,) = desk.schedule.book.room.lines.values()
+    (line,) = desk.schedule.state.requests.queues.values()
     assert line._siblings
     for n in (1, 0, 2):
         desk.tell(model.Cancel(f"s{n}"))
@@ -468,7 +468,7 @@ def test_a_promise_gives_way_to_the_order_of_its_own_source():
     assert line_of(desk) == ["s0", "s1"]
 
 
-@pytest.mark.parametrize("end", ["begin", "was_lost", "was_away"])
+@pytest.mark.parametrize("end", ["become_leader", "on_commit_unknown", "on_reconnected"])
 def test_a_promise_ends_with_what_it_rests_on(end):
     desk = busy()
     desk.ask(1, request_id="a")
@@ -482,9 +482,9 @@ def test_what_was_not_sent_is_no_promise():
     """A standby answers nobody, nor does a leader whose lease is over."""
     desk = busy()
     desk.pass_ms(4_000)
-    desk.schedule.book.is_heard = False
+    desk.schedule.state.is_within_lease = False
     desk.ask(1, request_id="a")
-    desk.schedule.book.is_heard = True
+    desk.schedule.state.is_within_lease = True
     desk.ask(2, request_id="late", waited_ns=60 * SECOND)
     assert line_of(desk) == ["late", "a"]
 
@@ -506,7 +506,9 @@ def test_a_copy_stands_where_it_stands_elsewhere():
     desk = busy()
     for name, place_ns, waited_ns in (("b", 2, 500 * MS), ("a", 1, 500 * MS), ("c", 3, 501 * MS)):
         at_ns = desk.now_ns - SECOND + place_ns
-        desk.tell(model.Ask(name, 1, 0, "in", waited_ns=waited_ns, managed=True, is_copy=True, place_at_ns=at_ns))
+        desk.tell(
+            model.RequestReceived(name, 1, 0, "in", waited_ns=waited_ns, managed=True, is_copy=True, place_at_ns=at_ns)
+        )
     assert line_of(desk) == ["a", "b", "c"]
 
 
@@ -517,14 +519,14 @@ def test_managed_expires_after_three_missed_renewals():
     desk.ask(1)  # told to renew in 2.6 s: three of these are less than the least, 12 s
     assert "expired" not in events(desk.pass_ms(11_999))
     assert "expired" in events(desk.pass_ms(1))
-    assert "r1" not in desk.schedule.book.room.askings
+    assert "r1" not in desk.schedule.state.requests.by_id
 
 
 def test_expiry_frees_no_turn():
     desk = Desk()
     desk.ask(0)
     desk.pass_ms(10_199)
-    assert desk.schedule.book.holds.opens_at_ns(0) > desk.now_ns
+    assert desk.schedule.state.holds.opens_at_ns(0) > desk.now_ns
 
 
 def test_plain_times_out_with_a_word():
@@ -564,7 +566,7 @@ def test_a_bucket_of_another_max_concurrency_is_moved_and_discord_is_asked():
     desk = Desk(4)
     said = desk.ask(6, bucket=0, max_concurrency=2)
     assert only(replies(said)).bucket == 2
-    assert any(isinstance(action, model.FetchFigure) for action in said)
+    assert any(isinstance(action, model.FetchLimits) for action in said)
 
 
 def test_more_than_max_waiting_is_refused():
@@ -595,47 +597,48 @@ def test_ready_and_rejected_are_told_even_after_the_hold():
 def test_a_stranger_s_answer_changes_nothing():
     desk = Desk()
     desk.ask(0)
-    opens_ns = desk.schedule.book.holds.opens_at_ns(0)
+    opens_ns = desk.schedule.state.holds.opens_at_ns(0)
     for outcome in Outcome:
         assert desk.answer("nobody", outcome) == []
-    assert desk.schedule.book.holds.opens_at_ns(0) == opens_ns
+    assert desk.schedule.state.holds.opens_at_ns(0) == opens_ns
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))
 def test_answers_before_the_commit_are_not_believed(outcome):
     desk = Desk()
-    desk.schedule.handle(model.Ask("r0", 0, 0, "inbox", managed=True), desk.now_ns)
-    grants, _ = desk.schedule.release(desk.now_ns)
-    assert desk.schedule.handle(model.Answer(grants[0].grant_id, outcome), desk.now_ns) == []
-    assert grants[0].outcome is None
+    desk.schedule.handle(model.RequestReceived("r0", 0, 0, "inbox", managed=True), desk.now_ns)
+    grants, _ = desk.schedule.grant_due(desk.now_ns)
+    assert desk.schedule.handle(model.Confirmation(grants[0].grant.grant_id, outcome), desk.now_ns) == []
+    assert grants[0].state.outcome is None
 
 
 def test_a_late_commit_is_committed_again_for_plain_requesters_and_refused_in_the_end():
     desk = Desk()
-    desk.schedule.handle(model.Ask("r0", 0, 0, "inbox"), desk.now_ns)
+    desk.schedule.handle(model.RequestReceived("r0", 0, 0, "inbox"), desk.now_ns)
     for _ in range(4):
-        grants, _ = desk.schedule.release(desk.now_ns)
-        assert [grant.grant_id for grant in grants] == ["g1"]
+        grants, _ = desk.schedule.grant_due(desk.now_ns)
+        assert [hold.grant.grant_id for hold in grants] == ["g1"]
         desk.now_ns += 501 * MS
-        said = desk.schedule.committed(grants, desk.now_ns)
+        said = desk.schedule.on_committed(grants, desk.now_ns)
         assert granted(said) == []
     assert only(replies(said, model.Refused)).code is Code.OVERLOADED
-    assert desk.schedule.book.budget.remaining == 1000  # nobody can have used it
-    assert len(desk.schedule.book.holds) == 0
+    assert desk.schedule.state.budget.remaining == 1000  # nobody can have used it
+    assert len(desk.schedule.state.holds) == 0
 
 
 def test_out_of_lease_no_grant_leaves_and_a_renewal_finds_it():
     desk = Desk()
-    desk.schedule.handle(model.Ask("r0", 0, 0, "inbox", managed=True), desk.now_ns)
-    grants, _ = desk.schedule.release(desk.now_ns)
-    assert desk.schedule.committed(grants, desk.now_ns, in_time=False) == []
+    desk.schedule.handle(model.RequestReceived("r0", 0, 0, "inbox", managed=True), desk.now_ns)
+    grants, _ = desk.schedule.grant_due(desk.now_ns)
+    assert desk.schedule.on_committed(grants, desk.now_ns, in_time=False) == []
     assert only(replies(desk.ask(0, renewal=1))).grant_id == "g1"
 
 
 def test_a_copy_keeps_its_place_and_is_granted_when_it_renews():
     desk = Desk()
     copies = [
-        model.Ask(f"r{n}", n, 0, "in", renewal=4, waited_ns=n * SECOND, managed=True, is_copy=True) for n in (1, 2)
+        model.RequestReceived(f"r{n}", n, 0, "in", renewal=4, waited_ns=n * SECOND, managed=True, is_copy=True)
+        for n in (1, 2)
     ]
     told = [body for copy in copies for body in replies(desk.tell(copy), model.Queued)]
     assert [(body.shard_id, body.nudge) for body in told] == [(1, True), (2, True)]  # each when it was the first
@@ -652,7 +655,7 @@ def test_the_head_that_has_just_been_told_goes_first_though_its_neighbour_is_hea
     for n in (1, 2):
         desk.ask(n)
     desk.pass_ms(5_150)
-    desk.schedule.begin(desk.now_ns)  # as after a takeover: who was told by whom, nobody knows here
+    desk.schedule.become_leader(desk.now_ns)  # as after a takeover: who was told by whom, nobody knows here
     assert granted(desk.ask(2, renewal=1, after_ms=100)) == []
     assert granted(desk.ask(1, renewal=1, after_ms=50)) == [1]
 
@@ -664,7 +667,7 @@ def test_a_head_that_was_told_in_vain_is_passed_over_a_step_later():
     for n in (1, 2):
         desk.ask(n)
     desk.pass_ms(5_000)
-    desk.schedule.was_away(desk.now_ns)
+    desk.schedule.on_reconnected(desk.now_ns)
     assert granted(desk.pass_ms(700)) == []
     assert granted(desk.ask(2, renewal=1)) == []  # the bucket is open, and shards are on their way back
     assert granted(desk.pass_ms(299)) == []
@@ -678,7 +681,7 @@ def test_what_was_said_before_an_outage_counts_for_nothing():
     for n in (1, 2):
         desk.ask(n)
     desk.pass_ms(4_900)  # both were told, and neither has answered
-    desk.schedule.was_lost(desk.now_ns)
+    desk.schedule.on_commit_unknown(desk.now_ns)
     assert granted(desk.ask(2, renewal=1, after_ms=300)) == []
     assert granted(desk.ask(1, renewal=1, after_ms=100)) == [1]
 
@@ -691,12 +694,12 @@ def test_who_was_told_right_before_a_slow_commit_has_a_step_after_it(is_slow):
     for n in (1, 2):
         desk.ask(n)
     desk.pass_ms(5_100)
-    desk.schedule.begin(desk.now_ns)
+    desk.schedule.become_leader(desk.now_ns)
     desk.pass_ms(200)  # the bucket is open; the first was told right now
     desk.ask(2, renewal=1)
     desk.pass_ms(50)
     if is_slow:
-        desk.schedule.was_slow(desk.now_ns)
+        desk.schedule.on_slow_commit(desk.now_ns)
     assert granted(desk.pass_ms(160)) == ([] if is_slow else [2])
     assert granted(desk.ask(1, renewal=1)) == ([1] if is_slow else [])
 
@@ -738,17 +741,17 @@ def test_a_copy_of_one_that_is_known_or_has_ended_changes_nothing():
     desk.ask(0)
     desk.answer("g1")
     desk.ask(1, renewal=3)
-    desk.tell(model.Ask("r0", 0, 0, "in", managed=True, is_copy=True))
-    desk.tell(model.Ask("r1", 1, 0, "in", renewal=9, waited_ns=SECOND, managed=True, is_copy=True))
-    assert "r0" not in desk.schedule.book.room.askings
-    assert desk.schedule.book.room.askings["r1"].ask.renewal == 3
+    desk.tell(model.RequestReceived("r0", 0, 0, "in", managed=True, is_copy=True))
+    desk.tell(model.RequestReceived("r1", 1, 0, "in", renewal=9, waited_ns=SECOND, managed=True, is_copy=True))
+    assert "r0" not in desk.schedule.state.requests.by_id
+    assert desk.schedule.state.requests.by_id["r1"].message.renewal == 3
 
 
 def test_a_copy_is_as_fresh_as_it_was_where_it_comes_from():
     """Else one behind it that renews here sooner would be granted first."""
     desk = Desk()
 
-    copy = model.Ask("r0", 0, 0, "in", renewal=4, waited_ns=SECOND, managed=True, is_copy=True)
-    desk.tell(replace(copy, heard_at_ns=desk.now_ns - SECOND))
-    desk.tell(model.Ask("r1", 1, 0, "in", renewal=9, managed=True))
+    copy = model.RequestReceived("r0", 0, 0, "in", renewal=4, waited_ns=SECOND, managed=True, is_copy=True)
+    desk.tell(replace(copy, renewed_at_ns=desk.now_ns - SECOND))
+    desk.tell(model.RequestReceived("r1", 1, 0, "in", renewal=9, managed=True))
     assert granted(desk.said) == [0]

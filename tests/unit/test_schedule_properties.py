@@ -8,8 +8,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from nats_identify.schedule import model
 from nats_identify.schedule.budget import SessionBudget
+from nats_identify.schedule.grants import Hold
 from nats_identify.schedule.model import DAY, MS, SECOND, Granted, Limits, Outcome, Reply, Timing
-from nats_identify.schedule.release import ReleaseSchedule
+from nats_identify.schedule.scheduler import Scheduler
 
 TIMING = Timing(window_ns=2 * SECOND, margin_ns=100 * MS, use_within_ns=1500 * MS)
 LATE_MOST_MS = 200
@@ -49,15 +50,15 @@ class ScheduleMachine(RuleBasedStateMachine):
         self.now_ns = 10 * SECOND
         self.number, self.total = number, total
         budget = SessionBudget(static=False)
-        budget.set(Limits(number, total, total, DAY), in_the_air=0, now_ns=self.now_ns)
+        budget.set(Limits(number, total, total, DAY), unconfirmed_count=0, now_ns=self.now_ns)
         names = iter(range(10**6))
-        self.schedule = ReleaseSchedule(TIMING, budget, max_concurrency=number, name_grant=lambda: f"g{next(names)}")
-        self.schedule.begin(self.now_ns)
+        self.schedule = Scheduler(TIMING, budget, max_concurrency=number, name_grant=lambda: f"g{next(names)}")
+        self.schedule.become_leader(self.now_ns)
         self.shards: dict[str, Shard] = {}
         self.turns: dict[str, Turn] = {}
         self.identifies: list[tuple[int, int, int]] = []  # when, which shard, under which number
         self.answers: list[tuple[str, Outcome]] = []
-        self.committing: list[model.Grant] = []
+        self.committing: list[Hold] = []
         self.uncommitted = 0
         self.asked_figure: int | None = None
 
@@ -82,7 +83,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         turn.decided = Outcome.IDENTIFIED
         self.shards[turn.grant.request_id].is_over = True
         if is_told == "at once":
-            self.tell(model.Answer(turn.grant.grant_id, Outcome.IDENTIFIED))
+            self.tell(model.Confirmation(turn.grant.grant_id, Outcome.IDENTIFIED))
         elif is_told == "later":
             self.answers.append((turn.grant.grant_id, Outcome.IDENTIFIED))
 
@@ -102,7 +103,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         turn = self.turns[data.draw(st.sampled_from(self.usable()))]
         turn.decided = Outcome.DECLINED
         self.shards[turn.grant.request_id].passes = True
-        self.tell(model.Answer(turn.grant.grant_id, Outcome.DECLINED))
+        self.tell(model.Confirmation(turn.grant.grant_id, Outcome.DECLINED))
 
     @precondition(lambda self: self.answers)
     @rule(data=st.data(), is_kept=st.booleans())
@@ -110,7 +111,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         answer = data.draw(st.sampled_from(self.answers))
         if not is_kept:  # otherwise it comes twice
             self.answers.remove(answer)
-        self.tell(model.Answer(*answer))
+        self.tell(model.Confirmation(*answer))
 
     @precondition(lambda self: self.waiting())
     @rule(data=st.data())
@@ -136,16 +137,16 @@ class ScheduleMachine(RuleBasedStateMachine):
     @rule()
     def commit(self):
         grants, self.committing = self.committing, []
-        self.hear(self.schedule.committed(grants, self.now_ns))
+        self.hear(self.schedule.on_committed(grants, self.now_ns))
         self.release()
 
     @rule(number=st.integers(1, 4))
     def limits_change(self, number):
         """Discord is asked and answers at once, of what it has counted: the IDENTIFYs that were sent."""
         self.number = number
-        self.tell(model.FigureAsked())
+        self.tell(model.LimitsFetchStarted())
         left = max(0, self.total - len(self.identifies))
-        self.tell(model.Figure(Limits(number, self.total, left, DAY)))
+        self.tell(model.LimitsFetched(Limits(number, self.total, left, DAY)))
 
     # --- the model
 
@@ -174,11 +175,11 @@ class ScheduleMachine(RuleBasedStateMachine):
         self.now_ns += late_ms * MS
         shard.heard_ns, shard.passes = self.now_ns, False
         renewal, bucket = len(shard.sent_ns) - 1, shard.shard_id % self.number
-        is_heard_of_anew = self.schedule.book.room.get(request_id) is None  # for the first time, or it had expired
+        is_heard_of_anew = self.schedule.state.requests.get(request_id) is None  # for the first time, or it had expired
         shard.is_behind = (is_heard_of_anew or shard.is_behind) and self.is_promised_before(shard, bucket)
         options = {"max_concurrency": self.number, "priority": shard.priority, "managed": True, "renewal": renewal}
         options["waited_ns"] = waited_ns
-        self.tell(model.Ask(request_id, shard.shard_id, bucket, request_id, **options))
+        self.tell(model.RequestReceived(request_id, shard.shard_id, bucket, request_id, **options))
 
     def tell(self, event):
         self.hear(self.schedule.handle(event, self.now_ns))
@@ -188,17 +189,17 @@ class ScheduleMachine(RuleBasedStateMachine):
         """As a coordinator's loop: one commit at a time."""
         if self.committing:
             return
-        grants, actions = self.schedule.release(self.now_ns)
-        for grant in grants:
-            self.is_first(grant)
-        self.committing = list(grants)
+        holds, actions = self.schedule.grant_due(self.now_ns)
+        for hold in holds:
+            self.is_first(hold.grant)
+        self.committing = list(holds)
         self.hear(actions)
 
     def is_first(self, grant):
         """Nobody fresh of its bucket stands before it."""
         mine = self.shards[grant.request_id]
         served = {turn.grant.request_id for turn in self.turns.values() if self.now_ns <= turn.use_by_ns}
-        served |= {other.request_id for other in self.committing}
+        served |= {other.grant.request_id for other in self.committing}
         assert self.now_ns - mine.heard_ns <= TIMING.fresh_ns, "a stale renewal is granted"
         for request_id, other in self.shards.items():
             if other.is_over or other.passes or request_id in served or request_id == grant.request_id:
@@ -240,7 +241,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         """What may still be granted, what may still be used, and what was used, are the day's limit at most."""
         if not hasattr(self, "schedule"):
             return
-        left = self.schedule.book.budget.remaining
+        left = self.schedule.state.budget.remaining
         assert left is not None
         assert left + len(self.usable()) + len(self.committing) + len(self.identifies) <= self.total
 
@@ -257,13 +258,13 @@ class ScheduleMachine(RuleBasedStateMachine):
                 self.judge(turn.grant)
                 turn.decided = Outcome.IDENTIFIED
                 self.shards[turn.grant.request_id].is_over = True
-                self.tell(model.Answer(grant_id, Outcome.IDENTIFIED))
+                self.tell(model.Confirmation(grant_id, Outcome.IDENTIFIED))
             for request_id in self.waiting():
                 self.send(request_id, 0)
             self.pass_time(300)
             self.commit()
             quiet_rounds = 0 if len(self.turns) > before else quiet_rounds + 1
-        remaining = self.schedule.book.budget.remaining
+        remaining = self.schedule.state.budget.remaining
         assert remaining is not None
         assert not self.waiting() or remaining <= 0
 

@@ -9,11 +9,11 @@ from nats_identify.schedule.model import (
     DAY,
     MS,
     SECOND,
-    Answer,
-    Ask,
     Cancel,
+    Confirmation,
     NudgeUndeliverable,
     Outcome,
+    RequestReceived,
     Undeliverable,
 )
 
@@ -105,8 +105,8 @@ class Askings:
         """Keep the list; ``promised`` are those whom this coordinator has told that they are next."""
         kind, name = type(event), coordinator.name
         askings = self.of(name)
-        if kind is Ask:
-            assert isinstance(event, Ask)
+        if kind is RequestReceived:
+            assert isinstance(event, RequestReceived)
             if event.request_id not in self._ended.get(name, ()):
                 is_new = event.request_id not in askings
                 _asked(askings, event, now_ns)
@@ -120,8 +120,8 @@ class Askings:
             assert isinstance(event, Cancel)
             self._end(name, event.request_id)
             self._withdrawn.setdefault(name, set()).add(event.request_id)
-        elif kind is Answer:
-            assert isinstance(event, Answer)
+        elif kind is Confirmation:
+            assert isinstance(event, Confirmation)
             self._answered(coordinator, askings, event)
         elif kind is Undeliverable:
             assert isinstance(event, Undeliverable)
@@ -164,7 +164,7 @@ class Askings:
             if promised_one is not None and promised_one is not mine and promised_one.priority == mine.priority:
                 mine.latest_first_ns = max(mine.latest_first_ns, promised_one.latest_first_ns + MS)
 
-    def _answered(self, coordinator: "Coordinator", askings: dict[str, Known], answer: Answer) -> None:
+    def _answered(self, coordinator: "Coordinator", askings: dict[str, Known], answer: Confirmation) -> None:
         name = coordinator.name
         request_id, echoed = self._requests.get(answer.grant_id, ("", 0))
         if answer.outcome is Outcome.DECLINED:
@@ -175,7 +175,7 @@ class Askings:
                 known.has_declined = True
             self._standing.discard((name, answer.grant_id))
         else:  # nobody there knows whose answer it is, before the ledger tells
-            is_sure = coordinator.replica.schedule.book.holds.get(answer.grant_id) is not None
+            is_sure = coordinator.replica.schedule.state.holds.get(answer.grant_id) is not None
             if not is_sure and (name, answer.grant_id) not in self._met:  # of one whose hold is over it stays unknown
                 self._overtaken.add((name, answer.grant_id))
             self._over(name, request_id, is_sure=is_sure)
@@ -194,7 +194,7 @@ class Askings:
         self._ended.setdefault(name, set()).add(request_id)
 
 
-def _asked(askings: dict[str, Known], ask: Ask, now_ns: int) -> None:
+def _asked(askings: dict[str, Known], ask: RequestReceived, now_ns: int) -> None:
     first_at_ns = now_ns - ask.waited_ns
     place_ns = first_at_ns if ask.place_at_ns is None else ask.place_at_ns
     known = askings.get(ask.request_id)
@@ -202,7 +202,7 @@ def _asked(askings: dict[str, Known], ask: Ask, now_ns: int) -> None:
         return
     if known is None:
         is_certain = ask.managed and ask.max_concurrency is not None
-        heard_at_ns = now_ns if not ask.is_copy else ask.heard_at_ns or -DAY
+        heard_at_ns = now_ns if not ask.is_copy else ask.renewed_at_ns or -DAY
         askings[ask.request_id] = Known(
             *(ask.shard_id, ask.priority, is_certain, ask.renewal, heard_at_ns, heard_at_ns, now_ns),
             *(min(first_at_ns, place_ns), max(first_at_ns, place_ns), ask.source, ask.asked_us, now_ns, ask.is_copy),

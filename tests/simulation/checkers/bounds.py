@@ -4,9 +4,9 @@ import gc
 from collections import deque
 from typing import TYPE_CHECKING
 
-from nats_identify.schedule.alarms import SPARE_MOST
-from nats_identify.schedule.book import STASHED_MOST
-from nats_identify.schedule.waiting import REMEMBERED_MOST
+from nats_identify.schedule.requests import ENDED_MAX
+from nats_identify.schedule.state import EARLY_CONFIRMS_MAX
+from nats_identify.schedule.timers import SPARE_MOST
 from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def check_bounds(coordinator: "Coordinator", requests: int, grants: int) -> None
 
     The heap of alarms may hold `SPARE_MOST` that were replaced.
     """
-    most = SPARE + SPARE_MOST + REMEMBERED_EACH * min(requests, REMEMBERED_MOST) + min(grants, STASHED_MOST)
+    most = SPARE + SPARE_MOST + REMEMBERED_EACH * min(requests, ENDED_MAX) + min(grants, EARLY_CONFIRMS_MAX)
     count = items(coordinator.replica)
     if count > most:
         came = f"{requests} requests and answers to {grants} grants"

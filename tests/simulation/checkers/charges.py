@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from coordinator.core.ledger import GrantRecord, Ledger, ReplicaEvent, Write
-from nats_identify.schedule.model import MS, SECOND, Answer, Figure, Outcome, Undeliverable
+from coordinator.core.ledger import Ledger, ReplicaEvent, Write
+from nats_identify.schedule.grants import GrantRecord
+from nats_identify.schedule.model import MS, SECOND, Confirmation, LimitsFetched, Outcome, Undeliverable
 from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
@@ -38,10 +39,10 @@ class Charges:
         kind = type(event)
         if coordinator.settings.static is not None:
             self._static.add(coordinator.name)
-        if kind is Figure:
+        if kind is LimitsFetched:
             self._figures[coordinator.name] = self._figures.get(coordinator.name, 0) + 1
-        elif kind is Undeliverable or (kind is Answer and event.outcome is Outcome.DECLINED):  # type: ignore[union-attr]  # by its kind
-            assert isinstance(event, Undeliverable | Answer)
+        elif kind is Undeliverable or (kind is Confirmation and event.outcome is Outcome.DECLINED):  # type: ignore[union-attr]  # by its kind
+            assert isinstance(event, Undeliverable | Confirmation)
             self._proofs.setdefault(coordinator.name, set()).add(event.grant_id)
 
     def is_static(self, instance: str) -> bool:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from coordinator.core.ledger import Ledger, ReplicaEvent
-from nats_identify.schedule.model import MS, Answer, Outcome
+from nats_identify.schedule.model import MS, Confirmation, Outcome
 from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Declines:
 
     def told(self, coordinator: "Coordinator", event: ReplicaEvent) -> None:
         """A replica is about to be told something."""
-        if type(event) is Answer:
+        if type(event) is Confirmation:
             self._told.setdefault((coordinator.name, event.grant_id), event.outcome)
 
     def answered(self, name: str) -> int:

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from coordinator.core.ledger import GrantRecord, ReplicaEvent, Write
-from nats_identify.schedule.model import MS, Answer, Figure, FigureAsked, Outcome, Undeliverable
+from coordinator.core.ledger import ReplicaEvent, Write
+from nats_identify.schedule.grants import GrantRecord
+from nats_identify.schedule.model import MS, Confirmation, LimitsFetched, LimitsFetchStarted, Outcome, Undeliverable
 from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Figures:
         """A coordinator is told something."""
         desk = self._desk(coordinator.name)
         kind = type(event)
-        if kind is FigureAsked:
+        if kind is LimitsFetchStarted:
             window_ns = coordinator.settings.timing.window_ns
             used_since_ns = now_ns - window_ns + MS
             uncounted = {
@@ -65,8 +66,8 @@ class Figures:
                 )
             }
             desk.asked = Asked(coordinator.replica.term, uncounted, now_ns)
-        elif kind is Answer:
-            assert isinstance(event, Answer)
+        elif kind is Confirmation:
+            assert isinstance(event, Confirmation)
             if event.outcome is Outcome.DECLINED:
                 desk.unused.add(event.grant_id)
             else:
@@ -92,7 +93,7 @@ class Figures:
         """A coordinator begins to lead and trusts nothing."""
         self._desks.setdefault(coordinator.name, Desk()).believes_from_ns = now_ns + must_hold_ns
 
-    def believed(self, coordinator: "Coordinator", figure: Figure) -> None:
+    def believed(self, coordinator: "Coordinator", figure: LimitsFetched) -> None:
         """A leader takes Discord's answer."""
         desk, at_ns = self._desks[coordinator.name], coordinator.engine.now_ns
         asked, desk.asked = desk.asked, None
@@ -101,7 +102,7 @@ class Figures:
         if asked.at_ns + MS < desk.believes_from_ns:
             early_ms = (desk.believes_from_ns - asked.at_ns) // MS
             raise Violation("figure", at_ns, f"{coordinator.name} believes what it asked for {early_ms} ms too early")
-        said, left = figure.limits.remaining, coordinator.replica.schedule.book.budget.remaining
+        said, left = figure.limits.remaining, coordinator.replica.schedule.state.budget.remaining
         if said is None or left is None:
             return
         most = said - len(asked.uncounted)

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from coordinator.core.ledger import ReplicaEvent
-from nats_identify.schedule.model import Ask, Granted, Refused, Reply, Undeliverable
+from nats_identify.schedule.model import Granted, Refused, Reply, RequestReceived, Undeliverable
 from tests.simulation.rogue import PREFIX
 from tests.simulation.violation import Violation
 
@@ -23,7 +23,7 @@ class Finals:
 
     def told(self, event: ReplicaEvent) -> None:
         """A replica was told something."""
-        if type(event) is Ask:
+        if type(event) is RequestReceived:
             self._plain.setdefault(event.request_id, not event.managed and not event.request_id.startswith(PREFIX))
         elif type(event) is Undeliverable:
             for request_id, what in list(self._replied.items()):

@@ -53,9 +53,9 @@ class Loops:
 
 def is_held_back(coordinator: "Coordinator", request_id: str, now_ns: int) -> bool:
     """Whether this coordinator lets an asking wait on account of its shard: `Loops` judges whether it should."""
-    book = coordinator.replica.schedule.book
-    asking = book.room.get(request_id)
+    book = coordinator.replica.schedule.state
+    asking = book.requests.get(request_id)
     if asking is None:
         return False
-    opens_at_ns = book.guard.opens_at_ns(asking.ask.shard_id, asking.asked_at_ns, now_ns)
-    return max(asking.held_back_until_ns, opens_at_ns) > now_ns
+    opens_at_ns = book.guard.opens_at_ns(asking.message.shard_id, asking.asked_at_ns, now_ns)
+    return max(asking.deferred_until_ns, opens_at_ns) > now_ns

@@ -3,9 +3,10 @@
 from math import gcd
 from typing import TYPE_CHECKING
 
-from coordinator.core.ledger import GrantRecord, Ledger, ReplicaEvent, Write
+from coordinator.core.ledger import Ledger, ReplicaEvent, Write
 from coordinator.core.replica import Role
-from nats_identify.schedule.model import MS, SECOND, Ask
+from nats_identify.schedule.grants import GrantRecord
+from nats_identify.schedule.model import MS, SECOND, RequestReceived
 from tests.simulation.checkers.askings import SILENCE_NS, Askings, Known
 from tests.simulation.checkers.attention import Attention, step_ns
 from tests.simulation.checkers.loops import is_held_back
@@ -41,7 +42,7 @@ class Order:
     def told(self, coordinator: "Coordinator", event: ReplicaEvent, now_ns: int) -> None:
         """A replica was told something."""
         self.attention.told(coordinator, event, now_ns)
-        if type(event) is Ask and self.askings.may_be_forgotten(coordinator.name, event.request_id, now_ns):
+        if type(event) is RequestReceived and self.askings.may_be_forgotten(coordinator.name, event.request_id, now_ns):
             self.attention.of(coordinator.name).promised_at_ns.pop(event.request_id, None)  # it left the line
         self.askings.told(coordinator, event, now_ns, self.attention.of(coordinator.name).promised_at_ns)
 

@@ -237,7 +237,7 @@ class Cluster:
             assert thing.outcome is not None
             for name in list(self.nodes):
                 if not what.startswith("answered to") or what.endswith(name):
-                    self._tell(name, model.Answer(thing.grant_id, thing.outcome))
+                    self._tell(name, model.Confirmation(thing.grant_id, thing.outcome))
 
     def _write_arrives(self, what: str, thing: OnItsWay) -> None:
         assert thing.write is not None

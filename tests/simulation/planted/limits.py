@@ -3,7 +3,7 @@
 from tests.simulation.plan import Shape
 from tests.simulation.planted.fault import Planted
 from tests.simulation.planted.patching import Edit
-from tests.simulation.planted.rules import RELEASE, REPLICA
+from tests.simulation.planted.rules import EVALUATE, EXPIRY, SCHEDULER, STATE
 
 GUARD = "nats_identify.schedule.crash_loop:CrashLoopGuard"
 MARGIN = "nats_identify.schedule.margin"
@@ -19,14 +19,14 @@ LOOPING: tuple[Planted, ...] = (
         "a priority passes the guard",
         (
             Edit(
-                f"{RELEASE}._ask",
-                "self.book.guard.opens_at_ns(ask.shard_id, asking.asked_at_ns, now_ns)",
-                "self.book.guard.opens_at_ns(ask.shard_id, asking.asked_at_ns, now_ns) if ask.priority < 1 else 0",
+                f"{SCHEDULER}._defer_if_looping",
+                "self.state.loop_ends_at_ns(request, now_ns)",
+                "self.state.loop_ends_at_ns(request, now_ns) if request.message.priority < 1 else 0",
             ),
             Edit(
-                f"{RELEASE}._candidate",
-                "elif self.book.guard.opens_at_ns(",
-                "elif asking.ask.priority > 0 or self.book.guard.opens_at_ns(",
+                f"{EVALUATE}:next_grant",
+                "elif state.loop_ends_at_ns(",
+                "elif request.message.priority > 0 or state.loop_ends_at_ns(",
             ),
         ),
     ),
@@ -36,23 +36,27 @@ LOOPING: tuple[Planted, ...] = (
     ),
     _looping(
         "a successor knows of no loop",
-        (Edit(f"{REPLICA}._sighted", "book.guard.adopt(ledger.crash_loops, now_ns)", "book.guard.adopt((), now_ns)"),),
+        (
+            Edit(
+                f"{STATE}.restore", "self.guard.restore(snapshot.crash_loops, now_ns)", "self.guard.restore((), now_ns)"
+            ),
+        ),
     ),
     _looping(
         "the ledger keeps no histories",
-        (Edit(f"{REPLICA}._write", "book.guard.ages(now_ns)", "()"),),
+        (Edit(f"{STATE}.snapshot", "self.guard.ages(now_ns)", "()"),),
     ),
     _looping(
         "what a successor reads is long past",
-        (Edit(f"{GUARD}.adopt", "now_ns - age_ns", "now_ns - 10**14"),),
+        (Edit(f"{GUARD}.restore", "now_ns - age_ns", "now_ns - 10**14"),),
     ),
     _looping(
         "a grant that is used is given back to the guard as well",
         (
             Edit(
-                "nats_identify.schedule.book:Book.identify",
-                "    self.room.end(grant.request_id)\n",
-                "    self.room.end(grant.request_id)\n    self.guard.give_back(grant.shard_id)\n",
+                f"{STATE}.identify",
+                "    self.requests.end(hold.grant.request_id)\n",
+                "    self.requests.end(hold.grant.request_id)\n    self.guard.refund(hold.grant.shard_id)\n",
             ),
         ),
     ),
@@ -69,15 +73,11 @@ LOOPING: tuple[Planted, ...] = (
     _looping(
         "who was held back stands last for ever",
         (
+            Edit(f"{EXPIRY}:_look_at_request", "    state.defer(request, request.deferred_until_ns, now_ns)\n", ""),
             Edit(
-                "nats_identify.schedule.passing:_look_at_asking",
-                "    book.hold_back(asking, asking.held_back_until_ns, now_ns)\n",
-                "",
-            ),
-            Edit(
-                f"{RELEASE}._ask",
-                "    self.book.hold_back(asking, opens_at_ns, now_ns)",
-                "    if opens_at_ns > now_ns:\n        self.book.hold_back(asking, opens_at_ns, now_ns)",
+                f"{SCHEDULER}._defer_if_looping",
+                "    self.state.defer(request, opens_at_ns, now_ns)",
+                "    if opens_at_ns > now_ns:\n        self.state.defer(request, opens_at_ns, now_ns)",
             ),
         ),
     ),
@@ -88,7 +88,7 @@ TUNING: tuple[Planted, ...] = (
     Planted(
         "the margin has no floor",
         (
-            Edit(f"{MARGIN}:within", "max(margin_ns, setting_ns // 2)", "max(margin_ns, 0)"),
+            Edit(f"{MARGIN}:clamp", "max(margin_ns, setting_ns // 2)", "max(margin_ns, 0)"),
             Edit(
                 f"{MARGIN}:narrowed",
                 "margin_ns - (margin_ns - setting_ns // 2) // NARROWINGS",
@@ -98,7 +98,7 @@ TUNING: tuple[Planted, ...] = (
     ),
     Planted(
         "a refusal narrows the margin",
-        (Edit(f"{MARGIN}:widened", "within(margin_ns + max(margin_ns, WIDER_LEAST_NS), setting_ns)", "0"),),
+        (Edit(f"{MARGIN}:widened", "clamp(margin_ns + max(margin_ns, WIDER_LEAST_NS), setting_ns)", "0"),),
     ),
 )
 """How wide the margin is."""

@@ -3,7 +3,7 @@
 from tests.simulation.plan import Shape
 from tests.simulation.planted.fault import Planted
 from tests.simulation.planted.patching import Edit
-from tests.simulation.planted.rules import ANSWERS, BUDGET, RELEASE, REPLICA
+from tests.simulation.planted.rules import BUDGET, REPLICA, STATE
 
 TRUTH: tuple[Planted, ...] = (
     Planted(
@@ -18,7 +18,11 @@ TRUTH: tuple[Planted, ...] = (
     ),
     Planted(
         "a figure leaves no deficit",
-        (Edit(f"{BUDGET}.set", "limits.remaining - in_the_air", "max(0, limits.remaining - in_the_air)"),),
+        (
+            Edit(
+                f"{BUDGET}.set", "limits.remaining - unconfirmed_count", "max(0, limits.remaining - unconfirmed_count)"
+            ),
+        ),
         shape=Shape.BUDGET,
     ),
     Planted(
@@ -35,22 +39,22 @@ TRUTH: tuple[Planted, ...] = (
         "a plain grant that is refused costs one",
         (
             Edit(
-                f"{RELEASE}._commit_again_or_refuse",
-                "    self.book.give_back(grant)\n    self.book.let_go(grant, is_unsent=True)\n",
-                "    grant.committed = True\n",
+                f"{STATE}.refuse_late",
+                "    self.refund(hold)\n    self.end_hold(hold, is_unsent=True)\n",
+                "    self.commit(hold)\n",
             ),
         ),
         shape=Shape.PLAIN,
     ),
     Planted(
         "a ledger that is not adopted teaches nothing of holds",
-        (Edit(f"{REPLICA}._remember", "if ledger is not None:", "if ledger and ledger.age > self.seen.newest_age:"),),
+        (Edit(f"{REPLICA}._remember", "if ledger is not None:", "if ledger and ledger.age > self.view.newest_age:"),),
         rule=4,
         shape=Shape.LOSSES,
     ),
     Planted(
         "an entry tells nothing of its leader's hold",
-        (Edit(f"{REPLICA}._write", "book.timing.full_hold_ns)", "None)"),),
+        (Edit(f"{STATE}.snapshot", "self.timing.full_hold_ns", "None"),),
         rule=4,
         shape=Shape.LOSSES,
     ),
@@ -68,11 +72,15 @@ TRUTH: tuple[Planted, ...] = (
     ),
     Planted(
         "a decline is forgotten once its grant is dropped",
-        (Edit(f"{ANSWERS}:_decline", "    book.stash(grant.grant_id, Outcome.DECLINED, at_ns)\n", ""),),
+        (
+            Edit(
+                f"{STATE}.decline", "    self.buffer_early_confirm(hold.grant.grant_id, Outcome.DECLINED, at_ns)\n", ""
+            ),
+        ),
     ),
     Planted(
         "a successor does not know which plain requests had a reply",
-        (Edit(f"{REPLICA}._write", "book.plain.left(now_ns)", "()"),),
+        (Edit(f"{STATE}.snapshot", "self.plain.left(now_ns)", "()"),),
         shape=Shape.PLAIN,
     ),
     Planted(
@@ -81,7 +89,7 @@ TRUTH: tuple[Planted, ...] = (
             Edit(
                 "nats_identify.schedule.plain:final",
                 "    return []\n",
-                "        book.plain.step_down()\n        return actions\n    return []\n",
+                "        state.plain.step_down()\n        return actions\n    return []\n",
             ),
         ),
         shape=Shape.PLAIN,

@@ -3,7 +3,7 @@
 from coordinator.core.ledger import Ledger
 
 
-class Sighting:
+class LedgerView:
     """The last known ledger and when it was last seen to move.
 
     Attributes:
@@ -21,14 +21,14 @@ class Sighting:
         self.revision = 0
         self.newest_age = (0, 0)
         self.newest_at_ns = 0
-        self.moved_at_ns = 0
+        self.last_change_ns = 0
         self.is_trusted = False
         self._contact_at_ns: int | None = None
 
-    def see(self, ledger: Ledger | None, revision: int, now_ns: int) -> bool:
+    def observe(self, ledger: Ledger | None, revision: int, now_ns: int) -> bool:
         """Take in a sighting; return whether it shows something newer than all seen before."""
         before = self._contact_at_ns
-        was_lost = before is None or now_ns - before > self.lease_ns
+        was_out_of_contact = before is None or now_ns - before > self.lease_ns
         self._contact_at_ns = now_ns
         age = ledger.age if ledger else (0, 0)
         has_moved = revision != self.revision or age != (self.ledger.age if self.ledger else (0, 0))
@@ -38,18 +38,18 @@ class Sighting:
         self.ledger, self.revision, self.newest_age = ledger, revision, max(age, self.newest_age)
         if is_newer:
             self.newest_at_ns = now_ns
-        if was_lost or (has_moved and not (is_newer and is_descended)):
+        if was_out_of_contact or (has_moved and not (is_newer and is_descended)):
             self.is_trusted = False
         elif has_moved:
             self.is_trusted = True
-        if was_lost or has_moved:
-            self.moved_at_ns = now_ns
+        if was_out_of_contact or has_moved:
+            self.last_change_ns = now_ns
         return is_newer
 
-    def wrote(self, ledger: Ledger, revision: int, now_ns: int) -> None:
+    def record_own_write(self, ledger: Ledger, revision: int, now_ns: int) -> None:
         """Our own write is the newest there is."""
         self.ledger, self.revision, self.newest_age = ledger, revision, ledger.age
-        self.moved_at_ns = self.newest_at_ns = self._contact_at_ns = now_ns
+        self.last_change_ns = self.newest_at_ns = self._contact_at_ns = now_ns
         self.is_trusted = True
 
     @property
@@ -58,7 +58,7 @@ class Sighting:
         return self.ledger.lineage if self.ledger else ""
 
     @property
-    def is_lost(self) -> bool:
+    def has_regressed(self) -> bool:
         """Whether newer ledgers were seen than what there is now, an older copy or none."""
         return self.newest_age > (self.ledger.age if self.ledger else (0, 0))
 
@@ -67,8 +67,8 @@ class Sighting:
         """Whether the ledger, or its absence, was ever seen."""
         return self._contact_at_ns is not None
 
-    def free_at_ns(self) -> int:
+    def lease_expires_at_ns(self) -> int:
         """When the lease of whoever leads has run out, as far as we can see; at once where nobody leads."""
         if self.ledger is None or self.ledger.leader is None:
-            return self.moved_at_ns
-        return self.moved_at_ns + max(self.lease_ns, self.ledger.lease_ns)
+            return self.last_change_ns
+        return self.last_change_ns + max(self.lease_ns, self.ledger.lease_ns)

@@ -20,7 +20,7 @@ import bisect
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nats_identify.schedule.model import SECOND, Ask, Timing
+from nats_identify.schedule.model import SECOND, RequestReceived, Timing
 
 EXPIRY_LEAST_NS = 12 * SECOND
 """A managed request lives through at least so long a silence: time for a client to reconnect."""
@@ -30,7 +30,7 @@ RENEW_MOST_NS = 60 * SECOND
 
 
 @dataclass(slots=True, eq=False)
-class Asking:
+class QueuedRequest:
     """One request, from its first message to its end.
 
     Attributes:
@@ -52,135 +52,142 @@ class Asking:
         grant_id: its live grant; while it has one it stands in no line.
     """
 
-    ask: Ask
+    message: RequestReceived
     asked_at_ns: int
     order: int
-    heard_at_ns: int
+    renewed_at_ns: int
     place_ns: int = 0
     is_restored: bool = False
-    gone_at_ns: int = 0
+    expires_at_ns: int = 0
     timeout_at_ns: int | None = None
     bucket: int = 0
     renew_in_ns: int = 0
-    silent: bool = False
+    is_unresponsive: bool = False
     nudged_at_ns: int = 0
     retry_at_ns: int = 0
     undeliverable_count: int = 0
-    held_back_until_ns: int = 0
+    deferred_until_ns: int = 0
     grant_id: str | None = None
 
     def is_fresh(self, now_ns: int, timing: Timing) -> bool:
         """Whether a grant made now would leave its shard time enough to use it."""
-        if not self.ask.managed:
+        if not self.message.managed:
             return self.retry_at_ns <= now_ns
-        return not self.silent and now_ns - self.heard_at_ns <= timing.fresh_ns
+        return not self.is_unresponsive and now_ns - self.renewed_at_ns <= timing.fresh_ns
 
-    def renew(self, ask: Ask, now_ns: int) -> None:
+    def renew(self, message: RequestReceived, now_ns: int) -> None:
         """Take in a newer message of the same asking. A number sent twice counts from its first sending."""
-        if ask.renewal > self.ask.renewal or not ask.managed:
-            self.heard_at_ns = now_ns
-            self.silent = False
-        self.ask = ask
+        if message.renewal > self.message.renewal or not message.managed:
+            self.renewed_at_ns = now_ns
+            self.is_unresponsive = False
+        self.message = message
 
     def set_pace(self, renew_in_ns: int, now_ns: int) -> None:
         """Expect the next renewal in ``renew_in_ns``; three missed ones end a managed request."""
         self.renew_in_ns = renew_in_ns
         missed_at_ns = now_ns + max(3 * renew_in_ns, EXPIRY_LEAST_NS)
         if self.timeout_at_ns is None:
-            self.gone_at_ns = missed_at_ns
+            self.expires_at_ns = missed_at_ns
         else:
-            self.gone_at_ns = min(missed_at_ns, self.timeout_at_ns) if self.ask.managed else self.timeout_at_ns
+            self.expires_at_ns = min(missed_at_ns, self.timeout_at_ns) if self.message.managed else self.timeout_at_ns
 
 
-class Line:
+class BucketQueue:
     """One bucket's askings: higher priority first, first come first served within one; those that loop come last."""
 
     def __init__(self) -> None:
-        self._places: list[tuple[int, int, int, int, int, Asking]] = []
+        self._places: list[tuple[int, int, int, int, int, QueuedRequest]] = []
         # By priority and source, as asked: one asking, or a list of them, since most have no sibling.
-        self._siblings: dict[int, dict[str, Asking | list[Asking]]] = {}
-        self._promised: dict[str, Asking] = {}  # by request_id: those that were told that they are next
+        self._siblings: dict[int, dict[str, QueuedRequest | list[QueuedRequest]]] = {}
+        self._promised: dict[str, QueuedRequest] = {}  # by request_id: those that were told that they are next
         self.nudge_width = 1  # how many silent askings are nudged at most
         self.widen_at_ns: int | None = None  # when twice as many are
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def __iter__(self) -> Iterator[Asking]:
+    def __iter__(self) -> Iterator[QueuedRequest]:
         return (place[-1] for place in self._places)
 
     @property
-    def last(self) -> Asking:
+    def last(self) -> QueuedRequest:
         """Whoever comes last."""
         return self._places[-1][-1]
 
     @property
-    def held_back(self) -> int:
+    def deferred_count(self) -> int:
         """How many stand behind everybody since their shards loop."""
         return len(self._places) - bisect.bisect_left(self._places, (1,))
 
-    def add(self, asking: Asking) -> None:
+    def add(self, request: QueuedRequest) -> None:
         """Put it where its priority, its place and the order of its source say; those asked before it may move up."""
-        if asking.ask.source and not asking.held_back_until_ns:
-            families = self._siblings.setdefault(asking.ask.priority, {})
-            siblings = _listed(families.get(asking.ask.source))
-            index = bisect.bisect(siblings, asking.ask.asked_us, key=_asked_us)
+        if request.message.source and not request.deferred_until_ns:
+            families = self._siblings.setdefault(request.message.priority, {})
+            siblings = _listed(families.get(request.message.source))
+            index = bisect.bisect(siblings, request.message.asked_us, key=_asked_us)
             if index < len(siblings):
-                asking.place_ns = min(asking.place_ns, siblings[index].place_ns)
+                request.place_ns = min(request.place_ns, siblings[index].place_ns)
             before = index
-            while before and (earlier := siblings[before - 1]).place_ns > asking.place_ns:
+            while before and (earlier := siblings[before - 1]).place_ns > request.place_ns:
                 before -= 1
                 del self._places[self.position(earlier) - 1]
-                earlier.place_ns = asking.place_ns
+                earlier.place_ns = request.place_ns
                 bisect.insort(self._places, self._place(earlier))
-            siblings.insert(index, asking)
-            families[asking.ask.source] = siblings if len(siblings) > 1 else asking
-        bisect.insort(self._places, self._place(asking))
+            siblings.insert(index, request)
+            families[request.message.source] = siblings if len(siblings) > 1 else request
+        bisect.insort(self._places, self._place(request))
 
-    def remove(self, asking: Asking) -> None:
+    def remove(self, request: QueuedRequest) -> None:
         """Take it out; its priority and its source must be those it was added with."""
-        del self._places[self.position(asking) - 1]
-        if asking.ask.source and not asking.held_back_until_ns:
-            families = self._siblings[asking.ask.priority]
-            siblings = _listed(families[asking.ask.source])
-            del siblings[siblings.index(asking, bisect.bisect_left(siblings, asking.ask.asked_us, key=_asked_us))]
+        del self._places[self.position(request) - 1]
+        if request.message.source and not request.deferred_until_ns:
+            families = self._siblings[request.message.priority]
+            siblings = _listed(families[request.message.source])
+            del siblings[siblings.index(request, bisect.bisect_left(siblings, request.message.asked_us, key=_asked_us))]
             if not siblings:
-                del families[asking.ask.source]
+                del families[request.message.source]
             if not families:
-                del self._siblings[asking.ask.priority]
-        self._promised.pop(asking.ask.request_id, None)
+                del self._siblings[request.message.priority]
+        self._promised.pop(request.message.request_id, None)
 
-    def promise(self, asking: Asking) -> None:
+    def promise(self, request: QueuedRequest) -> None:
         """It is told that it is next and its turn near: those that come later stand behind it."""
-        self._promised[asking.ask.request_id] = asking
+        self._promised[request.message.request_id] = request
 
     def break_promises(self) -> None:
         """What was told may not have been received, or was told by another leader."""
         self._promised.clear()
 
-    def place_of(self, ask: Ask, asked_at_ns: int) -> int:
+    def place_of(self, message: RequestReceived, asked_at_ns: int) -> int:
         """The place of a request that is estimated now to have been asked then: behind whom its turn was promised."""
-        if ask.request_id in self._promised:
+        if message.request_id in self._promised:
             return asked_at_ns
-        equals = (one for one in self._promised.values() if one.ask.priority == ask.priority)
-        others = (one for one in equals if not ask.source or one.ask.source != ask.source)
+        equals = (one for one in self._promised.values() if one.message.priority == message.priority)
+        others = (one for one in equals if not message.source or one.message.source != message.source)
         return max(asked_at_ns, max((one.place_ns + 1 for one in others), default=asked_at_ns))
 
-    def position(self, asking: Asking) -> int:
+    def position(self, request: QueuedRequest) -> int:
         """1 means next."""
-        return bisect.bisect_left(self._places, self._place(asking)) + 1
+        return bisect.bisect_left(self._places, self._place(request)) + 1
 
     @staticmethod
-    def _place(asking: Asking) -> tuple[int, int, int, int, int, Asking]:
-        ask = asking.ask
-        return (asking.held_back_until_ns, -ask.priority, asking.place_ns, ask.asked_us, asking.order, asking)
+    def _place(request: QueuedRequest) -> tuple[int, int, int, int, int, QueuedRequest]:
+        message = request.message
+        return (
+            request.deferred_until_ns,
+            -message.priority,
+            request.place_ns,
+            message.asked_us,
+            request.order,
+            request,
+        )
 
 
-def _listed(siblings: Asking | list[Asking] | None) -> list[Asking]:
+def _listed(siblings: QueuedRequest | list[QueuedRequest] | None) -> list[QueuedRequest]:
     if siblings is None:
         return []
     return siblings if isinstance(siblings, list) else [siblings]
 
 
-def _asked_us(asking: Asking) -> int:
-    return asking.ask.asked_us
+def _asked_us(request: QueuedRequest) -> int:
+    return request.message.asked_us

@@ -13,7 +13,7 @@ SOON_NS = 30 * SECOND
 """And so often where little of the day is left, or nothing: higher limits are then news that shards wait for."""
 
 
-class FigureWatch:
+class LimitsPolicy:
     """One replica's dealings with Discord's figures.
 
     Attributes:
@@ -26,19 +26,19 @@ class FigureWatch:
         self._latest_ns = 0  # when it was last wanted, or came
         self._asked: tuple[int, int] | None = None  # in which term, and when
 
-    def begin(self, now_ns: int, wait_ns: int) -> None:
+    def become_leader(self, now_ns: int, wait_ns: int) -> None:
         """A lead begins: what is asked for within ``wait_ns`` may miss what an unknown leader granted."""
         self._believed_from_ns = self.due_at_ns = now_ns + wait_ns
 
-    def ask(self, term: int, now_ns: int) -> None:
+    def fetch_started(self, term: int, now_ns: int) -> None:
         """Discord is being asked from now on."""
         self._asked = (term, now_ns)
 
-    def is_due(self, now_ns: int, *, is_little: bool) -> bool:
+    def is_due(self, now_ns: int, *, is_low: bool) -> bool:
         """Whether to ask now; then the next time is an interval away, a short one if little of the day is left."""
         if self.due_at_ns is None:
             return False
-        if is_little:
+        if is_low:
             self.due_at_ns = min(self.due_at_ns, max(self._latest_ns + SOON_NS, self._believed_from_ns))
         if now_ns < self.due_at_ns:
             return False

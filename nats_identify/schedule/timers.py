@@ -7,14 +7,14 @@ from typing import NamedTuple
 from nats_identify.schedule.model import SECOND
 
 
-class Look(IntEnum):
+class TimerKind(IntEnum):
     """What an alarm says to look at."""
 
-    GRANT = 0
-    ASKING = 1
+    HOLD = 0
+    REQUEST = 1
     BUCKET = 2
     BUDGET = 3
-    EVERYTHING = 4
+    ALL = 4
 
 
 LOOK_MOST_NS = 600 * SECOND
@@ -24,32 +24,32 @@ SPARE_MOST = 1_000
 """The heap is built anew when more than half of it, and more than this, was replaced or dropped."""
 
 
-class Alarm(NamedTuple):
+class Timer(NamedTuple):
     """Look at ``key`` at ``at_ns``; whoever looks decides whether there is still something to do."""
 
     at_ns: int
-    look: Look
+    kind: TimerKind
     key: str | int
 
 
-class Alarms:
+class Timers:
     """The instants at which something may be due. One too many is harmless; each key has at most one."""
 
     def __init__(self) -> None:
-        self._heap: list[Alarm] = []
-        self._set: dict[Look, dict[str | int, int]] = {look: {} for look in Look}
+        self._heap: list[Timer] = []
+        self._set: dict[TimerKind, dict[str | int, int]] = {kind: {} for kind in TimerKind}
 
-    def at(self, at_ns: int, look: Look, key: str | int = 0) -> None:
+    def at(self, at_ns: int, kind: TimerKind, key: str | int = 0) -> None:
         """Look at ``key`` no later than ``at_ns``; an earlier alarm for it stands."""
-        standing = self._set[look].get(key)
+        standing = self._set[kind].get(key)
         if standing is None or at_ns < standing:
-            self._set[look][key] = at_ns
-            heapq.heappush(self._heap, Alarm(at_ns, look, key))
+            self._set[kind][key] = at_ns
+            heapq.heappush(self._heap, Timer(at_ns, kind, key))
             self._tidy()
 
-    def drop(self, look: Look, key: str | int) -> None:
+    def drop(self, kind: TimerKind, key: str | int) -> None:
         """Look at ``key`` no more: what has ended leaves nothing behind, however far off its alarm was."""
-        if self._set[look].pop(key, None) is not None:
+        if self._set[kind].pop(key, None) is not None:
             self._tidy()
 
     def next_ns(self) -> int | None:
@@ -58,21 +58,21 @@ class Alarms:
             heapq.heappop(self._heap)
         return self._heap[0].at_ns if self._heap else None
 
-    def pop_due(self, now_ns: int) -> Alarm | None:
+    def pop_due(self, now_ns: int) -> Timer | None:
         """Take one alarm that is due, or None."""
         due_ns = self.next_ns()
         if due_ns is None or due_ns > now_ns:
             return None
-        alarm = heapq.heappop(self._heap)
-        del self._set[alarm.look][alarm.key]
-        return alarm
+        timer = heapq.heappop(self._heap)
+        del self._set[timer.kind][timer.key]
+        return timer
 
     def _tidy(self) -> None:
         standing = sum(map(len, self._set.values()))
         if len(self._heap) > 2 * standing + SPARE_MOST:
-            alarms = [(look, key, at_ns) for look, keys in self._set.items() for key, at_ns in keys.items()]
-            self._heap = [Alarm(at_ns, look, key) for look, key, at_ns in alarms]
+            timers = [(kind, key, at_ns) for kind, keys in self._set.items() for key, at_ns in keys.items()]
+            self._heap = [Timer(at_ns, kind, key) for kind, key, at_ns in timers]
             heapq.heapify(self._heap)
 
-    def _replaced(self, alarm: Alarm) -> bool:
-        return self._set[alarm.look].get(alarm.key) != alarm.at_ns
+    def _replaced(self, timer: Timer) -> bool:
+        return self._set[timer.kind].get(timer.key) != timer.at_ns

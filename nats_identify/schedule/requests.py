@@ -1,0 +1,194 @@
+"""All askings of one bot, in their lines and out of them. It knows nothing of grants, budgets or windows."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+
+from nats_identify.schedule.bucket_queue import BucketQueue, QueuedRequest
+from nats_identify.schedule.model import SECOND, RequestReceived
+from nats_identify.schedule.senders import SenderCounts, digest_of
+from nats_identify.schedule.timers import TimerKind, Timers
+
+PLAIN_TIMEOUT_NS = 60 * SECOND
+"""How long a plain requester is believed to listen where it does not say."""
+
+ENDED_MAX = 20_000
+"""So many ended askings are remembered, so that a late renewal does not bring one back: about 2 MB."""
+
+
+@dataclass(slots=True)
+class _Ended:
+    """A spent id: whether a renewal of it was refused since, and a digest of its reply subject, if that is known."""
+
+    is_refused: bool = False
+    reply_digest: int | None = None
+
+
+SENDERS_FOR_ALL = 4
+"""One sender may have this part of the queue, a quarter: one pod that repeats itself cannot fill it."""
+
+
+class RequestTable:
+    """Askings by request id and by bucket, bounded; the ended ones are remembered for a while.
+
+    Args:
+        max_concurrency: how many buckets there are.
+        max_waiting: how many askings are taken at most.
+        alarms: rid of the alarm of an asking that is dropped.
+
+    Attributes:
+        max_of_sender: how many new ones are taken at most from one sender, see `SenderCounts`. A renewal may come from
+            a new inbox and is never refused, so a sender can have more.
+    """
+
+    def __init__(self, max_concurrency: int, max_waiting: int, timers: Timers) -> None:
+        self.max_concurrency = max_concurrency
+        self.max_waiting = max_waiting
+        self.max_of_sender = max(1, max_waiting // SENDERS_FOR_ALL)
+        self.by_id: dict[str, QueuedRequest] = {}
+        self.queues: dict[int, BucketQueue] = {}
+        self._ended: OrderedDict[str, _Ended] = OrderedDict()
+        self._senders = SenderCounts()
+        self._timers = timers
+        self._order = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether one more would be too many."""
+        return len(self.by_id) >= self.max_waiting
+
+    def is_full_for(self, reply_to: str) -> bool:
+        """Whether the sender of this reply subject has its share of the queue."""
+        return self._senders.of(reply_to) >= self.max_of_sender
+
+    def has_ended(self, request_id: str) -> bool:
+        """Whether this asking was identified or withdrawn: its id is spent."""
+        return request_id in self._ended
+
+    def refuse_ended(self, request_id: str) -> bool:
+        """Note that the requester of a spent id is told so; return whether it is for the first time."""
+        ended = self._ended[request_id]
+        is_first, ended.is_refused = not ended.is_refused, True
+        return is_first
+
+    def may_be_copy_of_ended(self, message: RequestReceived) -> bool:
+        """Whether a plain message with a spent id may be the one that spent it, late or twice on its way.
+
+        A requester that uses an id again has another reply subject. Where the first one is not known it may be a copy.
+        """
+        reply_digest = self._ended[message.request_id].reply_digest
+        return reply_digest is None or reply_digest == digest_of(message.reply_to)
+
+    def get(self, request_id: str) -> QueuedRequest | None:
+        """Return the asking of this name."""
+        return self.by_id.get(request_id)
+
+    def admit(self, message: RequestReceived, now_ns: int) -> QueuedRequest:
+        """Begin an asking, and put it in line; what it says it has waited already counts.
+
+        So does it for its ``timeout_ns``; a copy tells what was left of that, and its place.
+        """
+        self._order += 1
+        kept = _without_what_counts_once(message)
+        request = QueuedRequest(kept, asked_at_ns=now_ns - message.waited_ns, order=self._order, renewed_at_ns=now_ns)
+        request.place_ns = self._place_of(message, request.asked_at_ns)
+        if message.is_copy:  # it keeps the place that it has elsewhere
+            request.place_ns = request.asked_at_ns if message.place_at_ns is None else message.place_at_ns
+        request.is_restored = message.waited_ns > 0
+        timeout_ns = message.timeout_ns or (None if message.managed else PLAIN_TIMEOUT_NS)
+        began_ns = now_ns if message.is_copy else request.asked_at_ns
+        request.timeout_at_ns = None if timeout_ns is None else began_ns + timeout_ns
+        self.by_id[message.request_id] = request
+        self._senders.add(message.reply_to)
+        self.put(request)
+        return request
+
+    def renew(self, request: QueuedRequest, message: RequestReceived, now_ns: int) -> None:
+        """Take in a newer message; the place stays, unless the priority changed.
+
+        The place of one that had waited elsewhere is an estimate, late by the time that its message took:
+        the quickest of its messages tells best. One that stands behind a promise takes its own place when that is over.
+        """
+        asked_at_ns = (
+            min(request.asked_at_ns, now_ns - message.waited_ns) if request.is_restored else request.asked_at_ns
+        )
+        place_ns = min(request.place_ns, self._place_of(message, asked_at_ns))
+        moves = (*_standing(message), place_ns) != (
+            *_standing(request.message),
+            request.place_ns,
+        ) and request.grant_id is None
+        if moves:
+            self.take(request)
+        request.asked_at_ns, request.place_ns = asked_at_ns, place_ns
+        if message.reply_to != request.message.reply_to:
+            self._senders.remove(request.message.reply_to)
+            self._senders.add(message.reply_to)
+        request.renew(_without_what_counts_once(message), now_ns)
+        if moves:
+            self.put(request)
+
+    def put(self, request: QueuedRequest) -> None:
+        """Put it in the line of today's bucket, at its place."""
+        request.bucket = request.message.shard_id % self.max_concurrency
+        self.queues.setdefault(request.bucket, BucketQueue()).add(request)
+
+    def take(self, request: QueuedRequest) -> None:
+        """Take it out of its line."""
+        queue = self.queues[request.bucket]
+        queue.remove(request)
+        if not queue:
+            del self.queues[request.bucket]
+
+    def forget(self, request: QueuedRequest) -> None:
+        """Drop it, in line or granted; it may come back."""
+        if request.grant_id is None:
+            self.take(request)
+        self._senders.remove(request.message.reply_to)
+        self._timers.drop(TimerKind.REQUEST, request.message.request_id)
+        del self.by_id[request.message.request_id]
+
+    def end(self, request_id: str, reply_to: str = "") -> QueuedRequest | None:
+        """Drop it for good, and remember that, whether it was known or not; ``reply_to``: of one that never waited."""
+        request = self.by_id.get(request_id)
+        if request is not None:
+            self.forget(request)
+            reply_to = request.message.reply_to
+        ended = self._ended.setdefault(request_id, _Ended())
+        if reply_to and ended.reply_digest is None:
+            ended.reply_digest = digest_of(reply_to)
+        if len(self._ended) > ENDED_MAX:
+            self._ended.popitem(last=False)
+        return request
+
+    def break_promises(self) -> None:
+        """Those who were told that they are next may be overtaken from now on."""
+        for queue in self.queues.values():
+            queue.break_promises()
+
+    def renumber(self, max_concurrency: int) -> None:
+        """Move all who wait to their new buckets; their order stays."""
+        self.max_concurrency = max_concurrency
+        waiting = [request for queue in self.queues.values() for request in queue]
+        self.queues = {}
+        for request in waiting:
+            self.put(request)
+
+    def _place_of(self, message: RequestReceived, asked_at_ns: int) -> int:
+        queue = self.queues.get(message.shard_id % self.max_concurrency)
+        return asked_at_ns if queue is None else queue.place_of(message, asked_at_ns)
+
+
+def _without_what_counts_once(message: RequestReceived) -> RequestReceived:
+    """Drop what counts at the arrival of a message alone: what a request keeps is there for as long as it waits."""
+    if (
+        not message.waited_ns
+        and message.timeout_ns is None
+        and message.max_concurrency is None
+        and message.place_at_ns is None
+    ):
+        return message
+    return replace(message, waited_ns=0, timeout_ns=None, max_concurrency=None, renewed_at_ns=None, place_at_ns=None)
+
+
+def _standing(message: RequestReceived) -> tuple[int, int, str, int]:
+    """What of a request decides where it stands, beside its place."""
+    return message.priority, message.shard_id, message.source, message.asked_us

@@ -1,0 +1,301 @@
+"""Who may identify next, and when: the release schedule of one bot. It never waits, sends, logs or reads a clock.
+
+Tell it what happened with `handle`; ask it for what is due with `grant_due`; when those grants are safely
+recorded, say so with `on_committed`, and it returns the replies. A coordinator records them in the ledger in
+between; a queue inside one process does both at once. A standby calls `handle` and `restore` alone.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from nats_identify.schedule import confirmations, evaluate, expiry, limits, model, plain, replies
+from nats_identify.schedule.bucket_queue import QueuedRequest
+from nats_identify.schedule.budget import SessionBudget
+from nats_identify.schedule.crash_loop import CrashLoopGuard
+from nats_identify.schedule.grants import AWAITING, Hold
+from nats_identify.schedule.model import Event, Reason, Reply, ScheduleAction
+from nats_identify.schedule.replies import fields_of
+from nats_identify.schedule.state import ScheduleState, Snapshot
+
+LATE_COMMITS = 3
+"""A plain grant whose commit took too long is committed again so often, then refused."""
+
+
+class Scheduler:
+    """The queue, the holds and the budget of one bot, behind one `handle`.
+
+    Args:
+        timing: the durations that new grants are made with.
+        budget: the day's session starts.
+        guard: keeps shards that loop from spending them; None: nobody does.
+        max_concurrency: today's number of buckets; None while nobody knows it.
+        name_grant: returns a grant_id that was never used before.
+        max_waiting: requests beyond it are refused as overloaded.
+    """
+
+    def __init__(
+        self,
+        timing: model.Timing,
+        budget: SessionBudget,
+        guard: CrashLoopGuard | None = None,
+        *,
+        max_concurrency: int | None,
+        name_grant: Callable[[], str],
+        max_waiting: int = 200_000,
+    ) -> None:
+        self.state = ScheduleState(timing, budget, guard or CrashLoopGuard(), max_concurrency, max_waiting)
+        self._timing = timing
+        self._name_grant = name_grant
+        self._to_recommit: list[Hold] = []
+        self._refusals: list[ScheduleAction] = []  # of plain requests, in the entry that is being written
+
+    # --- told
+
+    def handle(self, event: model.ScheduleEvent, now_ns: int) -> list[ScheduleAction]:
+        """Take in one event; return what to send. Grants come from `grant_due` alone."""
+        actions = expiry.fire_due_timers(self.state, now_ns)
+        match event:
+            case model.RequestReceived(is_copy=True):
+                self._take_copy(event, now_ns)
+            case model.RequestReceived():
+                actions += self._receive_request(event, now_ns)
+            case model.Cancel(request_id):
+                actions += self._cancel(request_id)
+            case model.Confirmation(grant_id, outcome):
+                actions += confirmations.confirm(self.state, grant_id, outcome, now_ns)
+            case model.Undeliverable(grant_id):
+                actions += confirmations.undeliverable(self.state, grant_id, now_ns)
+            case model.NudgeUndeliverable(request_id):
+                self._nudge_undeliverable(request_id)
+            case model.LimitsFetchStarted():
+                self.state.limits_fetch_started(now_ns)
+            case model.LimitsFetched(fetched):
+                actions += limits.learn(self.state, fetched, now_ns)
+            case model.Wake():
+                pass
+        return actions
+
+    def next_deadline_ns(self) -> int | None:
+        """When time alone changes something here."""
+        return self.state.timers.next_ns()
+
+    @property
+    def has_due(self) -> bool:
+        """Whether `grant_due` has anything to look at."""
+        return bool(self.state.dirty_buckets or self._to_recommit)
+
+    @property
+    def is_refusing(self) -> bool:
+        """Whether refusals of plain requests wait for a commit."""
+        return bool(self._refusals)
+
+    # --- asked
+
+    def grant_due(self, now_ns: int) -> tuple[list[Hold], list[ScheduleAction]]:
+        """Grant all that is due, and nudge those whose turn is near. No grant leaves before `on_committed`."""
+        actions = expiry.fire_due_timers(self.state, now_ns)
+        holds, self._to_recommit = self._to_recommit, []
+        for hold in holds:
+            self.state.start_hold(hold, now_ns)
+        for bucket in self.state.take_dirty_buckets():
+            granted, nudges = self._evaluate(bucket, now_ns)
+            holds += granted
+            actions += nudges
+        actions += limits.refuse_plain_when_exhausted(self.state, now_ns)
+        self._refusals += self.state.take_refusals(now_ns)
+        return holds, actions
+
+    def on_committed(self, holds: Iterable[Hold], now_ns: int, *, in_time: bool = True) -> list[ScheduleAction]:
+        """These grants are recorded where a successor will find them: return their replies.
+
+        Args:
+            holds: what `grant_due` returned.
+            now_ns: a reading of the clock after the commit; the holds count from it.
+            in_time: whether the leader's own lease stands; otherwise no reply leaves, and a renewal finds its grant.
+        """
+        actions, self._refusals = self._refusals if in_time else [], []
+        for hold in holds:
+            is_late = not in_time or now_ns - hold.granted_at_ns > self._timing.grace_ns // 2
+            self.state.start_hold(hold, now_ns)
+            if is_late and not hold.grant.managed:
+                actions += self._commit_again_or_refuse(hold, now_ns)
+                continue
+            self.state.commit(hold)
+            if in_time:
+                actions += self._publish(hold, hold.reply_to, now_ns)
+                waited_ms = replies.ms(now_ns - hold.asked_at_ns)
+                actions.append(Event("granted", fields_of(hold.grant, waited_ms=waited_ms)))
+        return actions
+
+    def restore(self, snapshot: Snapshot, now_ns: int) -> list[ScheduleAction]:
+        """Take over the leader's state; confirms that were received before their grants are applied now."""
+        actions: list[ScheduleAction] = []
+        for early in self.state.restore(snapshot, now_ns):
+            actions += confirmations.confirm(self.state, early.grant_id, early.outcome, early.at_ns)
+        return actions
+
+    def step_down(self, uncommitted: Iterable[Hold]) -> None:
+        """Lead no more: the requests of grants that were never committed return to their places."""
+        self.state.become_standby([*uncommitted, *self._to_recommit])
+        self._to_recommit, self._refusals = [], []
+
+    def become_leader(self, now_ns: int) -> None:
+        """Become leader: mark all buckets dirty; the previous leader's nudges do not count."""
+        self.state.become_leader(now_ns)
+
+    def on_slow_commit(self, now_ns: int) -> None:
+        """A commit was slow: nudges sent before it, and the renewals they cause, may be late by as much."""
+        self.state.note_slow_commit(now_ns)
+
+    def is_slow(self, commit_ns: int) -> bool:
+        """Whether a commit that took so long was slow: longer than a step of the nudges."""
+        return commit_ns > evaluate.step_ns(self._timing)
+
+    def on_commit_unknown(self, now_ns: int) -> None:
+        """The outcome of a commit is unknown: what was sent to shards may be lost as well."""
+        self.state.invalidate_nudges(now_ns)
+
+    def on_reconnected(self, now_ns: int) -> None:
+        """The connection was lost, perhaps the shards' too: let them come back, in their order."""
+        self.state.invalidate_nudges(now_ns)
+        self.state.pause_grants(now_ns + self._timing.nudge_lead_ns // 2)
+
+    # --- requests
+
+    def _receive_request(self, message: model.RequestReceived, now_ns: int) -> list[ScheduleAction]:
+        """Queue a request, or take in its renewal; reply where it stands, or with the grant that it has."""
+        requests = self.state.requests
+        if requests.has_ended(message.request_id):
+            if not message.managed and requests.may_be_copy_of_ended(message):
+                return []  # it has had its one reply
+            is_first = self.state.refuse_ended(message.request_id)
+            return replies.refuse(message, replies.ended(message), is_news=is_first)
+        request = requests.get(message.request_id)
+        refusal = replies.wrong_bucket(self.state, message)
+        if refusal is None and request is None:
+            refusal = self._full(message, now_ns)
+        if refusal is not None:
+            is_again = request is not None and not message.managed  # of a plain request the first message counts
+            return [] if is_again else plain.final(self.state, message, replies.refuse(message, refusal))
+        is_new = request is None
+        if request is None:
+            request = self.state.admit(message, now_ns)
+        elif message.renewal < request.message.renewal:
+            return []
+        else:
+            self.state.renew(request, message, now_ns)
+        self.state.set_pace(request, request.renew_in_ns, now_ns)
+        actions: list[ScheduleAction] = []
+        if message.max_concurrency not in {None, self.state.max_concurrency}:
+            actions.append(model.FetchLimits(f"a request claims max_concurrency {message.max_concurrency}"))
+        if request.grant_id is not None:
+            return actions + self._same_grant_again(request, now_ns)
+        self.state.mark_dirty(request.bucket)
+        actions += self._defer_if_looping(request, now_ns)
+        if request is not evaluate.next_grant(self.state, request.bucket, now_ns):
+            actions += self._reply_queued(request, now_ns, is_new=is_new)
+        return actions
+
+    def _take_copy(self, message: model.RequestReceived, now_ns: int) -> None:
+        """Give a request that another replica has its place here."""
+        requests = self.state.requests
+        is_known = requests.get(message.request_id) is not None or requests.has_ended(message.request_id)
+        if not is_known and not requests.is_full:
+            self.state.admit_copy(message, now_ns)
+
+    def _full(self, message: model.RequestReceived, now_ns: int) -> model.Refused | None:
+        """Refuse a new request for which there is no room, or nothing left of the day."""
+        state = self.state
+        if state.requests.is_full:
+            text = f"{state.requests.max_waiting} requests wait already; ask again later"
+            return replies.overloaded(message.request_id, text)
+        if state.requests.is_full_for(message.reply_to):
+            text = (
+                f"{state.requests.max_of_sender} requests of this connection wait already, "
+                f"the most that one may have: a quarter of IDENTIFY_MAX_WAITING; ask again later"
+            )
+            return replies.overloaded(message.request_id, text)
+        is_spent = state.budget.closed_for(message.priority) is Reason.SESSION_LIMIT
+        if not message.managed and state.is_leading and is_spent:
+            return replies.exhausted(state, message.request_id, now_ns)
+        return None
+
+    def _defer_if_looping(self, request: QueuedRequest, now_ns: int) -> list[ScheduleAction]:
+        opens_at_ns = self.state.loop_ends_at_ns(request, now_ns)
+        self.state.defer(request, opens_at_ns, now_ns)
+        if not self.state.is_new_loop(request, now_ns):
+            return []
+        return [Event("crash_loop", fields_of(request, wait_ms=replies.ms(opens_at_ns - now_ns)))]
+
+    def _reply_queued(self, request: QueuedRequest, now_ns: int, *, is_new: bool) -> list[ScheduleAction]:
+        queued = replies.queued(self.state, request, now_ns)
+        self.state.set_pace(request, queued.renew_in_ns, now_ns)
+        actions: list[ScheduleAction] = []
+        if request.message.managed:
+            actions.append(Reply(request.message.reply_to, queued))
+            if queued.position == 1 and queued.reason is Reason.WINDOW:
+                self._promise_if_near(request, now_ns)
+        if is_new:
+            eta_ms = replies.ms(queued.eta_ns)
+            fields = fields_of(request, position=queued.position, eta_ms=eta_ms, reason=queued.reason)
+            actions.append(Event("queued", fields))
+        return actions
+
+    def _promise_if_near(self, request: QueuedRequest, now_ns: int) -> None:
+        is_near = self.state.opens_at_ns(request.bucket) - now_ns <= self._timing.nudge_lead_ns
+        if is_near and self.state.is_within_lease:
+            self.state.promise(request)
+
+    def _cancel(self, request_id: str) -> list[ScheduleAction]:
+        request = self.state.end_request(request_id)  # its hold stays, if it was granted
+        return [] if request is None else [Event("cancelled", fields_of(request))]
+
+    def _same_grant_again(self, request: QueuedRequest, now_ns: int) -> list[ScheduleAction]:
+        """The grant was lost, or crossed this renewal: the identical one again, with no new commit, charge or hold."""
+        message, hold = request.message, self.state.holds.for_request(request.message.request_id)
+        if hold is None or hold.state not in AWAITING:
+            return []
+        if not (hold.grant.managed and message.managed):  # a plain one has had its one reply, and counts from receipt
+            is_copy = not hold.reply_to or hold.reply_to == message.reply_to
+            return [] if is_copy else replies.refuse(message, replies.ended(message))
+        return self._publish(hold, message.reply_to, now_ns)
+
+    def _publish(self, hold: Hold, to: str, now_ns: int) -> list[ScheduleAction]:
+        self.state.count_publish(hold)
+        return [Reply(to, replies.granted(self.state, hold, now_ns))]
+
+    # --- grants
+
+    def _evaluate(self, bucket: int, now_ns: int) -> tuple[list[Hold], list[ScheduleAction]]:
+        """Grant and nudge what is due in one bucket."""
+        holds: list[Hold] = []
+        decision = evaluate.evaluate(self.state, bucket, now_ns)
+        if decision.grant is not None:
+            holds.append(self.state.grant(decision.grant, self._name_grant(), now_ns))
+            decision = evaluate.evaluate(self.state, bucket, now_ns)  # the bucket is shut now
+        if bucket not in self.state.requests.queues:
+            return holds, []
+        self.state.set_nudges(
+            bucket, decision.nudges, decision.nudge_width, decision.widen_at_ns, decision.look_again_at_ns, now_ns
+        )
+        nudges = [replies.queued(self.state, request, now_ns) for request in decision.nudges]
+        return holds, [
+            Reply(request.message.reply_to, replace(queued, position=1, renew_in_ns=0, nudge=True))
+            for request, queued in zip(decision.nudges, nudges, strict=True)
+        ]
+
+    def _commit_again_or_refuse(self, hold: Hold, now_ns: int) -> list[ScheduleAction]:
+        """A plain grant is never sent late: its shard counts from receipt, a successor from the commit."""
+        if self.state.count_recommit(hold) <= LATE_COMMITS:
+            self._to_recommit.append(hold)
+            return []
+        request = self.state.refuse_late(hold, now_ns)
+        slow = "the ledger could not be written fast enough; ask again with a new request_id"
+        refusal = replies.overloaded(hold.grant.request_id, slow)
+        return [] if request is None else replies.refuse(request.message, refusal)
+
+    def _nudge_undeliverable(self, request_id: str) -> None:
+        """No shard received the nudge: skip the request until it renews, and nudge the next one at once."""
+        request = self.state.requests.get(request_id)
+        if request is not None and request.renewed_at_ns < request.nudged_at_ns:
+            self.state.mark_unresponsive(request)
