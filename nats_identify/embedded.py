@@ -23,6 +23,13 @@ HOST: Final = "127.0.0.1"
 READY_WITHIN_S: Final = 20.0
 STOP_WITHIN_S: Final = 10.0
 
+MAX_PENDING: Final = "32MB"
+"""What a client may leave unread: from three quarters of it on, the server slows senders down; beyond it, it cuts it.
+
+A request stands behind all that its coordinator has not read yet: of the server's own 64 MB, a flood of small messages
+makes seconds.
+"""
+
 _LOOK_EVERY_S: Final = 0.005
 _LOG_LINES_SHOWN: Final = 10
 
@@ -213,6 +220,7 @@ class EmbeddedNats:
             f"log_file: {json.dumps(str(self.log_file))}",
             f"ports_file_dir: {json.dumps(str(self.store_dir))}",
             f"jetstream {{ store_dir: {json.dumps(str(self.store_dir / 'jetstream'))}, sync_interval: always }}",
+            f"max_pending: {MAX_PENDING}",
             self._extra,
         ]
         new = self._config_file.with_suffix(".new")

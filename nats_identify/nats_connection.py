@@ -7,10 +7,11 @@ attempts or its reading in silence, or raises because it is closed.
 import asyncio
 import ssl
 from collections import UserString
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, SupportsIndex, TypeVar
+from urllib.parse import ParseResult
 
 from nats import errors
 from nats.aio.client import Client, Srv
@@ -26,6 +27,9 @@ FLUSH_WITHIN_S: Final = 2
 
 CLOSE_WITHIN_S: Final = 4
 """The longest that `NatsClient.close` takes: a flush, and as much again for a websocket to end."""
+
+READ_BYTES_MAX: Final = 262_144
+"""What is read at once: as much as an event loop takes from a socket in one turn."""
 
 ClientT = TypeVar("ClientT", bound="NatsClient")
 
@@ -55,6 +59,20 @@ async def open_connection(options: NatsOptions, client: ClientT, **behaviour: An
     return client
 
 
+class _Reader(asyncio.StreamReader):
+    """Drops the bytes that the parser is going to skip before they are copied: a flood of large messages is cheap."""
+
+    def __init__(self, parser: Protocol, limit: int) -> None:
+        super().__init__(limit)
+        self._parser = parser
+
+    def feed_data(self, data: Iterable[SupportsIndex]) -> None:
+        if not self._buffer:  # type: ignore[attr-defined]  # else the parser has not seen all that came before
+            data = self._parser.skip(bytes(data))  # bytes already: no copy
+        if data:
+            super().feed_data(data)
+
+
 class _Transport(TcpTransport):
     """A TCP connection that ends at once, and drops what is written after its end.
 
@@ -62,8 +80,25 @@ class _Transport(TcpTransport):
     drops what is written too late, uvloop raises a RuntimeError; `drain`, which follows, raises what nats-py handles.
     """
 
+    def __init__(self, parser: Protocol) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # as nats-py has it
+        self._parser = parser
+
     def __bool__(self) -> bool:
         return True  # nats-py would replace it
+
+    async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
+        loop = asyncio.get_running_loop()
+        reader = _Reader(self._parser, buffer_size)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        connecting = loop.create_connection(lambda: protocol, uri.hostname, uri.port)  # type: ignore[arg-type]  # has both
+        transport, _ = await asyncio.wait_for(connecting, connect_timeout)
+        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+        self._bare_io_reader, self._bare_io_writer = self._io_reader, self._io_writer = reader, writer
+
+    async def read(self, buffer_size: int) -> bytes:
+        assert self._io_reader is not None, "it is connected"  # noqa: S101  # as nats-py has it
+        return await self._io_reader.read(max(buffer_size, READ_BYTES_MAX))
 
     def close(self) -> None:
         if self._io_writer is not None:
@@ -131,7 +166,7 @@ class NatsClient(Client):
 
     async def _connect_to_server(self, s: Srv) -> None:
         if self._transport is None and s.uri.scheme in {"nats", "tls"}:
-            self._transport = _Transport()  # type: ignore[no-untyped-call]  # as above
+            self._transport = _Transport(self._ps)
         with _cancellable():
             await super()._connect_to_server(s)
 

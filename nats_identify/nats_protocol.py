@@ -4,20 +4,37 @@ nats-py parts them by any white space. A vertical tab in a subject, which the se
 its reading until the pings give up, seconds later: one misbehaving client could silence every coordinator.
 
 A subscription with a handler of its own is served right here, without a queue and a task for each message: what is
-not worth an event is dropped at a few microseconds, so that a flood does not hold up the shards.
+not worth an event is dropped in about two microseconds, and of a message that is too large no byte is kept. What is
+not read yet waits at the server, and every other message waits behind it, until the server cuts the connection: reading
+must be about as fast as a flood.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from nats.aio.client import Client
 from nats.protocol.parser import Parser
 
 _END: Final = b"\r\n"
-_MESSAGES: Final = (b"MSG ", b"HMSG ")
+_MESSAGE: Final = b"MSG"
+_MESSAGES: Final = frozenset({_MESSAGE, b"HMSG"})
 
-Handler = Callable[[bytes, bytes, bytes, bytes], None]
-"""Takes subject, reply subject, header block and body; it neither waits nor raises."""
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """What takes the messages of a subscription. Neither function waits or raises.
+
+    Attributes:
+        take: gets subject, reply subject, header block and body.
+        pass_over: gets subject, reply subject, and the sizes in bytes of header block and body, of a message that is
+            not kept because it is too large.
+        bytes_max: the largest header block and body, together, that are kept.
+    """
+
+    take: Callable[[bytes, bytes, bytes, bytes], None]
+    pass_over: Callable[[bytes, bytes, int, int], None]
+    bytes_max: int
 
 
 class Protocol(Parser):
@@ -33,53 +50,87 @@ class Protocol(Parser):
         super().__init__(nc)
         self.handlers: dict[bytes, Handler] = {}
 
+    def reset(self) -> None:
+        """Begin anew, with another connection."""
+        super().reset()
+        self._awaited = 0  # bytes of the first message in the buffer, as soon as they are known
+        self._skipped = 0  # bytes that are still to come of a message that is not kept
+
     async def parse(self, data: bytes = b"") -> None:
         """Take in what arrived; hand on every message that is complete."""
-        self.buf.extend(data)
-        while (line := self._handle()) is not None:
-            start = len(line) + len(_END)
-            if not line.startswith(_MESSAGES):
-                rest = bytes(self.buf[start:])
-                del self.buf[start:]
-                await super().parse()
-                self.buf.extend(rest)
-                continue
-            words = line.split(b" ")
-            size = int(words[-1])
-            body = bytes(self.buf[start : start + size])
-            del self.buf[: start + size + len(_END)]
-            await self._hand_on(words, body)
+        # What arrives proves more than a pong, which stands behind all that the server has to send: nats-py would give
+        # up a connection that is in full use.
+        self.nc._pings_outstanding = 0  # noqa: SLF001
+        data = self.skip(data)
+        buffer = self.buf
+        buffer.extend(data)
+        if len(buffer) < self._awaited:
+            return
+        self._awaited = 0
+        if len(buffer) > len(data):
+            data = bytes(buffer)
+        buffer.clear()
+        position = 0
+        while True:
+            position, words = self._serve(data, position)
+            if words is None:
+                break
+            position = await self._hand_on(data, position, words)
+            if self.buf is not buffer:  # the connection is another by now
+                return
+        self.buf.extend(data[position:])
 
-    def _handle(self) -> bytes | None:
-        """Serve the handlers; return the first complete line that is not theirs, which the buffer then begins with."""
-        buffer, position = self.buf, 0
-        line = None
-        while (end := buffer.find(_END, position)) >= 0:
-            words = bytes(buffer[position:end]).split(b" ")
-            start = end + len(_END)
-            if words[0] not in {b"MSG", b"HMSG"}:
-                line = bytes(buffer[position:end])
+    def skip(self, data: bytes) -> bytes:
+        """Return what arrived without the rest of a message that is not kept."""
+        if not self._skipped:
+            return data
+        skipped = min(self._skipped, len(data))
+        self._skipped -= skipped
+        return data[skipped:]
+
+    def _serve(self, data: bytes, position: int) -> tuple[int, list[bytes] | None]:
+        """Serve the handlers; return where the first line begins that is not theirs, and its words if all is there."""
+        handlers, find, size_of_all = self.handlers, data.find, len(data)
+        while (end := find(_END, position)) >= 0:
+            words = data[position:end].split(b" ")
+            verb = words[0]
+            if verb not in _MESSAGES:
+                return position, words
+            start, size = end + len(_END), int(words[-1])
+            stop = start + size
+            handler = handlers.get(words[2])
+            if handler is not None:
+                is_plain = verb == _MESSAGE
+                header_size = 0 if is_plain else int(words[-2])
+                reply = words[3] if len(words) == (5 if is_plain else 6) else b""
+                if size > handler.bytes_max:
+                    handler.pass_over(words[1], reply, header_size, size - header_size)
+                    position = min(stop + len(_END), size_of_all)
+                    self._skipped = stop + len(_END) - position
+                    continue
+            if size_of_all < stop + len(_END):
+                self._awaited = stop + len(_END) - position
                 break
-            stop = start + int(words[-1])
-            if len(buffer) < stop + len(_END):
-                break
-            handler = self.handlers.get(words[2])
             if handler is None:
-                line = bytes(buffer[position:end])
-                break
-            is_plain = words[0] == b"MSG"
-            middle = start if is_plain else start + int(words[-2])
-            reply = words[3] if len(words) == (5 if is_plain else 6) else b""
-            handler(words[1], reply, bytes(buffer[start:middle]), bytes(buffer[middle:stop]))
+                return position, words
+            middle = start + header_size
+            handler.take(words[1], reply, data[start:middle], data[middle:stop])
             position = stop + len(_END)
-        del buffer[:position]
-        return line
+        return position, None
 
-    async def _hand_on(self, words: list[bytes], body: bytes) -> None:
+    async def _hand_on(self, data: bytes, position: int, words: list[bytes]) -> int:
+        """Hand the line, or message, that begins here to nats-py; return where it ends."""
+        start = data.find(_END, position) + len(_END)
         match words:
             case [b"MSG", subject, sid, *reply, _]:
                 header_size = 0
             case [b"HMSG", subject, sid, *reply, header, _]:
                 header_size = int(header)
+            case _:
+                self.buf.extend(data[position:start])
+                await super().parse()
+                return start
+        middle, stop = start + header_size, start + int(words[-1])
         reply_to = reply[0] if reply else b""
-        await self.nc._process_msg(int(sid), subject, reply_to, body[header_size:], body[:header_size])  # noqa: SLF001
+        await self.nc._process_msg(int(sid), subject, reply_to, data[middle:stop], data[start:middle])  # noqa: SLF001
+        return stop + len(_END)

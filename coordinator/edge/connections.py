@@ -88,20 +88,31 @@ class Connection(NatsClient):
 
         Args:
             subject: may have wildcards.
-            handler: gets subject, reply subject, header block and body; it must not wait.
+            handler: takes the messages; what it raises is logged.
         """
         private = self._link.private
 
-        def handle(subject: bytes, reply: bytes, header: bytes, body: bytes) -> None:
+        def take(subject: bytes, reply: bytes, header: bytes, body: bytes) -> None:
             self.received += 1
             try:
-                handler(subject, b"" if reply.startswith(private) else reply, header, body)
+                handler.take(subject, b"" if reply.startswith(private) else reply, header, body)
             except Exception as error:  # whatever was sent: reading must go on
-                self._link.metrics.dropped.labels("unreadable").inc()
-                self.complain("unreadable", f"a message could not be handled: {error!r}")
+                self._could_not_handle(error)
+
+        def pass_over(subject: bytes, reply: bytes, header_bytes: int, body_bytes: int) -> None:
+            self.received += 1
+            try:
+                handler.pass_over(subject, b"" if reply.startswith(private) else reply, header_bytes, body_bytes)
+            except Exception as error:  # as above
+                self._could_not_handle(error)
 
         subscription = await self.subscribe(subject, cb=_never)
-        self._ps.handlers[str(subscription._id).encode()] = handle  # noqa: SLF001  # nats-py's own parser needs it too
+        sid = str(subscription._id).encode()  # noqa: SLF001  # nats-py's own parser needs it too
+        self._ps.handlers[sid] = Handler(take, pass_over, handler.bytes_max)
+
+    def _could_not_handle(self, error: Exception) -> None:
+        self._link.metrics.drop("unreadable")
+        self.complain("unreadable", f"a message could not be handled: {error!r}")
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         if reply.startswith(self._link.private):
@@ -109,13 +120,13 @@ class Connection(NatsClient):
         await super()._process_msg(sid, subject, reply, data, headers)
 
     def _drop(self, error: Exception) -> None:
-        self._link.metrics.dropped.labels("unreadable").inc()
+        self._link.metrics.drop("unreadable")
         self._link.log.debug("a message that cannot be read was dropped", error=repr(error))
 
     async def on_error(self, error: Exception) -> None:
         """Take note of what the client library could not do."""
         if isinstance(error, errors.SlowConsumerError):
-            self._link.metrics.dropped.labels("slow_consumer").inc()
+            self._link.metrics.drop("slow_consumer")
         self.complain(type(error).__name__, str(error) or type(error).__name__)
 
     def complain(self, kind: str, said: str) -> None:

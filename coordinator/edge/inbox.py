@@ -17,10 +17,11 @@ SENDER_MAX: Final = OFFERED_MAX // 4
 
 
 class Inbox:
-    """Three lanes, in this order: our own events; confirms; requests, sender by sender in turn.
+    """Three lanes: our own events first; then, in turn, confirms and requests, these sender by sender.
 
-    A confirm gives a bucket back, and there is one for each grant: it never stands behind requests. The requests of
-    one sender stay in their order; among senders each has its turn, so that a flood delays its own sender alone.
+    A confirm gives a bucket back, and there is one for each grant: it never stands behind more than one request. Nor
+    does a request stand behind more than one confirm for each before it: anybody can send confirms. The requests of one
+    sender stay in their order; among senders each has its turn, so that a flood delays its own sender alone.
 
     Args:
         offered_max: how many events of each of the two lanes from outside wait at most.
@@ -34,6 +35,7 @@ class Inbox:
         self._confirms: deque[ReplicaEvent] = deque()
         self._senders: OrderedDict[int, list[ReplicaEvent]] = OrderedDict()  # by hash: an inbox has up to 256 bytes
         self._requests = 0
+        self._is_requests_turn = False
         self._arrived = asyncio.Event()
 
     def __len__(self) -> int:
@@ -59,12 +61,17 @@ class Inbox:
         self._arrived.set()
         return True
 
+    def has_room(self, sender: str) -> bool:
+        """Whether a request of this sender would be taken: one that would not is not worth parsing."""
+        waiting = self._senders.get(hash(sender))
+        return self._requests < self._offered_max and (waiting is None or len(waiting) < self._sender_max)
+
     def offer_request(self, event: ReplicaEvent, sender: str) -> bool:
         """Put in a request or a cancel of this sender; False where there is no room for it."""
+        if not self.has_room(sender):
+            return False
         lane = hash(sender)  # of two senders with one hash, one in 2**64, each may delay the other
         waiting = self._senders.get(lane)
-        if self._requests >= self._offered_max or (waiting is not None and len(waiting) >= self._sender_max):
-            return False
         if waiting is None:
             self._senders[lane] = [event]  # a deque of one has 700 bytes
         else:
@@ -77,10 +84,12 @@ class Inbox:
         """Return the next event, and the future to set when it has been taken in, if there is one."""
         if self._own:
             return self._own.popleft()
-        if self._confirms:
+        if self._confirms and not (self._is_requests_turn and self._senders):
+            self._is_requests_turn = True
             return self._confirms.popleft(), None
         if not self._senders:
             return None
+        self._is_requests_turn = False
         lane, waiting = self._senders.popitem(last=False)
         event = waiting.pop(0)  # some microseconds with a whole share behind it
         self._requests -= 1

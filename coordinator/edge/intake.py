@@ -14,6 +14,7 @@ from coordinator.edge.inbox import Inbox
 from coordinator.edge.metrics import Metrics
 from coordinator.edge.refusals import BUSY, Refusals, name_of
 from coordinator.edge.seat import Seat
+from nats_identify.nats_protocol import Handler
 from nats_identify.schedule.model import Cancel, Code, Confirmation, Outcome, Undeliverable
 from nats_identify.schedule.senders import sender_of
 from nats_identify.wire import REQUEST_BYTES_MOST, TOKEN, Answered, Cancelled, Request, Subjects
@@ -30,6 +31,7 @@ _NO_RESPONDERS: Final = re.compile(rb"NATS/1\.0 503\r\n(Nats-Subject: [^\r\n]*\r
 # The header block, and all of the message, by which the server says that a grant reached no subscriber. Servers from
 # 2.12 on add the subject. A client that sets a header "Status" itself does not get this first line.
 
+_OPENS, _CLOSES = b"{}"
 _BUCKET: Final = re.compile(r"[0-9]{1,10}", re.ASCII)
 _GRANT_ID: Final = re.compile(TOKEN.encode())
 _REPLY_TO: Final = re.compile(rb"[!-~]{1,%d}" % REPLY_TO_BYTES_MAX)  # ASCII without blanks and control characters
@@ -71,22 +73,27 @@ class Intake:
 
     async def open(self) -> None:
         """Subscribe, without a queue group: every replica receives everything."""
-        await self._traffic.receive(self._subjects.requests, self._on_request)
-        await self._traffic.receive(self._subjects.confirms, self._on_answer)
-        await self._traffic.receive(self._subjects.cancels, self._on_cancel)
+        most = HEADER_BYTES_MAX + REQUEST_BYTES_MOST
+        await self._traffic.receive(self._subjects.requests, Handler(self._on_request, self._on_large_request, most))
+        await self._traffic.receive(self._subjects.confirms, Handler(self._on_answer, self._on_large, most))
+        await self._traffic.receive(self._subjects.cancels, Handler(self._on_cancel, self._on_large, most))
 
     def _on_request(self, subject: bytes, reply: bytes, header: bytes, body: bytes) -> None:
-        if not _REPLY_TO.fullmatch(reply):
-            self._drop("no_reply_subject")
+        if not (_may_be_json(body) or self._is_worth_a_refusal()):
+            self._drop("bad_request")
             return
         if len(header) > HEADER_BYTES_MAX:
             self._drop("large_header")
             return
-        is_worth_a_refusal = self._seat.is_leading and not self._refusals.is_full
-        if not (is_worth_a_refusal or _may_be_json(body)):
-            self._drop("bad_request")
+        if not _REPLY_TO.fullmatch(reply):
+            self._drop("no_reply_subject")
             return
         reply_to = reply.decode("ascii")
+        sender = sender_of(reply_to)
+        if not self._inbox.has_room(sender):
+            self._drop("overflow")
+            self._refuse(reply_to, body, Code.OVERLOADED, BUSY)
+            return
         try:
             bucket = bucket_of(subject.decode(errors="replace"))
             request = decode_request(body)
@@ -94,13 +101,28 @@ class Intake:
             self._refuse(reply_to, body, Code.BAD_REQUEST, str(error))
             return
         ask = request.ask(bucket=bucket, reply_to=reply_to, request_id=name_of(reply_to))
-        if not self._inbox.offer_request(ask, sender_of(reply_to)):
-            self._drop("overflow")
-            self._refuse(reply_to, body, Code.OVERLOADED, BUSY)
+        self._inbox.offer_request(ask, sender)
+
+    def _on_large_request(self, _subject: bytes, reply: bytes, header_bytes: int, body_bytes: int) -> None:
+        if header_bytes > HEADER_BYTES_MAX:
+            self._drop("large_header")
+        elif not self._is_worth_a_refusal():
+            self._drop("bad_request")
+        elif not _REPLY_TO.fullmatch(reply):
+            self._drop("no_reply_subject")
+        else:
+            self._refuse(reply.decode("ascii"), b"", Code.BAD_REQUEST, _too_large(body_bytes))
+
+    def _on_large(self, *_: bytes | int) -> None:
+        self._drop("large")
+
+    def _is_worth_a_refusal(self) -> bool:
+        """Whether a refusal would leave: one that would not is not worth working out."""
+        return not self._refusals.is_full and self._seat.is_leading
 
     def _on_answer(self, subject: bytes, _reply: bytes, header: bytes, body: bytes) -> None:
         grant_id = subject.rpartition(b".")[2]
-        if not _GRANT_ID.fullmatch(grant_id):
+        if not (_may_be_json(body) and _GRANT_ID.fullmatch(grant_id)):
             self._drop("bad_answer")
             return
         # The header first: the server's 503 is empty, and so is the shortest way to say "identified".
@@ -118,9 +140,10 @@ class Intake:
             self._offer(Confirmation(grant_id.decode(), outcome))
 
     def _on_cancel(self, _subject: bytes, _reply: bytes, _header: bytes, body: bytes) -> None:
+        if not (body and _may_be_json(body)):
+            self._drop("bad_cancel")
+            return
         try:
-            if not body or not _may_be_json(body):
-                raise BadRequestError
             cancelled = Cancelled.model_validate_json(body)
         except ValueError:
             self._drop("bad_cancel")
@@ -133,7 +156,7 @@ class Intake:
             self._drop("overflow")
 
     def _drop(self, why: str) -> None:
-        self._metrics.dropped.labels(why).inc()
+        self._metrics.drop(why)
 
     def _refuse(self, reply_to: str, body: bytes, code: Code, message: str) -> None:
         if self._seat.is_leading:
@@ -142,8 +165,10 @@ class Intake:
 
 def _may_be_json(body: bytes) -> bool:
     """Whether it is worth parsing: a fraction of a microsecond, where a parser and its error take twenty."""
-    text = body.strip() if len(body) <= REQUEST_BYTES_MOST else b"?"
-    return not text or (text.startswith(b"{") and text.endswith(b"}"))
+    if len(body) > REQUEST_BYTES_MOST:
+        return False
+    text = body.strip()
+    return not text or (text[0] == _OPENS and text[-1] == _CLOSES)
 
 
 def bucket_of(subject: str) -> int:
@@ -167,8 +192,7 @@ def decode_request(payload: bytes) -> Request:
         BadRequestError: it is none.
     """
     if len(payload) > REQUEST_BYTES_MOST:
-        message = f"the payload has {len(payload)} bytes; a request has {REQUEST_BYTES_MOST} at most"
-        raise BadRequestError(message)
+        raise BadRequestError(_too_large(len(payload)))
     try:
         return Request.model_validate_json(payload if payload.strip() else b"{}")
     except ValidationError as error:
@@ -185,9 +209,11 @@ def decode_answer(payload: bytes) -> Outcome:
     """
     if not payload:
         return Outcome.IDENTIFIED
-    if not _may_be_json(payload):
-        raise BadRequestError
     return Answered.model_validate_json(payload).outcome
+
+
+def _too_large(body_bytes: int) -> str:
+    return f"the payload has {body_bytes} bytes; a request has {REQUEST_BYTES_MOST} at most"
 
 
 def _problem(where: tuple[int | str, ...], said: str) -> str:

@@ -1,6 +1,10 @@
 """The metrics of this process, in a registry of its own. Callers set them; it observes nothing itself."""
 
+from collections.abc import Iterator
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from coordinator.core.replica import Replica, Role
 from nats_identify.wire import Projection, Status
@@ -23,9 +27,8 @@ class Metrics:
             "identify_events", "What happened, as in the events on NATS.", ["event"], registry=registry
         )
         self.refusals = Counter("identify_refusals", "Requests refused.", ["code"], registry=registry)
-        self.dropped = Counter(
-            "identify_dropped", "Messages neither handled nor answered, by why.", ["why"], registry=registry
-        )
+        self._dropped: dict[str, int] = {}
+        registry.register(_Dropped(self._dropped))
         self.fetches = Counter(
             "identify_discord_fetches", "GET /gateway/bot, by result.", ["result"], registry=registry
         )
@@ -82,6 +85,10 @@ class Metrics:
             registry=registry,
         )
 
+    def drop(self, why: str) -> None:
+        """Count a message that is neither handled nor answered: in a tenth of the time that a `Counter` takes."""
+        self._dropped[why] = self._dropped.get(why, 0) + 1
+
     def happened(self, name: str, facts: dict[str, str | int | None]) -> None:
         """Count an event."""
         self.events.labels(name).inc()
@@ -114,6 +121,22 @@ class Metrics:
         self.bucket_waiting.clear()
         for bucket in range(min(book.max_concurrency or 0, BUCKETS_LISTED)):
             self.bucket_waiting.labels(str(bucket)).set(len(book.requests.queues.get(bucket, ())))
+
+
+class _Dropped(Collector):
+    """The count of dropped messages, as /metrics shows it."""
+
+    def __init__(self, dropped: dict[str, int]) -> None:
+        self._dropped = dropped
+
+    def collect(self) -> Iterator[Metric]:
+        """Return it."""
+        family = CounterMetricFamily(
+            "identify_dropped", "Messages neither handled nor answered, by why.", labels=["why"]
+        )
+        for why, count in self._dropped.items():
+            family.add_metric([why], count)
+        yield family
 
 
 def _or_unknown(number: int | None) -> int:

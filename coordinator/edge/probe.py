@@ -9,6 +9,7 @@ from coordinator.core.ledger import TrafficHeard
 from coordinator.edge.connections import Connection
 from coordinator.edge.inbox import Inbox
 from nats_identify.clock import Clock
+from nats_identify.nats_protocol import Handler
 
 
 class Probe:
@@ -30,7 +31,7 @@ class Probe:
     async def run(self) -> None:
         """Probe until cancelled."""
         subject = self._traffic.new_inbox()
-        await self._traffic.receive(subject, lambda *_: self._heard())
+        await self._traffic.receive(subject, Handler(self._on_message, self._on_message, 0))
         while True:
             if self._traffic.can_send:
                 with suppress(errors.Error):
@@ -39,6 +40,9 @@ class Probe:
             await asyncio.sleep(self._every_s)
             if self._traffic.received != received:
                 self._heard()
+
+    def _on_message(self, *_: bytes | int) -> None:
+        self._heard()
 
     def _heard(self) -> None:
         self.heard_at_ns = self._clock()

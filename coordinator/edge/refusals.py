@@ -73,7 +73,7 @@ class Refusals:
 
     def drop(self) -> None:
         """Count a refusal that is not sent."""
-        self._metrics.dropped.labels("refusal").inc()
+        self._metrics.drop("refusal")
 
     async def run(self) -> None:
         """Send what waits, until cancelled."""

@@ -25,6 +25,12 @@ REFUSALS_PER_SECOND: Final = 1_000
 REFUSED_EVENTS_PER_SECOND: Final = 50
 """Events of refusals: people read them, and the metric counts them all."""
 
+REFUSALS_LOGGED_PER_SECOND: Final = 1
+"""Of these, those that are logged: a day of nothing but refusals makes a log of some 20 MB."""
+
+REFUSALS_LOGGED_AT_ONCE: Final = 50
+"""As many are logged at once after a quiet time."""
+
 _PROVOKED: Final = frozenset({model.Code.BAD_REQUEST, model.Code.WRONG_BUCKET, model.Code.OVERLOADED})
 _QUIET: Final = frozenset({"queued", "identified", "ready", "cancelled"})
 _LOUD: Final = frozenset({"undeliverable", "rejected", "exhausted", "crash_loop"})
@@ -53,6 +59,7 @@ class Replies:
         self._nudges = f"{traffic.new_inbox()}."
         self._refusals_left = Allowance(REFUSALS_PER_SECOND, REFUSALS_PER_SECOND, clock)
         self._refused_events_left = Allowance(REFUSED_EVENTS_PER_SECOND, REFUSED_EVENTS_PER_SECOND, clock)
+        self._refusals_logged_left = Allowance(REFUSALS_LOGGED_PER_SECOND, REFUSALS_LOGGED_AT_ONCE, clock)
 
     async def open(self) -> None:
         """Subscribe to the 503 of nudges without a receiver."""
@@ -67,7 +74,7 @@ class Replies:
             case model.Queued(nudge=True):
                 answer_to = self._nudges + body.request_id
             case model.Refused(code=code) if code in _PROVOKED and not self._refusals_left.take():
-                self._metrics.dropped.labels("refusal").inc()
+                self._metrics.drop("refusal")
                 return
             case model.Refused():
                 headers = {
@@ -86,7 +93,7 @@ class Replies:
         await self.send(self._subjects.event(name), json.dumps({"at": at, **facts}).encode())
         if name in _LOUD:
             self._log.warning(name, **facts)
-        elif name in _QUIET:
+        elif name in _QUIET or (name == "refused" and not self._refusals_logged_left.take()):
             self._log.debug(name, **facts)
         else:
             self._log.info(name, **facts)
@@ -96,12 +103,12 @@ class Replies:
     ) -> None:
         """Publish now or not at all: a requester asks again, and a grant that is sent late is of no use."""
         if not self._traffic.can_send:
-            self._metrics.dropped.labels("unsent").inc()
+            self._metrics.drop("unsent")
             return
         try:
             await self._traffic.publish(to, payload, reply=answer_to, headers=headers)
         except errors.Error as error:
-            self._metrics.dropped.labels("unsent").inc()
+            self._metrics.drop("unsent")
             self._log.debug("not sent", to=to, error=str(error))
 
     async def _nudge_came_back(self, message: Msg) -> None:

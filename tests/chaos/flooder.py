@@ -1,6 +1,7 @@
 """Sends one kind of flood over a bare socket: python -m tests.chaos.flooder PORT KIND SECONDS.
 
-It is a process of its own, so that it does not slow down what measures. It prints how many messages it sent.
+It is a process of its own, so that it does not slow down what measures. It prints a line when it begins, and in the end
+how many messages it sent.
 """
 
 import json
@@ -52,6 +53,7 @@ def main() -> None:
     message, sent_bytes = kinds()[kind], 0
     with socket.create_connection(("127.0.0.1", port)) as server:
         server.sendall(b'CONNECT {"verbose":false,"headers":true,"no_responders":false}\r\n')
+        print("flooding", flush=True)
         until = time.monotonic() + seconds
         for chunk in chunks(message):
             if time.monotonic() > until:

@@ -33,6 +33,18 @@ async def test_the_flood_of_one_sender_delays_the_others_by_one_event_each():
     assert order[6:] == [f"flood-{number}" for number in range(3, 1_000)]
 
 
+async def test_neither_a_flood_of_confirms_nor_one_of_requests_holds_up_the_other():
+    for flood_of_confirms in (True, False):
+        inbox = Inbox()
+        for number in range(1_000 if flood_of_confirms else 2):
+            inbox.offer(Confirmation(f"{number}", Outcome.DECLINED))
+        for number in range(2 if flood_of_confirms else 1_000):
+            inbox.offer_request(Cancel(f"{number}"), "calm")
+        names = [type(event).__name__ for event in taken(inbox)]
+        assert names[:4] == ["Answer", "Cancel", "Answer", "Cancel"]
+        assert len(names) == 1_002
+
+
 async def test_one_sender_cannot_fill_it_and_none_can_overfill_it():
     inbox = Inbox(offered_max=8, sender_max=4)
     assert [inbox.offer_request(Cancel("a"), "one") for _ in range(5)] == [True] * 4 + [False]

@@ -34,7 +34,11 @@ class Desk:
 
     def arrives(self, subject, body=b"", reply=REPLY, header=b""):
         pattern = {"request": "identify.request.*", "confirm": "identify.confirm.*.*", "cancel": "identify.cancel.*"}
-        self.handlers[pattern[subject.split(".")[1]]](subject.encode(), reply, header, body)
+        handler = self.handlers[pattern[subject.split(".")[1]]]
+        if len(header) + len(body) > handler.bytes_max:  # as the parser does
+            handler.pass_over(subject.encode(), reply, len(header), len(body))
+        else:
+            handler.take(subject.encode(), reply, header, body)
         events = []
         while (entry := self.inbox.take()) is not None:
             events.append(entry[0])
@@ -78,6 +82,30 @@ async def test_large_headers_and_bodies_are_not_parsed(desk):
     assert desk.arrives("identify.request.0", b"{}", header=header) == []
     assert desk.arrives("identify.request.0", b"{" + b" " * 5_000 + b"}") == []
     assert (desk.dropped("large_header"), desk.refused) == (1, [Code.BAD_REQUEST])
+
+
+async def test_what_the_parser_does_not_keep_is_refused_or_counted_all_the_same(desk):
+    large = b"{" * 100_000
+    desk.arrives("identify.request.0", large)
+    desk.arrives("identify.request.0", large, reply=b"")
+    desk.arrives("identify.request.0", b"{}", header=large)
+    assert desk.refused == [Code.BAD_REQUEST]
+    desk.is_full = True
+    desk.arrives("identify.request.0", large)
+    desk.arrives("identify.confirm.0.7-abc", large)
+    desk.arrives("identify.cancel.0", large)
+    counted = {why: desk.dropped(why) for why in ("no_reply_subject", "large_header", "bad_request", "large")}
+    assert counted == {"no_reply_subject": 1, "large_header": 1, "bad_request": 1, "large": 2}
+
+
+async def test_a_sender_whose_share_of_the_inbox_is_full_is_not_parsed(desk, monkeypatch):
+    desk.inbox = Inbox(offered_max=10, sender_max=1)
+    desk.intake._inbox = desk.inbox
+    handler = desk.handlers["identify.request.*"]
+    handler.take(b"identify.request.0", REPLY, b"", b"{}")
+    monkeypatch.setattr("coordinator.edge.intake.decode_request", lambda _: pytest.fail("it was parsed"))
+    handler.take(b"identify.request.0", REPLY, b"", b"{}")
+    assert (desk.dropped("overflow"), desk.refused) == (1, [Code.OVERLOADED])
 
 
 async def test_what_is_no_json_is_refused_until_too_many_refusals_wait_and_then_dropped(desk):

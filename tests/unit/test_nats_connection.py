@@ -78,7 +78,7 @@ async def test_what_is_written_after_the_end_is_dropped_whatever_the_event_loop(
 
     for name in ("write", "writelines"):
         monkeypatch.setattr(TcpTransport, name, raise_as_uvloop)
-    monkeypatch.setattr(TcpTransport, "connect", connect)
+    monkeypatch.setattr("nats_identify.nats_connection._Transport.connect", connect)
     client = NatsClient()
     client.options["connect_timeout"] = 1
     client._setup_server_pool(["nats://127.0.0.1:4222"])
