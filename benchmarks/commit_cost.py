@@ -7,11 +7,12 @@ import argparse
 from statistics import median
 from time import perf_counter_ns
 
-from coordinator.core.ledger import Ledger, records_of
+from coordinator.core.ledger import Ledger
 from coordinator.edge.ledger_json import LedgerWriter
 from nats_identify.schedule.budget import SessionBudget
 from nats_identify.schedule.crash_loop import CrashLoopGuard
-from nats_identify.schedule.model import SECOND, Grant, Timing
+from nats_identify.schedule.grants import Grant, Hold, HoldState, records_of
+from nats_identify.schedule.model import SECOND, Timing
 from nats_identify.schedule.state import ScheduleState
 
 GRANTS = 1_000
@@ -23,7 +24,16 @@ def book_of(looping: int, *, healthy: int = GRANTS) -> ScheduleState:
     book = ScheduleState(Timing(), SessionBudget(), guard, GRANTS, GRANTS)
     for shard_id in range(GRANTS):
         name = f"0123456789ab-{shard_id}"
-        book.add_hold(Grant(name, f"r{shard_id:032x}", shard_id, shard_id, GRANTS, 3, 5 * SECOND, 100 * SECOND))
+        grant = Grant(
+            grant_id=name,
+            request_id=f"r{shard_id:032x}",
+            shard_id=shard_id,
+            bucket=shard_id,
+            max_concurrency=GRANTS,
+            renewal=3,
+            use_within_ns=5 * SECOND,
+        )
+        book.add_hold(Hold(grant=grant, state=HoldState.UNANSWERED, opens_at_ns=100 * SECOND))
     for shard_id in range(healthy):
         for turn in range(12 if shard_id < looping else 2):
             guard.count(shard_id, turn, turn)
@@ -34,7 +44,7 @@ def commit(book: ScheduleState, writer: LedgerWriter, *, now_ns: int, has_guard:
     """Make one entry as a replica does; return its size."""
     ages = book.guard.ages(now_ns) if has_guard else ()
     head = ("identify", "pod-0", "0123456789ab", 7, 1234, 3 * SECOND, GRANTS, 1000, 900, 3600 * SECOND)
-    return len(writer.write(Ledger(*head, records_of(book, now_ns), crash_loops=ages, margin_ns=200_000_000)))
+    return len(writer.write(Ledger(*head, records_of(book.holds, now_ns), crash_loops=ages, margin_ns=200_000_000)))
 
 
 def main() -> None:

@@ -230,7 +230,7 @@ class AttemptQueue(Queue):
             return
         deadline_ns = attempt.next_deadline_ns()
         if deadline_ns is not None:
-            self._alarms.at(deadline_ns, TimerKind.ASKING, attempt.request_id)
+            self._alarms.at(deadline_ns, TimerKind.REQUEST, attempt.request_id)
             self._wake.set()
 
     def _adopt(self, max_concurrency: int) -> None:

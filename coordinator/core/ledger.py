@@ -1,28 +1,26 @@
 """The ledger's content, and the words between a replica and its edge. It is neither stored nor encoded here."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from nats_identify.schedule.budget import StaticDay
 from nats_identify.schedule.crash_loop import ShardHistory
-from nats_identify.schedule.model import Grant, Outcome, ScheduleAction, ScheduleEvent
+from nats_identify.schedule.grants import GrantRecord
+from nats_identify.schedule.model import ScheduleAction, ScheduleEvent
 from nats_identify.schedule.plain import Replied
-from nats_identify.schedule.state import ScheduleState
+from nats_identify.schedule.state import Snapshot
 
 
-class GrantRecord(NamedTuple):  # made a thousand at a time, on the way of every commit: a third of a dataclass's cost
-    """One grant that still holds its bucket; ``hold_ns`` is what was left of that when it was written."""
+@dataclass(frozen=True, slots=True)
+class LeaseHeader:
+    """The part of an entry that is the lease; `Ledger` explains the fields."""
 
-    grant_id: str
-    request_id: str
-    shard_id: int
-    bucket: int
-    max_concurrency: int
-    renewal: int
-    use_within_ns: int
-    hold_ns: int
-    outcome: Outcome | None = None
-    plain: bool = False
+    prefix: str
+    leader: str | None
+    instance: str
+    term: int
+    sequence: int
+    lease_ns: int
+    lineage: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,30 +62,47 @@ class Ledger:
     replied: tuple[Replied, ...] | None = None
 
     @property
+    def snapshot(self) -> Snapshot:
+        """The leader's state in this entry."""
+        return Snapshot(
+            max_concurrency=self.max_concurrency,
+            total=self.total,
+            remaining=self.remaining,
+            reset_in_ns=self.reset_in_ns,
+            grants=self.grants,
+            crash_loops=self.crash_loops,
+            margin_ns=self.margin_ns,
+            static_day=self.static_day,
+            full_hold_ns=self.full_hold_ns,
+            replied=self.replied,
+        )
+
+    @property
     def age(self) -> tuple[int, int]:
         """Orders ledgers, whatever the revision: a restored copy may come back at a higher one."""
         return (self.term, self.sequence)
 
 
-def records_of(state: ScheduleState, now_ns: int) -> tuple[GrantRecord, ...]:
-    """Write down every live grant with what is left of its hold."""
-    return tuple(
-        [
-            GrantRecord(
-                grant_id=grant.grant_id,
-                request_id=grant.request_id,
-                shard_id=grant.shard_id,
-                bucket=grant.bucket,
-                max_concurrency=grant.max_concurrency,
-                renewal=grant.renewal,
-                use_within_ns=grant.use_within_ns,
-                hold_ns=grant.opens_at_ns - now_ns,
-                outcome=grant.outcome,
-                plain=not grant.managed,
-            )
-            for grant in state.holds
-            if grant.opens_at_ns > now_ns
-        ]
+def entry(header: LeaseHeader, snapshot: Snapshot) -> Ledger:
+    """Return the ledger entry of this header and this state."""
+    return Ledger(
+        prefix=header.prefix,
+        leader=header.leader,
+        instance=header.instance,
+        term=header.term,
+        sequence=header.sequence,
+        lease_ns=header.lease_ns,
+        lineage=header.lineage,
+        max_concurrency=snapshot.max_concurrency,
+        total=snapshot.total,
+        remaining=snapshot.remaining,
+        reset_in_ns=snapshot.reset_in_ns,
+        grants=snapshot.grants,
+        crash_loops=snapshot.crash_loops,
+        margin_ns=snapshot.margin_ns,
+        static_day=snapshot.static_day,
+        full_hold_ns=snapshot.full_hold_ns,
+        replied=snapshot.replied,
     )
 
 
@@ -95,27 +110,6 @@ def full_hold_ns_of(ledger: Ledger, confirmed_hold_ns: int) -> int:
     """How long anything may matter that this entry tells of; ``confirmed_hold_ns`` is window and margin."""
     holds_ns = [max(record.hold_ns, record.use_within_ns + confirmed_hold_ns) for record in ledger.grants]
     return max(holds_ns, default=0) if ledger.full_hold_ns is None else max(ledger.full_hold_ns, *holds_ns, 0)
-
-
-def grants_of(ledger: Ledger, now_ns: int) -> list[Grant]:
-    """Read the grants back, each hold counted from now: never earlier than it was meant."""
-    return [
-        Grant(
-            grant_id=record.grant_id,
-            request_id=record.request_id,
-            shard_id=record.shard_id,
-            bucket=record.bucket,
-            max_concurrency=record.max_concurrency,
-            renewal=record.renewal,
-            use_within_ns=record.use_within_ns,
-            opens_at_ns=now_ns + record.hold_ns,
-            outcome=record.outcome,
-            identified_at_ns=now_ns if record.outcome else None,
-            committed=True,
-            managed=not record.plain,
-        )
-        for record in ledger.grants
-    ]
 
 
 # --- what the edge tells

@@ -12,25 +12,25 @@ from itertools import count
 
 from coordinator.core import ledger as words
 from coordinator.core.ledger import (
+    LeaseHeader,
     Ledger,
     Read,
     ReplicaAction,
     ReplicaEvent,
     Stopped,
     Write,
+    entry,
     full_hold_ns_of,
-    grants_of,
-    records_of,
 )
 from coordinator.core.ledger_view import LedgerView
 from coordinator.core.limits_policy import LimitsPolicy
 from coordinator.core.settings import Settings
 from coordinator.core.write_state import Pending
-from nats_identify.schedule import margin, model
+from nats_identify.schedule import model
 from nats_identify.schedule.budget import SessionBudget
 from nats_identify.schedule.crash_loop import CrashLoopGuard
-from nats_identify.schedule.evaluate import step_ns
-from nats_identify.schedule.model import MS, SECOND, Event, FetchLimits, Grant, Limits
+from nats_identify.schedule.grants import GlobalHold, Hold
+from nats_identify.schedule.model import MS, SECOND, Event, FetchLimits
 from nats_identify.schedule.plain import REPLIED_FOR_NS
 from nats_identify.schedule.scheduler import Scheduler
 
@@ -68,7 +68,7 @@ class Replica:
             name_grant=self._name_grant,
             max_waiting=settings.max_waiting,
         )
-        self.schedule.state.is_leading = False
+        self.schedule.state.become_standby()
         self.view = LedgerView(settings.lease_ns)
         self._longest_hold_ns = settings.timing.full_hold_ns  # the longest that anything seen can matter
         self._pending: Pending | None = None
@@ -81,7 +81,7 @@ class Replica:
         self._heard_at_ns: int | None = None
         self._read_at_ns = self._retry_at_ns = self._looked_at_ns = 0
         self._heartbeat_at_ns = 0
-        self._global_hold: Grant | None = None
+        self._global_hold: GlobalHold | None = None
         self._lineage = ""
         self._figure_waits = False
         self._limits_policy = LimitsPolicy()
@@ -119,7 +119,7 @@ class Replica:
             case model.LimitsFetched():
                 actions += self._limits_fetched(event, now_ns)
             case _:
-                self.schedule.state.is_within_lease = self._is_heard(now_ns)
+                self.schedule.state.set_within_lease(is_within_lease=self._is_heard(now_ns))
                 actions += self._if_leading(self.schedule.handle(event, now_ns), now_ns)
         return actions + self._advance(now_ns)
 
@@ -165,36 +165,18 @@ class Replica:
         if ledger is not None:
             hold_ns = full_hold_ns_of(ledger, self.schedule.state.timing.confirmed_hold_ns)
             self._longest_hold_ns = max(self._longest_hold_ns, hold_ns)
-            self.schedule.state.adopt_replied(ledger.replied or (), now_ns)
+            self.schedule.state.mark_replied(ledger.replied or (), now_ns)
 
     def _observe_ledger(self, ledger: Ledger | None, revision: int, now_ns: int) -> list[ReplicaAction]:
-        """Keep the leader's records as our own; an older copy teaches nothing but mistrust."""
+        """Take over the leader's state; an older copy is not adopted and makes the ledger untrusted."""
         is_newer = self.view.observe(ledger, revision, now_ns)
         if self.role is Role.LEADER:
             self._step_down()
-        if (
-            ledger is not None and self.view.has_regressed
-        ):  # its grants are not adopted, but their requesters had a reply
+        if ledger is not None and self.view.has_regressed:  # its grants are not adopted; their requesters had a reply
             plain_ids = [record.request_id for record in ledger.grants if record.plain]
-            self.schedule.state.adopt_replied([(name, REPLIED_FOR_NS) for name in plain_ids], now_ns)
-        if ledger is None or not is_newer:
-            return []
-        state = self.schedule.state
-        limits = Limits(
-            max_concurrency=ledger.max_concurrency or 1,
-            total=ledger.total,
-            remaining=ledger.remaining,
-            reset_in_ns=ledger.reset_in_ns,
-        )
-        from_settings = ledger.static_day is not None  # else Discord's
-        state.budget.set(limits, unconfirmed_count=0, now_ns=now_ns, from_settings=from_settings)
-        state.budget.adopt_day(ledger.static_day, now_ns)
-        state.guard.restore(ledger.crash_loops, now_ns)
-        if ledger.margin_ns is not None:
-            state.set_margin(margin.clamp(ledger.margin_ns, state.margin_setting_ns))
-        if ledger.max_concurrency is not None:
-            state.renumber(ledger.max_concurrency)
-        self.schedule.restore(grants_of(ledger, now_ns), now_ns, replied=ledger.replied)
+            self.schedule.state.mark_replied([(name, REPLIED_FOR_NS) for name in plain_ids], now_ns)
+        if ledger is not None and is_newer:
+            self.schedule.restore(ledger.snapshot, now_ns)
         return []
 
     def _read(self, event: words.LedgerRead, now_ns: int) -> list[ReplicaAction]:
@@ -219,21 +201,18 @@ class Replica:
         self._global_hold = None
         if not (self.view.is_trusted or is_first):
             self._longest_hold_ns = max(self._longest_hold_ns, state.timing.full_hold_ns)
-            self._global_hold = state.hold_all_buckets(self._name_grant(), self._longest_hold_ns, now_ns)
-            state.budget.mark_unknown(now_ns)
+            self._global_hold = state.assume_unknown_grants(self._name_grant(), self._longest_hold_ns, now_ns)
         if static is not None:
-            state.budget.set_static(static, unconfirmed_count=state.unconfirmed_count(now_ns), now_ns=now_ns)
-            if self.view.has_regressed:
-                state.charge_unmatched_confirms(self.view.newest_at_ns, now_ns)
-            state.renumber(static.max_concurrency)
+            lost_since_ns = self.view.newest_at_ns if self.view.has_regressed else None
+            state.apply_settings(static, now_ns, lost_since_ns=lost_since_ns)
         self._lineage = self._global_hold.grant_id if self._global_hold else self.view.lineage or self.settings.instance
-        self._figure_waits = state.budget.known is None and not is_first
+        self._figure_waits = not state.knows_limits and not is_first
         return self._write((), now_ns, leader=self.settings.name)
 
     def _lead_from_now(self, now_ns: int) -> list[ReplicaAction]:
         self.role = Role.LEADER
         if self._global_hold is not None:
-            self._global_hold.opens_at_ns = now_ns + self._longest_hold_ns  # from after the commit
+            self.schedule.state.extend_global_hold(self._global_hold, now_ns + self._longest_hold_ns)
         if self.settings.static is None:
             self._limits_policy.become_leader(now_ns, self._longest_hold_ns if self._figure_waits else 0)
         self.schedule.become_leader(now_ns)
@@ -252,37 +231,25 @@ class Replica:
             return self._write((), now_ns, leader=None)
         grants, said = self.schedule.grant_due(now_ns)
         actions = self._if_leading(said, now_ns)
-        if self._limits_policy.is_due(now_ns, is_low=self.schedule.state.budget.is_low):
+        if self._limits_policy.is_due(now_ns, is_low=self.schedule.state.is_low_on_starts):
             actions.append(FetchLimits("its turn has come"))
         if grants or self.schedule.is_refusing or self._write_soon or now_ns >= self._heartbeat_at_ns:
             actions += self._write(tuple(grants), now_ns, leader=self.settings.name)
         return actions
 
-    def _write(self, grants: tuple[Grant, ...], now_ns: int, *, leader: str | None) -> list[ReplicaAction]:
-        state = self.schedule.state
-        budget = state.budget
-        resets_in_ns = max(0, (budget.resets_at_ns or 0) - now_ns) if budget.is_begun else None
-        entry = Ledger(
+    def _write(self, holds: tuple[Hold, ...], now_ns: int, *, leader: str | None) -> list[ReplicaAction]:
+        header = LeaseHeader(
             prefix=self.settings.prefix,
             leader=leader,
             instance=self.settings.instance,
             term=self.term,
             sequence=self.view.newest_age[1] + 1,
             lease_ns=self.settings.lease_ns,
-            max_concurrency=state.max_concurrency,
-            total=budget.total,
-            remaining=budget.remaining,
-            reset_in_ns=resets_in_ns,
-            grants=records_of(state, now_ns),
             lineage=self._lineage,
-            crash_loops=state.guard.ages(now_ns),
-            margin_ns=state.timing.margin_ns,
-            static_day=budget.day.shifted(now_ns) if budget.from_settings else None,
-            full_hold_ns=state.timing.full_hold_ns,
-            replied=state.plain.left(now_ns),
         )
-        write = Write(ledger=entry, revision=self.view.revision)
-        self._pending = Pending(write=write, base=self.view.ledger, grants=grants, sent_at_ns=now_ns)
+        made = entry(header, self.schedule.state.snapshot(now_ns))
+        write = Write(ledger=made, revision=self.view.revision)
+        self._pending = Pending(write=write, base=self.view.ledger, holds=holds, sent_at_ns=now_ns)
         self._heartbeat_at_ns = now_ns + self.settings.lease_ns // 3
         self._write_soon = False
         return [write]
@@ -292,7 +259,7 @@ class Replica:
         if pending is None:
             return []
         self._pending, self._is_unsettled, self._refusals = None, False, 0
-        if now_ns - pending.sent_at_ns > step_ns(self.settings.timing):
+        if self.schedule.is_slow(now_ns - pending.sent_at_ns):
             self.schedule.on_slow_commit(now_ns)
         self.view.record_own_write(pending.write.ledger, revision, now_ns)
         if pending.write.ledger.leader is None:
@@ -302,7 +269,7 @@ class Replica:
         if self.role is Role.CANDIDATE:
             return self._lead_from_now(now_ns)
         in_time = now_ns <= self.lease_until_ns
-        return self._if_leading(self.schedule.on_committed(pending.grants, now_ns, in_time=in_time), now_ns)
+        return self._if_leading(self.schedule.on_committed(pending.holds, now_ns, in_time=in_time), now_ns)
 
     def _settle(self, pending: Pending, event: words.LedgerRead, now_ns: int) -> list[ReplicaAction]:
         """The outcome of a write was unknown: it is there, or it is written again, or another has written."""
@@ -332,12 +299,12 @@ class Replica:
             self._is_unsettled, self._read_at_ns = True, now_ns + RETRY_NS
             return []
         self.view.record_own_write(pending.write.ledger, revision, now_ns)
-        for grant in pending.grants:
-            self.schedule.state.start_hold(grant, now_ns)
-        return self._write(pending.grants, now_ns, leader=self.settings.name)
+        for hold in pending.holds:
+            self.schedule.state.start_hold(hold, now_ns)
+        return self._write(pending.holds, now_ns, leader=self.settings.name)
 
     def _step_down(self) -> None:
-        self.schedule.step_down(self._pending.grants if self._pending else ())
+        self.schedule.step_down(self._pending.holds if self._pending else ())
         self.role, self._pending, self._is_unsettled, self.lease_until_ns = Role.STANDBY, None, False, 0
 
     def _limits_fetched(self, event: model.LimitsFetched, now_ns: int) -> list[ReplicaAction]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from coordinator.core.ledger import Ledger, LedgerRead, Write
-from nats_identify.schedule.model import Grant
+from nats_identify.schedule.grants import Hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,13 +12,13 @@ class Pending:
 
     Attributes:
         base: what it was made from.
-        grants: what it commits.
+        holds: whose grants it commits.
         sent_at_ns: the lease counts from here.
     """
 
     write: Write
     base: Ledger | None
-    grants: tuple[Grant, ...]
+    holds: tuple[Hold, ...]
     sent_at_ns: int
 
     def has_landed(self, read: LedgerRead) -> bool:

@@ -12,13 +12,14 @@ from nats import errors
 from nats.js import api
 from nats.js.errors import APIError, NotFoundError
 
-from coordinator.core.ledger import GrantRecord, Ledger
+from coordinator.core.ledger import Ledger
 from coordinator.edge.connections import Connection
 from coordinator.edge.cures import NAME_IN_USE, NOT_A_CLUSTER
 from coordinator.edge.ledger_json import LedgerWriter
 from coordinator.edge.log import Log
 from coordinator.settings import Settings, SettingsError
 from nats_identify.schedule.crash_loop import TOLD_MOST, ShardHistory
+from nats_identify.schedule.grants import GrantRecord
 from nats_identify.schedule.model import DAY, Outcome
 
 CLUSTER_REPLICAS: Final = 3

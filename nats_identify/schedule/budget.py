@@ -168,7 +168,7 @@ class SessionBudget:
             self.resets_at_ns, self.is_begun = None, False
         return True
 
-    def adopt_day(self, ages: StaticDay | None, now_ns: int) -> None:
+    def restore_day(self, ages: StaticDay | None, now_ns: int) -> None:
         """Know what the leader knows; one that did not write of it leaves it in doubt."""
         self.day = StaticDay(first_ns=now_ns - DAY) if ages is None else ages.shifted(now_ns)
 

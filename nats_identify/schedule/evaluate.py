@@ -1,68 +1,116 @@
-"""Whom to tell that a bucket is about to open. It grants nothing, and sends nothing itself.
+"""What to do with one bucket now: grant, nudge, and when to look again. It changes nothing.
 
-The head is told a moment before: its renewal is then fresh when the bucket opens, and its shard connects
-meanwhile. Who does not answer may be dead, so a step later twice as many are told: a hundred dead
-requesters in front of a live one are passed before the bucket has opened. Nobody is passed over who was not
-told, or has only just been: after a takeover or an outage the first to be heard is not the first in line.
+Shortly before a bucket opens the first request is nudged: its renewal is then fresh when the bucket opens, and its
+shard connects meanwhile. A shard that does not renew may be dead, so a step later twice as many are nudged: a hundred
+dead requesters in front of a live one are skipped before the bucket has opened. A request is skipped only after it was
+nudged and did not renew: after a takeover or an outage the first renewal received is not the first in order.
 """
+
+from dataclasses import dataclass
 
 from nats_identify.schedule.bucket_queue import BucketQueue, QueuedRequest
 from nats_identify.schedule.model import Timing
 from nats_identify.schedule.state import ScheduleState
 
 STEPS = 10
-"""So many steps fit into the time before a bucket opens; doubled at each, over a thousand are told."""
+"""The steps before a bucket opens; the number nudged doubles at each, to over a thousand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do with a bucket now. Applying it and evaluating again at the same instant decides nothing more.
+
+    Attributes:
+        grant: the request to grant. The bucket is evaluated again after that, so nothing else is decided beside it.
+        nudges: the requests to nudge.
+        nudge_width: how many unanswered requests may be nudged at most. ``widen_at_ns``: when twice as many.
+        look_again_at_ns: when time alone changes this decision; None: only an event does.
+    """
+
+    grant: QueuedRequest | None = None
+    nudges: tuple[QueuedRequest, ...] = ()
+    nudge_width: int = 1
+    widen_at_ns: int | None = None
+    look_again_at_ns: int | None = None
 
 
 def step_ns(timing: Timing) -> int:
-    """How long a live shard may take to answer a nudge: ten round trips of a slow network and more."""
+    """How long a live shard may take to renew after a nudge: ten round trips of a slow network and more."""
     return timing.nudge_lead_ns // STEPS
 
 
-def may_be_skipped(state: ScheduleState, request: QueuedRequest, now_ns: int) -> bool:
-    """Whether the next one goes first: this one is known to be away, or was told of its turn and has not answered."""
+def evaluate(state: ScheduleState, bucket: int, now_ns: int) -> Decision:
+    """Decide what to do with this bucket now."""
+    queue = state.requests.queues.get(bucket)
+    if queue is None:
+        return Decision()
+    granted = next_grant(state, bucket, now_ns)
+    if granted is not None:
+        return Decision(grant=granted)
+    return _nudges(state, queue, state.opens_at_ns(bucket), now_ns)
+
+
+def next_grant(state: ScheduleState, bucket: int, now_ns: int) -> QueuedRequest | None:
+    """Return the request that is granted if this bucket is looked at now: the first in order whose renewal is fresh.
+
+    A stale one before it keeps its place, and is skipped only after it was nudged in vain.
+    """
+    if state.opens_at_ns(bucket) > now_ns:
+        return None
+    for request in state.requests.queues.get(bucket, ()):
+        if request.deferred_until_ns > now_ns or state.budget.closed_for(request.message.priority) is not None:
+            return None  # those behind are deferred for longer, or have no higher priority
+        if not request.is_fresh(now_ns, state.timing):
+            skip_at_ns = passable_at_ns(state, request)
+            if skip_at_ns is None or skip_at_ns > now_ns:
+                return None
+        elif state.loop_ends_at_ns(request, now_ns) <= now_ns:
+            return request  # else another request of its shard was granted meanwhile: it is deferred when it renews
+    return None
+
+
+def passable_at_ns(state: ScheduleState, request: QueuedRequest) -> int | None:
+    """When the next request may go before this stale one; None: not before an event.
+
+    At once if its shard is known to be away; else a step after it was nudged without a renewal since. A slow commit
+    delays nudges and renewals, so the step counts from its end, for a nudge lead at most.
+    """
     if request.is_unresponsive or not request.message.managed:
-        return True
-    told_at_ns = request.nudged_at_ns
-    if told_at_ns <= request.renewed_at_ns or told_at_ns < state.nudges_valid_from_ns:
-        return False
-    has_had_a_step = now_ns - max(told_at_ns, state.slow_commit_at_ns) >= step_ns(state.timing)
-    return has_had_a_step or now_ns - told_at_ns >= state.timing.nudge_lead_ns
+        return 0
+    nudged_at_ns = request.nudged_at_ns
+    if nudged_at_ns <= request.renewed_at_ns or nudged_at_ns < state.nudges_valid_from_ns:
+        return None
+    step_ends_at_ns = max(nudged_at_ns, state.slow_commit_at_ns) + step_ns(state.timing)
+    return min(step_ends_at_ns, nudged_at_ns + state.timing.nudge_lead_ns)
 
 
-def nudge(state: ScheduleState, queue: BucketQueue, opens_at_ns: int, now_ns: int) -> list[QueuedRequest]:
-    """Mark and return those to be told now: the first in order, up to the width, none of whom has answered."""
-    near_at_ns = max(opens_at_ns - state.timing.nudge_lead_ns, state.nudges_valid_from_ns)
+def _nudges(state: ScheduleState, queue: BucketQueue, opens_at_ns: int, now_ns: int) -> Decision:
+    """Nudge the first in order, up to the width, none of which has renewed since its bucket is near."""
+    lead_at_ns = opens_at_ns - state.timing.nudge_lead_ns
+    near_at_ns = max(lead_at_ns, state.nudges_valid_from_ns)
     if now_ns < near_at_ns:
-        queue.nudge_width, queue.widen_at_ns = 1, None
-        return []
-    if queue.widen_at_ns is not None and now_ns >= queue.widen_at_ns:
-        queue.nudge_width, queue.widen_at_ns = min(2 * queue.nudge_width, len(queue)), None
-    told: list[QueuedRequest] = []
-    unheard = 0
+        return Decision(look_again_at_ns=lead_at_ns if now_ns < lead_at_ns else None)
+    width, widen_at_ns = queue.nudge_width, queue.widen_at_ns
+    if widen_at_ns is not None and now_ns >= widen_at_ns:
+        width, widen_at_ns = min(2 * width, len(queue)), None
+    nudges: list[QueuedRequest] = []
+    unanswered = 0
     is_awaited = False
     for request in queue:
-        if unheard == queue.nudge_width or state.budget.closed_for(request.message.priority) is not None:
+        if unanswered == width or state.budget.closed_for(request.message.priority) is not None:
             break
         if request.deferred_until_ns > max(opens_at_ns, now_ns):
             break
         if request.is_unresponsive or (not request.message.managed and request.retry_at_ns > opens_at_ns):
             continue  # known to be away
-        has_answered = request.renewed_at_ns >= max(near_at_ns, request.nudged_at_ns)
-        if not request.message.managed or (has_answered and request.is_fresh(now_ns, state.timing)):
-            is_awaited = unheard > 0
-            break  # this one will take the turn, a step after those before it were told
-        unheard += 1
-        if request.nudged_at_ns < near_at_ns or has_answered:
-            request.nudged_at_ns = now_ns
-            told.append(request)
-    # Not put off by those told meanwhile: of a long row of dead each 503 has the next one told.
-    if told or is_awaited or unheard == queue.nudge_width < len(queue):
-        queue.widen_at_ns = queue.widen_at_ns or now_ns + step_ns(state.timing)
-    return told
-
-
-def next_look_ns(state: ScheduleState, queue: BucketQueue, opens_at_ns: int, now_ns: int) -> int | None:
-    """When this line wants to be looked at again on account of its nudges, or None."""
-    near_at_ns = opens_at_ns - state.timing.nudge_lead_ns
-    return near_at_ns if now_ns < near_at_ns else queue.widen_at_ns
+        has_renewed = request.renewed_at_ns >= max(near_at_ns, request.nudged_at_ns)
+        if not request.message.managed or (has_renewed and request.is_fresh(now_ns, state.timing)):
+            is_awaited = unanswered > 0
+            break  # fresh: it is granted once those before it have missed the step after their nudge
+        unanswered += 1
+        if request.nudged_at_ns < near_at_ns or has_renewed:
+            nudges.append(request)
+    # A nudge sent meanwhile does not put it off: in a long row of dead requesters each 503 has the next one nudged.
+    if nudges or is_awaited or unanswered == width < len(queue):
+        widen_at_ns = widen_at_ns or now_ns + step_ns(state.timing)
+    return Decision(nudges=tuple(nudges), nudge_width=width, widen_at_ns=widen_at_ns, look_again_at_ns=widen_at_ns)

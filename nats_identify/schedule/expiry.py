@@ -1,46 +1,46 @@
-"""What time alone changes: holds run out, askings are given up, days end. It grants nothing, and reads no clock."""
+"""What time alone changes: holds and requests expire, days end. It grants nothing, and reads no clock."""
 
-from nats_identify.schedule import confirmations, model, plain
-from nats_identify.schedule.limits import LimitsTracker
+from nats_identify.schedule import limits, model, plain
+from nats_identify.schedule.grants import Hold, HoldState
 from nats_identify.schedule.model import Event, Reply, ScheduleAction
 from nats_identify.schedule.replies import fields_of
 from nats_identify.schedule.state import ScheduleState
 from nats_identify.schedule.timers import LOOK_MOST_NS, TimerKind
 
 
-def fire_due_timers(state: ScheduleState, day: LimitsTracker, now_ns: int) -> list[ScheduleAction]:
+def fire_due_timers(state: ScheduleState, now_ns: int) -> list[ScheduleAction]:
     """Do all that has fallen due; return what to send."""
     actions: list[ScheduleAction] = []
-    while (timer := state.timers.pop_due(now_ns)) is not None:
+    while (timer := state.take_due_timer(now_ns)) is not None:
         match timer:
-            case (_, TimerKind.GRANT, str(grant_id)):
-                _look_at_grant(state, grant_id, now_ns)
-            case (_, TimerKind.ASKING, str(request_id)):
-                actions += _look_at_asking(state, request_id, now_ns)
+            case (_, TimerKind.HOLD, str(grant_id)):
+                _look_at_hold(state, grant_id, now_ns)
+            case (_, TimerKind.REQUEST, str(request_id)):
+                actions += _look_at_request(state, request_id, now_ns)
             case (_, TimerKind.BUCKET, int(bucket)):
-                state.dirty_buckets.add(bucket)
-            case (_, TimerKind.EVERYTHING, _):
+                state.mark_dirty(bucket)
+            case (_, TimerKind.ALL, _):
                 state.mark_all_dirty()
-                if state.grants_paused_until_ns > now_ns:  # we were away once more meanwhile
-                    state.timers.at(state.grants_paused_until_ns, TimerKind.EVERYTHING)
+                if state.grants_paused_until_ns > now_ns:  # the connection was lost once more meanwhile
+                    state.look_at_all(state.grants_paused_until_ns)
             case _:
-                actions += day.kind(now_ns)
+                actions += limits.end_day_if_over(state, now_ns)
     return actions
 
 
-def _look_at_grant(state: ScheduleState, grant_id: str, now_ns: int) -> None:
-    grant = state.holds.get(grant_id)
-    if grant is None:
+def _look_at_hold(state: ScheduleState, grant_id: str, now_ns: int) -> None:
+    hold = state.holds.get(grant_id)
+    if hold is None:
         return
-    if not grant.committed:  # its write is still under way: the hold begins at its end
-        state.timers.at(now_ns + model.SECOND, TimerKind.GRANT, grant_id)
-    elif grant.opens_at_ns > now_ns:
-        state.timers.at(grant.opens_at_ns, TimerKind.GRANT, grant_id)
+    if isinstance(hold, Hold) and hold.state is HoldState.UNCOMMITTED:  # the hold counts from the end of its write
+        state.look_at_hold(grant_id, now_ns + model.SECOND)
+    elif hold.opens_at_ns > now_ns:
+        state.look_at_hold(grant_id, hold.opens_at_ns)
     else:
-        confirmations.expire_hold(state, grant)
+        state.expire_hold(hold)
 
 
-def _look_at_asking(state: ScheduleState, request_id: str, now_ns: int) -> list[ScheduleAction]:
+def _look_at_request(state: ScheduleState, request_id: str, now_ns: int) -> list[ScheduleAction]:
     request = state.requests.get(request_id)
     if request is None:
         return []
@@ -50,11 +50,10 @@ def _look_at_asking(state: ScheduleState, request_id: str, now_ns: int) -> list[
         if request.retry_at_ns > now_ns:
             look_at_ns = min(look_at_ns, request.retry_at_ns)
         elif request.retry_at_ns:  # a plain one that could not be delivered is tried again
-            state.dirty_buckets.add(request.bucket)
-        state.timers.at(look_at_ns, TimerKind.ASKING, request_id)
+            state.mark_dirty(request.bucket)
+        state.look_at_request(request_id, look_at_ns)
         return []
-    state.requests.forget(request)
-    state.dirty_buckets.add(request.bucket)
+    state.drop_request(request)
     expired = Event("expired", fields_of(request))
     if request.timeout_at_ns is None or now_ns < request.timeout_at_ns:
         return [expired]

@@ -1,58 +1,257 @@
-"""The granted turns that still hold their bucket, and when each bucket opens. It frees nothing by itself.
+"""Grants, the holds that they put on their buckets, and when each bucket opens. It ends no hold by itself.
 
-Every grant carries its own hold. A grant made under another max_concurrency m blocks, under today's n, every
-bucket congruent to its shard modulo gcd(m, n): the two numberings cannot be told apart more finely.
+A `Grant` never changes. Its `Hold` does, by this table (an empty field: the event changes nothing; *ends*: the hold is
+removed, and the bucket opens):
+
+| state       | committed  | identified | declined | ready | rejected | 503    | rolled back | resigned  | expired |
+|-------------|------------|------------|----------|-------|----------|--------|-------------|-----------|---------|
+| UNCOMMITTED | UNANSWERED |            |          |       |          |        | *ends*      |           |         |
+| UNANSWERED  |            | IDENTIFIED | *ends*   | READY | REJECTED | *ends* |             | INHERITED | *ends*  |
+| INHERITED   |            | IDENTIFIED | *ends*   | READY | REJECTED |        |             |           | *ends*  |
+| IDENTIFIED  |            |            |          | READY | REJECTED |        |             |           | *ends*  |
+| READY       |            |            |          |       |          |        |             |           | *ends*  |
+| REJECTED    |            |            |          |       |          |        |             |           | *ends*  |
+
+`503` (no receiver) ends a hold only while the grant was published exactly once. A confirm of an UNCOMMITTED grant is
+kept until the grant is seen in the ledger. A managed grant that is not committed, and a plain one that was committed
+too late to be sent, are rolled back.
+
+Each grant has its own hold. A grant made under another max_concurrency m blocks, under today's n, every bucket
+congruent to its shard modulo gcd(m, n): the two numberings cannot be told apart more finely.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
 from math import gcd
+from typing import Final, NamedTuple
 
-from nats_identify.schedule.model import Grant
-
-EVERY_BUCKET = 1
-"""Under max_concurrency 1 all shards share a bucket: a record made under it blocks every bucket of any numbering."""
+from nats_identify.schedule.model import Outcome
 
 
-_Table = dict[tuple[int, int], dict[str, Grant]]
-"""Grants by what they block: every bucket with this residue at steps so wide."""
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One granted turn. All replicas keep the same records.
+
+    Attributes:
+        max_concurrency: the number of buckets when it was made; under another number it blocks every bucket congruent
+            to its shard modulo their greatest common divisor.
+        renewal: the renewal that it answers, and echoes.
+        use_within_ns: how long it may be used, whatever the settings are now.
+        managed: False for a plain requester.
+    """
+
+    grant_id: str
+    request_id: str
+    shard_id: int
+    bucket: int
+    max_concurrency: int
+    renewal: int
+    use_within_ns: int
+    managed: bool = True
+
+
+class HoldState(Enum):
+    """What is known of a grant; the transitions are in the table of this module."""
+
+    UNCOMMITTED = "uncommitted"  # the ledger does not hold it yet: no reply may leave
+    UNANSWERED = "unanswered"  # committed by this leader
+    INHERITED = "inherited"  # committed, and not by this leader in this term: a 503 proves nothing
+    IDENTIFIED = "identified"
+    READY = "ready"
+    REJECTED = "rejected"
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The outcome as the ledger records it; None until the grant is confirmed."""
+        return _OUTCOMES.get(self)
+
+
+_OUTCOMES: Final = {
+    HoldState.IDENTIFIED: Outcome.IDENTIFIED,
+    HoldState.READY: Outcome.READY,
+    HoldState.REJECTED: Outcome.REJECTED,
+}
+
+CONFIRMED: Final = {outcome: state for state, outcome in _OUTCOMES.items()}
+"""The state after each outcome; `declined` is none of them: it ends the hold."""
+
+AWAITING: Final = frozenset({HoldState.UNANSWERED, HoldState.INHERITED})
+"""Committed, and not confirmed."""
+
+
+@dataclass(slots=True, eq=False)
+class Hold:
+    """A grant holds its bucket. Only `ScheduleState` changes one.
+
+    Attributes:
+        opens_at_ns: when its bucket may be granted again, by the clock of this replica.
+        granted_at_ns: when the hold was last counted from its beginning; 0 for a grant read from the ledger.
+        asked_at_ns: when its request first asked. ``reply_to``: where it is published first.
+        identified_at_ns: when ``identified`` was received here, or first seen.
+        publish_count: how often this leader published it.
+        recommits: how often its commit took too long for a plain requester.
+    """
+
+    grant: Grant
+    state: HoldState
+    opens_at_ns: int = 0
+    granted_at_ns: int = 0
+    asked_at_ns: int = 0
+    reply_to: str = ""
+    identified_at_ns: int | None = None
+    publish_count: int = 0
+    recommits: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class GlobalHold:
+    """Every bucket is blocked: grants may be out that no replica knows of.
+
+    Attributes:
+        grant_id: its name in the ledger; no requester has it.
+        use_within_ns: as the ledger records it.
+        opens_at_ns: when it is over, by the clock of this replica.
+    """
+
+    grant_id: str
+    use_within_ns: int
+    opens_at_ns: int
+
+
+class GrantRecord(NamedTuple):  # made a thousand at a time, on the way of every commit: a third of a dataclass's cost
+    """A hold as the ledger records it.
+
+    Attributes:
+        request_id: empty for a global hold.
+        hold_ns: what was left of the hold when it was written.
+    """
+
+    grant_id: str
+    request_id: str
+    shard_id: int
+    bucket: int
+    max_concurrency: int
+    renewal: int
+    use_within_ns: int
+    hold_ns: int
+    outcome: Outcome | None = None
+    plain: bool = False
+
+
+ALL_BUCKETS: Final = 1
+"""Under max_concurrency 1 all shards share a bucket: a global hold is recorded under it, and blocks every bucket."""
+
+
+def records_of(holds: "HoldTable", now_ns: int) -> tuple[GrantRecord, ...]:
+    """Return every live hold with what is left of it."""
+    return tuple([_record(hold, now_ns) for hold in holds.all() if hold.opens_at_ns > now_ns])
+
+
+def _record(hold: Hold | GlobalHold, now_ns: int) -> GrantRecord:
+    hold_ns = hold.opens_at_ns - now_ns
+    if isinstance(hold, GlobalHold):
+        return GrantRecord(
+            grant_id=hold.grant_id,
+            request_id="",
+            shard_id=0,
+            bucket=0,
+            max_concurrency=ALL_BUCKETS,
+            renewal=0,
+            use_within_ns=hold.use_within_ns,
+            hold_ns=hold_ns,
+            outcome=Outcome.IDENTIFIED,
+        )
+    grant = hold.grant
+    return GrantRecord(
+        grant_id=grant.grant_id,
+        request_id=grant.request_id,
+        shard_id=grant.shard_id,
+        bucket=grant.bucket,
+        max_concurrency=grant.max_concurrency,
+        renewal=grant.renewal,
+        use_within_ns=grant.use_within_ns,
+        hold_ns=hold_ns,
+        outcome=_OUTCOMES.get(hold.state),
+        plain=not grant.managed,
+    )
+
+
+def hold_of(record: GrantRecord, now_ns: int) -> Hold | GlobalHold:
+    """Read a record back; its hold counts from now, so that it never ends earlier than its leader meant."""
+    opens_at_ns = now_ns + record.hold_ns
+    if not record.request_id:
+        return GlobalHold(grant_id=record.grant_id, use_within_ns=record.use_within_ns, opens_at_ns=opens_at_ns)
+    grant = Grant(
+        grant_id=record.grant_id,
+        request_id=record.request_id,
+        shard_id=record.shard_id,
+        bucket=record.bucket,
+        max_concurrency=record.max_concurrency,
+        renewal=record.renewal,
+        use_within_ns=record.use_within_ns,
+        managed=not record.plain,
+    )
+    return Hold(
+        grant=grant,
+        state=HoldState.INHERITED if record.outcome is None else CONFIRMED[record.outcome],
+        opens_at_ns=opens_at_ns,
+        identified_at_ns=None if record.outcome is None else now_ns,
+    )
+
+
+_Table = dict[tuple[int, int], dict[str, Hold]]
+"""Holds by what they block: every bucket with this residue at steps so wide."""
 
 
 class HoldTable:
-    """All live grants by name, indexed by the buckets that they block."""
+    """All live holds by grant id, indexed by the buckets that they block."""
 
     def __init__(self, max_concurrency: int) -> None:
-        self._grants: dict[str, Grant] = {}
-        self._by_request: dict[str, Grant] = {}
+        self._holds: dict[str, Hold | GlobalHold] = {}
+        self._by_request: dict[str, Hold] = {}
+        self._global: dict[str, GlobalHold] = {}
         self._here: _Table = {}
         self._elsewhere: _Table = {}  # made under another max_concurrency
         self._steps: set[int] = set()
         self._max_concurrency = max_concurrency
 
     def __len__(self) -> int:
-        return len(self._grants)
+        return len(self._holds)
 
-    def __iter__(self) -> Iterator[Grant]:
-        return iter(self._grants.values())
+    def __iter__(self) -> Iterator[Hold]:
+        return (hold for hold in self._holds.values() if isinstance(hold, Hold))
 
-    def get(self, grant_id: str) -> Grant | None:
-        """Return the live grant of this name."""
-        return self._grants.get(grant_id)
+    def all(self) -> Iterable[Hold | GlobalHold]:
+        """Return the holds and the global holds, in the order in which they began."""
+        return self._holds.values()
 
-    def for_request(self, request_id: str) -> Grant | None:
-        """Return the live grant that serves this asking."""
+    def get(self, grant_id: str) -> Hold | GlobalHold | None:
+        """Return the live hold of this grant."""
+        return self._holds.get(grant_id)
+
+    def for_request(self, request_id: str) -> Hold | None:
+        """Return the live hold whose grant serves this request."""
         return self._by_request.get(request_id)
 
-    def add(self, grant: Grant) -> None:
-        """Let it hold its bucket."""
-        self._grants[grant.grant_id] = grant
-        self._by_request[grant.request_id] = grant
+    def add(self, hold: Hold | GlobalHold) -> None:
+        """Let it block its buckets."""
+        if isinstance(hold, GlobalHold):
+            self._holds[hold.grant_id] = self._global[hold.grant_id] = hold
+            return
+        grant = hold.grant
+        self._holds[grant.grant_id] = self._by_request[grant.request_id] = hold
         table, key = self._place(grant)
-        table.setdefault(key, {})[grant.grant_id] = grant
+        table.setdefault(key, {})[grant.grant_id] = hold
 
-    def remove(self, grant: Grant) -> None:
-        """Its hold is over, or proven unused."""
-        del self._grants[grant.grant_id]
-        if self._by_request.get(grant.request_id) is grant:
+    def remove(self, hold: Hold | GlobalHold) -> None:
+        """It blocks nothing any more."""
+        if isinstance(hold, GlobalHold):
+            del self._holds[hold.grant_id], self._global[hold.grant_id]
+            return
+        grant = hold.grant
+        del self._holds[grant.grant_id]
+        if self._by_request.get(grant.request_id) is hold:
             del self._by_request[grant.request_id]
         table, key = self._place(grant)
         del table[key][grant.grant_id]
@@ -60,29 +259,34 @@ class HoldTable:
             del table[key]
 
     def opens_at_ns(self, bucket: int) -> int:
-        """When the last grant that blocks this bucket lets go; 0 where none does."""
+        """When the last hold on this bucket ends; 0 where there is none."""
         opens = _last(self._here.get((self._max_concurrency, bucket)))
         for step in self._steps:
             opens = max(opens, _last(self._elsewhere.get((step, bucket % step))))
+        for hold in self._global.values():
+            opens = max(opens, hold.opens_at_ns)
         return opens
 
     def renumber(self, max_concurrency: int) -> None:
         """Live holds survive a change of max_concurrency."""
-        grants = list(self._grants.values())
-        self._grants, self._here, self._elsewhere, self._steps = {}, {}, {}, set()
+        holds = list(self._holds.values())
+        self._holds, self._here, self._elsewhere, self._steps = {}, {}, {}, set()
         self._max_concurrency = max_concurrency
-        for grant in grants:
-            self.add(grant)
+        for hold in holds:
+            self.add(hold)
 
-    def buckets_of(self, grant: Grant) -> Iterable[int]:
-        """Today's buckets that this grant blocks."""
+    def buckets_of(self, hold: Hold | GlobalHold) -> Iterable[int]:
+        """Return today's buckets that this hold blocks."""
+        if isinstance(hold, GlobalHold):
+            return range(self._max_concurrency)
+        grant = hold.grant
         if grant.max_concurrency == self._max_concurrency:
             return (grant.bucket,)
         step = gcd(grant.max_concurrency, self._max_concurrency)
         return range(grant.shard_id % step, self._max_concurrency, step)
 
     def _place(self, grant: Grant) -> tuple[_Table, tuple[int, int]]:
-        """Where those are that block the same buckets as this grant."""
+        """Where the holds are that block the same buckets as this grant's."""
         if grant.max_concurrency == self._max_concurrency:
             return self._here, (self._max_concurrency, grant.bucket)
         step = gcd(grant.max_concurrency, self._max_concurrency)
@@ -90,6 +294,6 @@ class HoldTable:
         return self._elsewhere, (step, grant.shard_id % step)
 
 
-def _last(standing: dict[str, Grant] | None) -> int:
-    """When the last of these lets go."""
-    return max((grant.opens_at_ns for grant in standing.values()), default=0) if standing else 0
+def _last(holds: dict[str, Hold] | None) -> int:
+    """When the last of these ends."""
+    return max((hold.opens_at_ns for hold in holds.values()), default=0) if holds else 0

@@ -200,46 +200,6 @@ ScheduleEvent = (
 )
 
 
-# --- records
-
-
-@dataclass(slots=True)
-class Grant:
-    """One granted turn, for as long as it holds its bucket. Every replica keeps the same records.
-
-    Attributes:
-        max_concurrency: the number under which it was made; with another one in force it blocks every
-            bucket congruent to its shard modulo their greatest common divisor.
-        renewal: the renewal that it answers, and echoes.
-        use_within_ns: what this grant promised, whatever the settings are now.
-        opens_at_ns: when its bucket may be granted again, by the clock of whoever keeps the record.
-        outcome: None until answered.
-        identified_at_ns: when ``identified`` was received here, or first seen.
-        committed: the ledger holds it; before that nobody may hear of it.
-        publish_count: how often this leader published it; None where another committed it: then 503 proves nothing.
-        late_commits: how often its commit took too long for a plain requester.
-        granted_at_ns, asked_at_ns, managed, reply_to: what the granting leader needs to publish it.
-    """
-
-    grant_id: str
-    request_id: str
-    shard_id: int
-    bucket: int
-    max_concurrency: int
-    renewal: int
-    use_within_ns: int
-    opens_at_ns: int
-    outcome: Outcome | None = None
-    identified_at_ns: int | None = None
-    committed: bool = False
-    publish_count: int | None = None
-    late_commits: int = 0
-    granted_at_ns: int = 0
-    asked_at_ns: int = 0
-    managed: bool = True
-    reply_to: str = ""
-
-
 # --- actions: what the schedule wants done
 
 Fields = dict[str, str | int | None]

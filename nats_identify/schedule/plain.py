@@ -74,6 +74,6 @@ def final(state: "ScheduleState", message: RequestReceived, actions: list[Schedu
     """
     if message.managed:
         return actions
-    if state.is_leading and state.plain.refuse(message.request_id, actions):
-        state.requests.end(message.request_id, message.reply_to)
+    if state.is_leading:
+        state.keep_refusal(message, actions)
     return []

@@ -2,12 +2,14 @@
 
 from nats_identify.schedule import model
 from nats_identify.schedule.bucket_queue import RENEW_MOST_NS, QueuedRequest
-from nats_identify.schedule.model import MS, Code, Fields, Grant, Reason, Refused, RequestReceived
+from nats_identify.schedule.grants import Grant, Hold
+from nats_identify.schedule.model import MS, Code, Fields, Reason, Refused, RequestReceived
 from nats_identify.schedule.state import ScheduleState
 
 
-def granted(state: ScheduleState, grant: Grant, now_ns: int) -> model.Granted:
-    """The turn itself."""
+def granted(state: ScheduleState, hold: Hold, now_ns: int) -> model.Granted:
+    """The grant itself."""
+    grant = hold.grant
     return model.Granted(
         shard_id=grant.shard_id,
         bucket=grant.bucket,
@@ -15,7 +17,7 @@ def granted(state: ScheduleState, grant: Grant, now_ns: int) -> model.Granted:
         grant_id=grant.grant_id,
         renewal=grant.renewal,
         use_within_ns=grant.use_within_ns,
-        waited_ns=now_ns - grant.asked_at_ns,
+        waited_ns=now_ns - hold.asked_at_ns,
         remaining=state.budget.left,
         max_concurrency=grant.max_concurrency,
     )

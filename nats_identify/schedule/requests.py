@@ -143,7 +143,7 @@ class RequestTable:
         if request.grant_id is None:
             self.take(request)
         self._senders.remove(request.message.reply_to)
-        self._timers.drop(TimerKind.ASKING, request.message.request_id)
+        self._timers.drop(TimerKind.REQUEST, request.message.request_id)
         del self.by_id[request.message.request_id]
 
     def end(self, request_id: str, reply_to: str = "") -> QueuedRequest | None:

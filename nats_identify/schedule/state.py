@@ -1,27 +1,95 @@
-"""What the schedule knows: who waits, what is granted, what is left of the day; kept consistent. It decides nothing."""
+"""The state of one bot's schedule, and the only code that changes it: requests, holds, budget, guard and timers.
+
+It decides nothing: the scheduler and the functions beside it read the state, and change it by the methods below.
+"""
 
 from collections import OrderedDict
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from nats_identify.schedule.bucket_queue import QueuedRequest
-from nats_identify.schedule.budget import SessionBudget
-from nats_identify.schedule.crash_loop import CrashLoopGuard
-from nats_identify.schedule.grants import EVERY_BUCKET, HoldTable
-from nats_identify.schedule.model import Fields, Grant, Outcome, Timing
-from nats_identify.schedule.plain import PlainReplies, Replied
+from nats_identify.schedule import margin
+from nats_identify.schedule.bucket_queue import RENEW_MOST_NS, QueuedRequest
+from nats_identify.schedule.budget import SessionBudget, StaticDay
+from nats_identify.schedule.crash_loop import CrashLoopGuard, ShardHistory
+from nats_identify.schedule.grants import (
+    AWAITING,
+    CONFIRMED,
+    GlobalHold,
+    Grant,
+    GrantRecord,
+    Hold,
+    HoldState,
+    HoldTable,
+    hold_of,
+    records_of,
+)
+from nats_identify.schedule.model import (
+    SECOND,
+    Limits,
+    Outcome,
+    Reason,
+    RequestReceived,
+    ScheduleAction,
+    Timing,
+)
+from nats_identify.schedule.plain import REPLIED_FOR_NS, PlainReplies, Replied
 from nats_identify.schedule.requests import RequestTable
-from nats_identify.schedule.timers import TimerKind, Timers
+from nats_identify.schedule.timers import LOOK_MOST_NS, Timer, TimerKind, Timers
 
 EARLY_CONFIRMS_MAX = 10_000
-"""So many answers without a grant, and grants without a READY, are kept: more than a window's worth."""
+"""The most confirms without a grant, and grants without a READY, that are kept: more than a window's worth."""
+
+PLAIN_RETRIES = 4
+"""A plain request that could not be delivered is tried again after 1, 2, 4 and 8 s, then dropped."""
+
+
+class EarlyConfirm(NamedTuple):
+    """A confirm that was received before its grant was seen, or while its commit was under way."""
+
+    grant_id: str
+    outcome: Outcome
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a successor must know of the state; every instant is a duration, counted from when it was made.
+
+    Attributes:
+        max_concurrency, total, remaining, reset_in_ns: today's limits; None where they are unknown. ``remaining`` is
+            below zero where more was spent than the total of today allows.
+        grants: every live hold.
+        crash_loops: what was granted lately to shards that may loop.
+        margin_ns: the margin as tuned; None in the ledger of a leader that did not write it.
+        static_day: of a day of static limits; None: the limits are Discord's.
+        full_hold_ns: how long a grant of its leader may matter; None in the ledger of one that did not write it.
+        replied: plain requests that have had their reply, and for how long to know them; None: as above.
+    """
+
+    max_concurrency: int | None = None
+    total: int | None = None
+    remaining: int | None = None
+    reset_in_ns: int | None = None
+    grants: tuple[GrantRecord, ...] = ()
+    crash_loops: tuple[ShardHistory, ...] = ()
+    margin_ns: int | None = None
+    static_day: StaticDay | None = None
+    full_hold_ns: int | None = None
+    replied: tuple[Replied, ...] | None = None
 
 
 class ScheduleState:
-    """The waiting room, the holds, the budget, the guard and the alarms of one bot, moved together.
+    """The requests, the holds, the budget, the guard and the timers of one bot, kept consistent.
 
     Attributes:
         timing: the durations of the settings, with the margin of today.
+        dirty_buckets: the buckets that must be looked at again.
+        is_leading: whether this replica leads; a standby refuses no plain request.
+        is_within_lease: whether a reply sent now leaves: not from a standby, nor after a leader's lease.
+        nudges_valid_from_ns: a nudge sent earlier may not have reached its shard.
+        slow_commit_at_ns: when a commit was last slow; nudges sent before it, and the renewals they cause, may be late.
+        grants_paused_until_ns: no grant before this instant: shards are reconnecting.
     """
 
     def __init__(
@@ -33,7 +101,6 @@ class ScheduleState:
         max_waiting: int,
     ) -> None:
         self.timing = timing
-        self.margin_setting_ns = timing.margin_ns
         self.budget = budget
         self.guard = guard
         self.max_concurrency = max_concurrency
@@ -41,210 +108,575 @@ class ScheduleState:
         self.requests = RequestTable(max_concurrency or 1, max_waiting, self.timers)
         self.holds = HoldTable(max_concurrency or 1)
         self.plain = PlainReplies()
-        self.is_leading = True  # a standby refuses no plain request
+        self.is_leading = True
+        self.is_within_lease = True
         self.dirty_buckets: set[int] = set()
-        self.is_within_lease = True  # what is said now is sent: not by a standby, nor after a leader's lease
-        self.nudges_valid_from_ns = 0  # what was said to shards before may not have reached them
-        self.slow_commit_at_ns = 0  # what was said right before took its time, and so may its answers
-        self.grants_paused_until_ns = 0  # nobody is granted before: shards are on their way back
-        self.used: OrderedDict[str, Fields] = OrderedDict()
-        self._early_confirms: OrderedDict[str, tuple[Outcome, int]] = OrderedDict()
+        self.nudges_valid_from_ns = 0
+        self.slow_commit_at_ns = 0
+        self.grants_paused_until_ns = 0
+        self._settings = timing
+        self._used: OrderedDict[str, Grant] = OrderedDict()
+        self._early_confirms: OrderedDict[str, EarlyConfirm] = OrderedDict()
+        self._uncounted: int | None = None  # grants that the limits being fetched may not show
+        self._exhausted = (False, False)  # whether the day's limit was reached for priority 0, for priority 1
 
-    def start_hold(self, grant: Grant, now_ns: int) -> None:
-        """Count the whole hold of an unanswered grant from now."""
-        hold_ns = self.timing.managed_hold_ns if grant.managed else self.timing.plain_hold_ns
-        grant.granted_at_ns, grant.opens_at_ns = now_ns, now_ns + hold_ns
-        self.timers.at(grant.opens_at_ns, TimerKind.GRANT, grant.grant_id)
+    # --- reading
 
-    def add_hold(self, grant: Grant) -> None:
-        """Let a grant hold its bucket; the asking that it serves leaves its line."""
-        self.holds.add(grant)
-        self.timers.at(grant.opens_at_ns, TimerKind.GRANT, grant.grant_id)
-        request = self.requests.get(grant.request_id)
-        if request is not None:
-            self.attach_hold(request)
+    def opens_at_ns(self, bucket: int) -> int:
+        """When this bucket may be granted next; in the past where it is open."""
+        return max(self.holds.opens_at_ns(bucket), self.grants_paused_until_ns)
 
-    def attach_hold(self, request: QueuedRequest) -> None:
-        """Take an asking out of its line if a live grant serves it; either may be heard of first."""
-        grant = self.holds.for_request(request.message.request_id)
-        if grant is not None and request.grant_id is None:
-            self.requests.take(request)
-            request.grant_id = grant.grant_id
+    def loop_ends_at_ns(self, request: QueuedRequest, now_ns: int) -> int:
+        """When the crash-loop guard lets this request be granted; in the past where it does not defer it."""
+        return self.guard.opens_at_ns(request.message.shard_id, request.asked_at_ns, now_ns)
 
-    def end_hold(self, grant: Grant, *, is_unsent: bool = False) -> QueuedRequest | None:
-        """End a grant's hold; return the asking that it did not serve, back at its place.
+    @property
+    def knows_limits(self) -> bool:
+        """Whether it is known how many session starts are left."""
+        return self.budget.known is not None
 
-        A managed one is silent until it renews; a renewal newer than the one that the grant echoes counts, since
-        it may have overtaken the answer, unless the grant ``is_unsent``. A plain one has had its one reply, unless
-        the grant ``is_unsent``.
-        """
-        self.holds.remove(grant)
-        self.dirty_buckets.update(self.holds.buckets_of(grant))
-        request = self.requests.get(grant.request_id)
-        if request is None or request.grant_id != grant.grant_id:
-            return None
-        if not request.message.managed and not is_unsent:
-            self.requests.forget(request)
-            return None
-        request.grant_id = None
-        request.is_unresponsive = is_unsent or request.message.renewal <= grant.renewal
-        self.requests.put(request)
-        self.dirty_buckets.add(request.bucket)
+    @property
+    def is_low_on_starts(self) -> bool:
+        """Whether little of the day is left, or an unknown part of it."""
+        return self.budget.is_low
+
+    def unconfirmed_count(self, now_ns: int) -> int:
+        """Count the grants that Discord's own number may not show: unconfirmed, or confirmed less than a window ago."""
+        return sum(1 for hold in self.holds if self._may_be_uncounted(hold, now_ns))
+
+    def _may_be_uncounted(self, hold: Hold, now_ns: int) -> bool:
+        confirmed_ns = hold.identified_at_ns
+        return confirmed_ns is None or now_ns - confirmed_ns < self.timing.window_ns
+
+    # --- looking again
+
+    def mark_dirty(self, bucket: int) -> None:
+        """Look at this bucket again."""
+        self.dirty_buckets.add(bucket)
+
+    def mark_all_dirty(self) -> None:
+        """Look at every bucket again."""
+        self.dirty_buckets.update(self.requests.queues)
+
+    def take_dirty_buckets(self) -> list[int]:
+        """Return the buckets that must be looked at and have requests, in order; none is marked afterwards."""
+        dirty, self.dirty_buckets = self.dirty_buckets, set()
+        return sorted(dirty & self.requests.queues.keys())
+
+    def take_due_timer(self, now_ns: int) -> Timer | None:
+        """Return one timer that is due, or None; it is set no more."""
+        return self.timers.pop_due(now_ns)
+
+    def look_at_bucket(self, bucket: int, at_ns: int) -> None:
+        """Look at this bucket at that instant."""
+        self.timers.at(at_ns, TimerKind.BUCKET, bucket)
+
+    def look_at_hold(self, grant_id: str, at_ns: int) -> None:
+        """Look at this hold at that instant."""
+        self.timers.at(at_ns, TimerKind.HOLD, grant_id)
+
+    def look_at_request(self, request_id: str, at_ns: int) -> None:
+        """Look at this request at that instant."""
+        self.timers.at(at_ns, TimerKind.REQUEST, request_id)
+
+    def look_at_all(self, at_ns: int) -> None:
+        """Look at every bucket at that instant."""
+        self.timers.at(at_ns, TimerKind.ALL)
+
+    def _look_at_budget(self) -> None:
+        if self.budget.resets_at_ns is not None:
+            self.timers.at(self.budget.resets_at_ns, TimerKind.BUDGET)
+
+    # --- requests
+
+    def admit(self, message: RequestReceived, now_ns: int) -> QueuedRequest:
+        """Queue a new request; a live grant that serves it is attached."""
+        request = self.requests.admit(message, now_ns)
+        self.attach_hold(request)
         return request
 
+    def admit_copy(self, message: RequestReceived, now_ns: int) -> None:
+        """Queue a request that another replica has; it is no fresher here than it is there."""
+        request = self.requests.admit(message, now_ns)
+        stale_ns = now_ns - self._settings.fresh_ns - 1  # worth a nudge
+        request.renewed_at_ns = stale_ns if message.renewed_at_ns is None else message.renewed_at_ns
+        self.attach_hold(request)
+        self.set_pace(request, RENEW_MOST_NS, now_ns)  # when it will renew is not known here
+        self.mark_dirty(request.bucket)
+
+    def renew(self, request: QueuedRequest, message: RequestReceived, now_ns: int) -> None:
+        """Take in a newer message of the same request."""
+        self.requests.renew(request, message, now_ns)
+
+    def refuse_ended(self, request_id: str) -> bool:
+        """Note that the requester of a spent id is refused; return True the first time."""
+        return self.requests.refuse_ended(request_id)
+
+    def set_pace(self, request: QueuedRequest, renew_in_ns: int, now_ns: int) -> None:
+        """Expect the next renewal in ``renew_in_ns``, and look whether the request has expired."""
+        request.set_pace(renew_in_ns, now_ns)
+        self.look_at_request(request.message.request_id, min(request.expires_at_ns, now_ns + LOOK_MOST_NS))
+
+    def promise(self, request: QueuedRequest) -> None:
+        """Note that it was replied that it is next: requests that come later stand behind it."""
+        self.requests.queues[request.bucket].promise(request)
+
+    def set_nudges(
+        self,
+        bucket: int,
+        nudges: Iterable[QueuedRequest],
+        width: int,
+        widen_at_ns: int | None,
+        look_again_at_ns: int | None,
+        now_ns: int,
+    ) -> None:
+        """These requests are nudged now, and promised that they are next; look at the bucket again at that instant."""
+        queue = self.requests.queues[bucket]
+        queue.nudge_width, queue.widen_at_ns = width, widen_at_ns
+        if look_again_at_ns is not None:
+            self.look_at_bucket(bucket, look_again_at_ns)
+        for request in nudges:
+            request.nudged_at_ns = now_ns
+            queue.promise(request)
+
+    def invalidate_nudges(self, now_ns: int) -> None:
+        """What was sent to shards before may not have reached them: no nudge and no promise sent before counts."""
+        self.nudges_valid_from_ns = now_ns
+        self.requests.break_promises()
+
+    def mark_unresponsive(self, request: QueuedRequest) -> None:
+        """No shard received its nudge: skip it until it renews, and look at the next one at once."""
+        request.is_unresponsive = True
+        self.mark_dirty(request.bucket)
+
     def defer(self, request: QueuedRequest, until_ns: int, now_ns: int) -> None:
-        """Let a shard that loops stand behind everybody until then."""
+        """Queue a crash-looping shard's request behind all others until then."""
         until_ns = until_ns if until_ns > now_ns else 0
         if request.deferred_until_ns != until_ns and request.grant_id is None:
             self.requests.take(request)
             request.deferred_until_ns = until_ns
             self.requests.put(request)
-            self.dirty_buckets.add(request.bucket)
+            self.mark_dirty(request.bucket)
         if until_ns:
-            self.timers.at(until_ns, TimerKind.ASKING, request.message.request_id)
+            self.look_at_request(request.message.request_id, until_ns)
 
-    def set_margin(self, margin_ns: int) -> None:
-        """Let every hold that begins from now on have this margin."""
-        self.timing = replace(self.timing, margin_ns=margin_ns)
+    def is_new_loop(self, request: QueuedRequest, now_ns: int) -> bool:
+        """Return True once for each wait of a crash-looping shard."""
+        return self.guard.is_news(request.message.shard_id, request.asked_at_ns, now_ns)
 
-    def identify(self, grant: Grant, at_ns: int) -> None:
-        """The turn was used: the window starts, and the asking has ended."""
-        grant.outcome, grant.identified_at_ns = Outcome.IDENTIFIED, at_ns
-        grant.opens_at_ns = at_ns + self.timing.confirmed_hold_ns
-        self.timers.at(grant.opens_at_ns, TimerKind.GRANT, grant.grant_id)
-        self.dirty_buckets.update(self.holds.buckets_of(grant))  # it opens at another time now
-        self.requests.end(grant.request_id)
-        self.mark_day_begun(grant, at_ns)
+    def retry_later(self, request: QueuedRequest, now_ns: int) -> None:
+        """A plain request could not be delivered: try again later, or drop it after the last try."""
+        request.retry_at_ns = now_ns + (SECOND << request.undeliverable_count)
+        request.undeliverable_count += 1
+        self.look_at_request(request.message.request_id, request.retry_at_ns)
+        if request.undeliverable_count > PLAIN_RETRIES:
+            self.requests.forget(request)
 
-    def mark_day_begun(self, grant: Grant, at_ns: int) -> None:
-        """Discord's day has begun, if this leader granted the turn; of another's nobody here knows in which day."""
-        if grant.publish_count:
-            self.budget.use(grant.granted_at_ns, at_ns)
+    def drop_request(self, request: QueuedRequest) -> None:
+        """It has expired; it may come back."""
+        self.requests.forget(request)
+        self.mark_dirty(request.bucket)
 
-    def refund(self, grant: Grant) -> None:
-        """Its IDENTIFY proved not to have been sent; where the day was spent, whoever waits anywhere may have it."""
+    def end_request(self, request_id: str, reply_to: str = "") -> QueuedRequest | None:
+        """End a request for good, known or not; return it if it was known. A grant that it has is not freed."""
+        request = self.requests.end(request_id, reply_to)
+        if request is not None:
+            self.mark_dirty(request.bucket)
+        return request
+
+    # --- plain requests
+
+    def keep_refusal(self, message: RequestReceived, actions: list[ScheduleAction]) -> None:
+        """Keep the refusal of a plain request until it is committed; without room for it, the request gets none."""
+        if self.plain.refuse(message.request_id, actions):
+            self.requests.end(message.request_id, message.reply_to)
+
+    def take_refusals(self, now_ns: int) -> list[ScheduleAction]:
+        """Return the refusals that the next ledger entry commits."""
+        return self.plain.take(now_ns)
+
+    def mark_replied(self, replied: Iterable[Replied], now_ns: int) -> None:
+        """These plain requests have had their reply: they are ended."""
+        for request_id, left_ns in replied:
+            self.requests.end(request_id)
+            self.plain.add(request_id, now_ns, left_ns)
+
+    def _end_plain(self, hold: Hold, now_ns: int) -> None:
+        """A plain grant was received, or may have been: its request has had its reply."""
+        if not hold.grant.managed:
+            self.mark_replied([(hold.grant.request_id, REPLIED_FOR_NS)], now_ns)
+
+    # --- holds
+
+    def grant(self, request: QueuedRequest, grant_id: str, now_ns: int) -> Hold:
+        """Grant a request: charge the day and the guard, and begin the hold, which is not committed yet."""
+        message = request.message
+        grant = Grant(
+            grant_id=grant_id,
+            request_id=message.request_id,
+            shard_id=message.shard_id,
+            bucket=request.bucket,
+            max_concurrency=self.requests.max_concurrency,
+            renewal=message.renewal,
+            use_within_ns=self._settings.use_within_ns if message.managed else self._settings.grace_ns // 2,
+            managed=message.managed,
+        )
+        hold = Hold(
+            grant=grant, state=HoldState.UNCOMMITTED, asked_at_ns=request.asked_at_ns, reply_to=message.reply_to
+        )
+        self._charge(now_ns)
+        self.guard.count(message.shard_id, request.asked_at_ns, now_ns)
+        self.start_hold(hold, now_ns)
+        self.add_hold(hold)
+        return hold
+
+    def _charge(self, now_ns: int) -> None:
+        self.budget.charge(now_ns)
+        if self._uncounted is not None:
+            self._uncounted += 1
+        self._look_at_budget()
+
+    def start_hold(self, hold: Hold, now_ns: int) -> None:
+        """Count the whole hold of an unanswered grant from now."""
+        hold_ns = self.timing.managed_hold_ns if hold.grant.managed else self.timing.plain_hold_ns
+        hold.granted_at_ns, hold.opens_at_ns = now_ns, now_ns + hold_ns
+        self.look_at_hold(hold.grant.grant_id, hold.opens_at_ns)
+
+    def add_hold(self, hold: Hold) -> None:
+        """Let a grant hold its bucket; the request that it serves leaves its queue."""
+        self.holds.add(hold)
+        self.look_at_hold(hold.grant.grant_id, hold.opens_at_ns)
+        request = self.requests.get(hold.grant.request_id)
+        if request is not None:
+            self.attach_hold(request)
+
+    def attach_hold(self, request: QueuedRequest) -> None:
+        """Take a request out of its queue if a live grant serves it; either may be received first."""
+        hold = self.holds.for_request(request.message.request_id)
+        if hold is not None and request.grant_id is None:
+            self.requests.take(request)
+            request.grant_id = hold.grant.grant_id
+
+    def commit(self, hold: Hold) -> None:
+        """The ledger holds this grant."""
+        hold.state = HoldState.UNANSWERED
+
+    def count_publish(self, hold: Hold) -> None:
+        """This leader publishes the grant once more; of an inherited one a 503 would prove nothing."""
+        if hold.state is not HoldState.INHERITED:
+            hold.publish_count += 1
+
+    def count_recommit(self, hold: Hold) -> int:
+        """The commit of a plain grant took too long; return how often it did."""
+        hold.recommits += 1
+        return hold.recommits
+
+    def end_hold(self, hold: Hold, *, is_unsent: bool = False) -> QueuedRequest | None:
+        """End a hold; return the request that its grant did not serve, back at its place.
+
+        A managed request is unresponsive until it renews; a renewal newer than the one that the grant echoes counts,
+        since it may have overtaken the confirm, unless the grant ``is_unsent``. A plain request has had its one reply,
+        unless the grant ``is_unsent``.
+        """
+        self.holds.remove(hold)
+        self.dirty_buckets.update(self.holds.buckets_of(hold))
+        request = self.requests.get(hold.grant.request_id)
+        if request is None or request.grant_id != hold.grant.grant_id:
+            return None
+        if not request.message.managed and not is_unsent:
+            self.requests.forget(request)
+            return None
+        request.grant_id = None
+        request.is_unresponsive = is_unsent or request.message.renewal <= hold.grant.renewal
+        self.requests.put(request)
+        self.mark_dirty(request.bucket)
+        return request
+
+    def identify(self, hold: Hold, at_ns: int) -> None:
+        """The grant was used: the window starts, and the request has ended."""
+        hold.state, hold.identified_at_ns = HoldState.IDENTIFIED, at_ns
+        hold.opens_at_ns = at_ns + self.timing.confirmed_hold_ns
+        self.look_at_hold(hold.grant.grant_id, hold.opens_at_ns)
+        self.dirty_buckets.update(self.holds.buckets_of(hold))  # it opens at another time now
+        self.requests.end(hold.grant.request_id)
+        self._mark_day_begun(hold, at_ns)
+
+    def settle(self, hold: Hold, outcome: Outcome) -> None:
+        """Discord accepted or rejected the IDENTIFY of an identified grant."""
+        hold.state = CONFIRMED[outcome]
+
+    def decline(self, hold: Hold, at_ns: int) -> None:
+        """The grant was not used. The decline is kept: an entry of a leader that did not receive it may bring it back.
+
+        That entry's budget has no refund for it, so each restored copy of the grant is refunded, and one refund counts
+        in all. It may be read long after the hold is over: only newer confirms displace the decline.
+        """
+        self.buffer_early_confirm(hold.grant.grant_id, Outcome.DECLINED, at_ns)
+        self._end_plain(hold, at_ns)
+        self.refund(hold)
+        self.end_hold(hold)
+
+    def expire_hold(self, hold: Hold | GlobalHold) -> None:
+        """End a hold that has run out: what was confirmed is settled, what was not may have been lost.
+
+        A plain requester confirms nothing and is assumed to have identified: its id is spent.
+        """
+        if isinstance(hold, GlobalHold):
+            self.holds.remove(hold)
+            self.dirty_buckets.update(self.holds.buckets_of(hold))
+            return
+        self._end_plain(hold, hold.opens_at_ns)
+        self.end_hold(hold)
+        if not hold.grant.managed:
+            self._mark_day_begun(hold, hold.opens_at_ns)
+        if hold.state is HoldState.IDENTIFIED:
+            self._retain_for_ready(hold.grant)
+
+    def take_used(self, grant_id: str) -> Grant | None:
+        """Return an identified grant whose hold is over and whose READY was not received yet; it is kept no more."""
+        return self._used.pop(grant_id, None)
+
+    def _retain_for_ready(self, grant: Grant) -> None:
+        self._used[grant.grant_id] = grant
+        if len(self._used) > EARLY_CONFIRMS_MAX:
+            self._used.popitem(last=False)
+
+    def refund(self, hold: Hold) -> None:
+        """Its IDENTIFY proved not to have been sent; where the day was spent, a request in any bucket may have it."""
         was_closed = self.budget.closed_for(0) is not None
         self.budget.refund()
-        self.guard.refund(grant.shard_id)
+        self.guard.refund(hold.grant.shard_id)
         if was_closed:
             self.mark_all_dirty()
 
+    def refuse_late(self, hold: Hold, now_ns: int) -> QueuedRequest | None:
+        """End a plain grant that was recorded and never sent; return its request, which has ended.
+
+        A successor sends no plain grant that it has read, and knows by the record that the request had its reply.
+        """
+        self.refund(hold)
+        self.end_hold(hold, is_unsent=True)
+        request = self.requests.get(hold.grant.request_id)
+        self._end_plain(hold, now_ns)
+        return request
+
+    def rollback_uncommitted(self, holds: Iterable[Hold]) -> None:
+        """These were never committed, and no reply has left; a 503 for a grant committed before proves nothing now."""
+        for hold in holds:
+            if self.holds.get(hold.grant.grant_id) is hold and hold.state is HoldState.UNCOMMITTED:
+                self.refund(hold)
+                request = self.end_hold(hold, is_unsent=True)
+                if request is not None:
+                    request.is_unresponsive = False
+        for hold in self.holds:
+            hold.publish_count = 0
+            if hold.state is HoldState.UNANSWERED:
+                hold.state = HoldState.INHERITED
+
+    def hold_all_buckets(self, grant_id: str, hold_ns: int, now_ns: int) -> GlobalHold:
+        """Block every bucket by a record that a successor will find: grants may be out that are not known here."""
+        hold = GlobalHold(grant_id=grant_id, use_within_ns=self.timing.use_within_ns, opens_at_ns=now_ns + hold_ns)
+        self.holds.add(hold)
+        self.look_at_hold(grant_id, hold.opens_at_ns)
+        return hold
+
+    def extend_global_hold(self, hold: GlobalHold, until_ns: int) -> None:
+        """Count a global hold from after its commit."""
+        hold.opens_at_ns = until_ns
+
+    # --- confirms without a grant
+
     def buffer_early_confirm(self, grant_id: str, outcome: Outcome, at_ns: int) -> None:
-        """Keep an answer whose grant has not been seen yet, or may be seen again; the first one counts."""
-        self._early_confirms.setdefault(grant_id, (outcome, at_ns))
+        """Keep a confirm whose grant has not been seen yet, or may be seen again; the first one counts."""
+        self._early_confirms.setdefault(grant_id, EarlyConfirm(grant_id=grant_id, outcome=outcome, at_ns=at_ns))
         if len(self._early_confirms) > EARLY_CONFIRMS_MAX:
             self._early_confirms.popitem(last=False)
 
     def charge_unmatched_confirms(self, since_ns: int, now_ns: int) -> None:
-        """Spend what was used since then with turns that were never seen: the ledger that had them is lost."""
-        for grant_id, (outcome, at_ns) in list(self._early_confirms.items()):
-            if at_ns > since_ns and outcome is not Outcome.DECLINED:
-                del self._early_confirms[grant_id]
+        """Charge confirms received since ``since_ns`` whose grants were lost with the previous ledger."""
+        for confirm in list(self._early_confirms.values()):
+            if confirm.at_ns > since_ns and confirm.outcome is not Outcome.DECLINED:
+                del self._early_confirms[confirm.grant_id]
                 self.budget.spend(now_ns)
 
-    def retain_for_ready(self, grant_id: str, fields: Fields) -> None:
-        """Keep the ids of a turn whose hold is over: its READY may come later."""
-        self.used[grant_id] = fields
-        if len(self.used) > EARLY_CONFIRMS_MAX:
-            self.used.popitem(last=False)
+    # --- limits
 
-    def unconfirmed_count(self, now_ns: int) -> int:
-        """Grants that Discord's own count may not show yet: unconfirmed, or confirmed less than a window ago."""
-        return sum(1 for grant in self.holds if grant.request_id and self._may_be_uncounted(grant, now_ns))
+    def set_margin(self, margin_ns: int) -> None:
+        """Every hold that begins from now on has this margin."""
+        self.timing = replace(self.timing, margin_ns=margin_ns)
 
-    def _may_be_uncounted(self, grant: Grant, now_ns: int) -> bool:
-        confirmed_ns = grant.identified_at_ns
-        return confirmed_ns is None or now_ns - confirmed_ns < self.timing.window_ns
+    def widen_margin(self) -> None:
+        """Discord has rejected an IDENTIFY."""
+        self.set_margin(margin.widened(self.timing.margin_ns, self._settings.margin_ns))
+
+    def narrow_margin(self) -> None:
+        """Discord has accepted an IDENTIFY that came as early as the margin allows."""
+        self.set_margin(margin.narrowed(self.timing.margin_ns, self._settings.margin_ns))
+
+    def limits_fetch_started(self, now_ns: int) -> None:
+        """Discord's answer may not show the unconfirmed grants, nor those made from now on."""
+        self._uncounted = self.unconfirmed_count(now_ns)
+
+    def set_limits(self, limits: Limits, now_ns: int) -> None:
+        """Take Discord's limits, less the grants that they may not show."""
+        uncounted = self.unconfirmed_count(now_ns) if self._uncounted is None else self._uncounted
+        self._uncounted = None
+        self.budget.set(limits, unconfirmed_count=uncounted, now_ns=now_ns)
+        self.renumber(limits.max_concurrency)
+        self._look_at_budget()
+
+    def apply_settings(self, static: Limits, now_ns: int, *, lost_since_ns: int | None) -> None:
+        """Take limits that are settings; ``lost_since_ns``: since when grants may have been lost with a ledger."""
+        self.budget.set_static(static, unconfirmed_count=self.unconfirmed_count(now_ns), now_ns=now_ns)
+        if lost_since_ns is not None:
+            self.charge_unmatched_confirms(lost_since_ns, now_ns)
+        self.renumber(static.max_concurrency)
+
+    def end_day(self, now_ns: int) -> bool:
+        """Close or refill the budget if the day has ended; return whether it has."""
+        has_ended = self.budget.end_day(now_ns, unconfirmed_count=self.unconfirmed_count(now_ns))
+        self._look_at_budget()
+        if has_ended:
+            self.mark_all_dirty()
+        return has_ended
+
+    def note_exhausted(self) -> bool:
+        """Return True when the day's limit has just been reached for a priority."""
+        limit = Reason.SESSION_LIMIT
+        exhausted = (self.budget.closed_for(0) is limit, self.budget.closed_for(1) is limit)
+        has_run_out, self._exhausted = exhausted > self._exhausted, exhausted
+        return has_run_out
+
+    def _mark_day_begun(self, hold: Hold, at_ns: int) -> None:
+        """Discord's day has begun, if this leader published the grant; of another's grant the day is not known here."""
+        if hold.publish_count:
+            self.budget.use(hold.granted_at_ns, at_ns)
 
     def renumber(self, max_concurrency: int) -> None:
-        """Change the number of buckets: who waits moves, in order; no hold is shortened."""
+        """Change the number of buckets: requests move, in order; no hold is shortened."""
         if max_concurrency != self.max_concurrency:
             self.max_concurrency = max_concurrency
             self.holds.renumber(max_concurrency)
             self.requests.renumber(max_concurrency)
         self.mark_all_dirty()
 
-    def opens_at_ns(self, bucket: int) -> int:
-        """When this bucket may be granted next; in the past where it is open."""
-        return max(self.holds.opens_at_ns(bucket), self.grants_paused_until_ns)
+    # --- leading
 
-    def invalidate_nudges(self, now_ns: int) -> None:
-        """What was told to shards before may not have reached them: no nudge and no promise of before counts."""
-        self.nudges_valid_from_ns = now_ns
-        self.requests.break_promises()
+    def set_within_lease(self, *, is_within_lease: bool) -> None:
+        """Whether a reply sent now leaves."""
+        self.is_within_lease = is_within_lease
 
-    def mark_all_dirty(self) -> None:
-        """Look at every bucket again."""
-        self.dirty_buckets.update(self.requests.queues)
+    def become_leader(self, now_ns: int) -> None:
+        """Mark all buckets dirty; the previous leader's nudges do not count."""
+        self.is_leading = True
+        self.invalidate_nudges(now_ns)
+        self.mark_all_dirty()
+        self._look_at_budget()
 
-    def hold_all_buckets(self, grant_id: str, hold_ns: int, now_ns: int) -> Grant:
-        """Block every bucket by a record that a successor will find: grants may be out that nobody here knows of."""
-        use_within_ns = self.timing.use_within_ns
-        record = Grant(
-            grant_id=grant_id,
-            request_id="",
-            shard_id=0,
-            bucket=0,
-            max_concurrency=EVERY_BUCKET,
-            renewal=0,
-            use_within_ns=use_within_ns,
-            opens_at_ns=now_ns + hold_ns,
-            outcome=Outcome.IDENTIFIED,  # no answer concerns it
-            committed=True,
+    def become_standby(self, uncommitted: Iterable[Hold] = ()) -> None:
+        """Roll back what was never committed, and send no refusal that was not: the next leader answers."""
+        self.rollback_uncommitted(uncommitted)
+        self.is_leading = False
+        self.plain.step_down()
+        self._uncounted, self._exhausted = None, (False, False)
+
+    def note_slow_commit(self, now_ns: int) -> None:
+        """A commit was slow: nudges sent before it, and the renewals they cause, may be late by as much."""
+        self.slow_commit_at_ns = now_ns
+
+    def pause_grants(self, until_ns: int) -> None:
+        """Grant nothing until then."""
+        self.grants_paused_until_ns = until_ns
+        self.look_at_all(until_ns)
+        self.mark_all_dirty()
+
+    def assume_unknown_grants(self, grant_id: str, hold_ns: int, now_ns: int) -> GlobalHold:
+        """The ledger is not trusted: hold every bucket, and take what is left of the day for unknown."""
+        hold = self.hold_all_buckets(grant_id, hold_ns, now_ns)
+        self.budget.mark_unknown(now_ns)
+        return hold
+
+    # --- the ledger
+
+    def snapshot(self, now_ns: int) -> Snapshot:
+        """Return what a successor must know."""
+        budget = self.budget
+        return Snapshot(
+            max_concurrency=self.max_concurrency,
+            total=budget.total,
+            remaining=budget.remaining,
+            reset_in_ns=max(0, (budget.resets_at_ns or 0) - now_ns) if budget.is_begun else None,
+            grants=records_of(self.holds, now_ns),
+            crash_loops=self.guard.ages(now_ns),
+            margin_ns=self.timing.margin_ns,
+            static_day=budget.day.shifted(now_ns) if budget.from_settings else None,
+            full_hold_ns=self.timing.full_hold_ns,
+            replied=self.plain.left(now_ns),
         )
-        self.add_hold(record)
-        return record
 
-    def end_plain(self, grant: Grant, now_ns: int) -> None:
-        """A plain grant was received, or may have been: its request has had its reply."""
-        if not grant.managed:
-            self.requests.end(grant.request_id)
-            self.plain.add(grant.request_id, now_ns)
+    def restore(self, snapshot: Snapshot, now_ns: int) -> list[EarlyConfirm]:
+        """Take over the leader's state; return the confirms that were received before their grants."""
+        limits = Limits(
+            max_concurrency=snapshot.max_concurrency or 1,
+            total=snapshot.total,
+            remaining=snapshot.remaining,
+            reset_in_ns=snapshot.reset_in_ns,
+        )
+        from_settings = snapshot.static_day is not None  # else Discord's
+        self.budget.set(limits, unconfirmed_count=0, now_ns=now_ns, from_settings=from_settings)
+        self.budget.restore_day(snapshot.static_day, now_ns)
+        self.guard.restore(snapshot.crash_loops, now_ns)
+        if snapshot.margin_ns is not None:
+            self.set_margin(margin.clamp(snapshot.margin_ns, self._settings.margin_ns))
+        if snapshot.max_concurrency is not None:
+            self.renumber(snapshot.max_concurrency)
+        self.mark_replied(snapshot.replied or (), now_ns)
+        return self.restore_holds(snapshot.grants, now_ns, names_replied=snapshot.replied is not None)
 
-    def adopt_replied(self, replied: Iterable[Replied], now_ns: int) -> None:
-        """These plain requests have had their reply: nothing is heard of them again."""
-        for request_id, left_ns in replied:
-            self.requests.end(request_id)
-            self.plain.add(request_id, now_ns, left_ns)
+    def restore_holds(
+        self, records: Sequence[GrantRecord], now_ns: int, *, names_replied: bool = True
+    ) -> list[EarlyConfirm]:
+        """Keep the leader's holds, each counted from now; a hold that the leader has dropped is dropped.
 
-    def restore(
-        self, grants: Iterable[Grant], now_ns: int, *, is_complete: bool = True
-    ) -> list[tuple[str, Outcome, int]]:
-        """Keep the records of whoever leads, each stamped with this clock when it was seen.
-
-        A record that the leader has dropped is dropped. One that nobody had answered here is as the leader says: it
-        may have been committed again, later. Of one that was answered here the earlier opening counts, since either
-        is enough. Returns the answers that overtook their grants: id, outcome, instant.
-        ``is_complete``: the leader names the plain requests that have had their reply; another one whose record it has
-        dropped was not received, and keeps its place.
+        A hold that is not confirmed here is as the leader says: it may have been committed again, later. Of one that is
+        confirmed here the earlier opening counts, since either is enough.
+        ``names_replied``: the leader names the plain requests that have had their reply; another one whose record it
+        has dropped was not received, and keeps its place.
         """
-        seen = {grant.grant_id: grant for grant in grants}
-        for gone in [grant for grant in self.holds if grant.grant_id not in seen]:
-            self.end_hold(gone, is_unsent=is_complete and not gone.managed)
-        overtaken = []
-        for grant in seen.values():
-            mine = self.holds.get(grant.grant_id)
-            if mine is None:
-                self.add_hold(grant)
-            elif mine.outcome is None:
-                mine.outcome, mine.identified_at_ns = grant.outcome, grant.identified_at_ns
-                mine.opens_at_ns = grant.opens_at_ns
+        theirs = {record.grant_id: hold_of(record, now_ns) for record in records}
+        for gone in [hold for hold in self.holds.all() if _id(hold) not in theirs]:
+            if isinstance(gone, GlobalHold):
+                self.expire_hold(gone)
             else:
-                mine.opens_at_ns = min(mine.opens_at_ns, grant.opens_at_ns)
-            if grant.outcome is not None and grant.request_id:
-                self.requests.end(grant.request_id)
-            self.timers.at(grant.opens_at_ns, TimerKind.GRANT, grant.grant_id)
-            if grant.grant_id in self._early_confirms:
-                overtaken.append((grant.grant_id, *self._early_confirms.pop(grant.grant_id)))
-        return overtaken
+                self.end_hold(gone, is_unsent=names_replied and not gone.grant.managed)
+        early = []
+        for grant_id, hold in theirs.items():
+            self._merge_hold(hold)
+            self.look_at_hold(grant_id, hold.opens_at_ns)
+            if grant_id in self._early_confirms:
+                early.append(self._early_confirms.pop(grant_id))
+        return early
 
-    def rollback_uncommitted(self, grants: Iterable[Grant]) -> None:
-        """These were never committed, and nobody has heard of them; what another committed proves nothing here."""
-        for grant in grants:
-            if self.holds.get(grant.grant_id) is grant and not grant.committed:
-                self.refund(grant)
-                request = self.end_hold(grant, is_unsent=True)
-                if request is not None:
-                    request.is_unresponsive = False
-        for grant in self.holds:
-            grant.publish_count = None
+    def _merge_hold(self, theirs: Hold | GlobalHold) -> None:
+        mine = self.holds.get(_id(theirs))
+        if isinstance(theirs, GlobalHold):
+            if mine is None:
+                self.holds.add(theirs)
+            else:
+                mine.opens_at_ns = min(mine.opens_at_ns, theirs.opens_at_ns)
+            return
+        is_confirmed = theirs.state not in AWAITING
+        if not isinstance(mine, Hold):
+            self.add_hold(theirs)
+        elif mine.state.outcome is None:
+            mine.state = theirs.state if is_confirmed else mine.state
+            mine.identified_at_ns = theirs.identified_at_ns
+            mine.opens_at_ns = theirs.opens_at_ns
+        else:
+            mine.opens_at_ns = min(mine.opens_at_ns, theirs.opens_at_ns)
+        if is_confirmed:
+            self.requests.end(theirs.grant.request_id)
+
+
+def _id(hold: Hold | GlobalHold) -> str:
+    return hold.grant_id if isinstance(hold, GlobalHold) else hold.grant.grant_id

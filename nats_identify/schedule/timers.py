@@ -10,11 +10,11 @@ from nats_identify.schedule.model import SECOND
 class TimerKind(IntEnum):
     """What an alarm says to look at."""
 
-    GRANT = 0
-    ASKING = 1
+    HOLD = 0
+    REQUEST = 1
     BUCKET = 2
     BUDGET = 3
-    EVERYTHING = 4
+    ALL = 4
 
 
 LOOK_MOST_NS = 600 * SECOND

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from coordinator.core.ledger import GrantRecord, Ledger, LedgerRead, LedgerUnreadable, Write, WriteUnsettled, Written
+from coordinator.core.ledger import Ledger, LedgerRead, LedgerUnreadable, Write, WriteUnsettled, Written
+from nats_identify.schedule.grants import GrantRecord
 from nats_identify.schedule.model import MS, SECOND, Outcome
 from tests.contract.ways_to_the_ledger import model_bucket, real_bucket
 

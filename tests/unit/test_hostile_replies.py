@@ -181,7 +181,7 @@ def test_random_replies_neither_raise_nor_flood_nor_hurry():
 def test_replies_that_replace_alarms_do_not_fill_the_memory():
     alarms = Timers()
     for number in range(100_000):  # each looks a little earlier than the one before
-        alarms.at(10**12 - number, TimerKind.ASKING, f"r{number % 8}")
+        alarms.at(10**12 - number, TimerKind.REQUEST, f"r{number % 8}")
     assert len(alarms._heap) <= 2 * 8 + SPARE_MOST + 1
     due = [alarms.pop_due(10**12) for _ in range(9)]
     assert [alarm and alarm.key for alarm in due] == ["r7", "r6", "r5", "r4", "r3", "r2", "r1", "r0", None]

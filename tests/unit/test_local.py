@@ -206,7 +206,7 @@ async def test_a_wait_that_goes_on_under_a_new_id_is_withdrawn_under_it(desk):
     waiting.cancel()
     await desk.settle()
     assert waiting_ids(desk) == []
-    assert desk.queue._entries.keys() == {granted.request_id for granted in desk.queue._schedule.state.holds}
+    assert desk.queue._entries.keys() == {hold.grant.request_id for hold in desk.queue._schedule.state.holds}
 
 
 # --- what is told

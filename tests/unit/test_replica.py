@@ -179,7 +179,7 @@ def test_an_answer_that_overtakes_the_watch_counts_when_the_grant_is_seen(outcom
     cluster.watch()
     book = cluster.replicas["b"].schedule.state
     record = book.holds.get(grant_id)
-    assert record.outcome is outcome
+    assert record.state.outcome is outcome
     assert record.opens_at_ns == cluster.now_ns + 5_200 * MS
     assert not book.requests.by_id
 

@@ -608,8 +608,8 @@ def test_answers_before_the_commit_are_not_believed(outcome):
     desk = Desk()
     desk.schedule.handle(model.RequestReceived("r0", 0, 0, "inbox", managed=True), desk.now_ns)
     grants, _ = desk.schedule.grant_due(desk.now_ns)
-    assert desk.schedule.handle(model.Confirmation(grants[0].grant_id, outcome), desk.now_ns) == []
-    assert grants[0].outcome is None
+    assert desk.schedule.handle(model.Confirmation(grants[0].grant.grant_id, outcome), desk.now_ns) == []
+    assert grants[0].state.outcome is None
 
 
 def test_a_late_commit_is_committed_again_for_plain_requesters_and_refused_in_the_end():
@@ -617,7 +617,7 @@ def test_a_late_commit_is_committed_again_for_plain_requesters_and_refused_in_th
     desk.schedule.handle(model.RequestReceived("r0", 0, 0, "inbox"), desk.now_ns)
     for _ in range(4):
         grants, _ = desk.schedule.grant_due(desk.now_ns)
-        assert [grant.grant_id for grant in grants] == ["g1"]
+        assert [hold.grant.grant_id for hold in grants] == ["g1"]
         desk.now_ns += 501 * MS
         said = desk.schedule.on_committed(grants, desk.now_ns)
         assert granted(said) == []

@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from nats_identify.schedule import model
 from nats_identify.schedule.budget import SessionBudget
+from nats_identify.schedule.grants import Hold
 from nats_identify.schedule.model import DAY, MS, SECOND, Granted, Limits, Outcome, Reply, Timing
 from nats_identify.schedule.scheduler import Scheduler
 
@@ -55,7 +56,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         self.turns: dict[str, Turn] = {}
         self.identifies: list[tuple[int, int, int]] = []  # when, which shard, under which number
         self.answers: list[tuple[str, Outcome]] = []
-        self.committing: list[model.Grant] = []
+        self.committing: list[Hold] = []
         self.uncommitted = 0
         self.asked_figure: int | None = None
 
@@ -133,8 +134,8 @@ class ScheduleMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.committing)
     @rule()
     def commit(self):
-        grants, self.committing = self.committing, []
-        self.hear(self.schedule.on_committed(grants, self.now_ns))
+        holds, self.committing = self.committing, []
+        self.hear(self.schedule.on_committed(holds, self.now_ns))
         self.release()
 
     @rule(number=st.integers(1, 4))
@@ -186,17 +187,17 @@ class ScheduleMachine(RuleBasedStateMachine):
         """As a coordinator's loop: one commit at a time."""
         if self.committing:
             return
-        grants, actions = self.schedule.grant_due(self.now_ns)
-        for grant in grants:
-            self.is_first(grant)
-        self.committing = list(grants)
+        holds, actions = self.schedule.grant_due(self.now_ns)
+        for hold in holds:
+            self.is_first(hold.grant)
+        self.committing = list(holds)
         self.hear(actions)
 
     def is_first(self, grant):
         """Nobody fresh of its bucket stands before it."""
         mine = self.shards[grant.request_id]
         served = {turn.grant.request_id for turn in self.turns.values() if self.now_ns <= turn.use_by_ns}
-        served |= {other.request_id for other in self.committing}
+        served |= {hold.grant.request_id for hold in self.committing}
         assert self.now_ns - mine.heard_ns <= TIMING.fresh_ns, "a stale renewal is granted"
         for request_id, other in self.shards.items():
             if other.is_over or other.passes or request_id in served or request_id == grant.request_id:

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from coordinator.core.ledger import GrantRecord, Ledger, ReplicaEvent, Write
+from coordinator.core.ledger import Ledger, ReplicaEvent, Write
+from nats_identify.schedule.grants import GrantRecord
 from nats_identify.schedule.model import MS, SECOND, Confirmation, LimitsFetched, Outcome, Undeliverable
 from tests.simulation.violation import Violation
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from coordinator.core.ledger import GrantRecord, ReplicaEvent, Write
+from coordinator.core.ledger import ReplicaEvent, Write
+from nats_identify.schedule.grants import GrantRecord
 from nats_identify.schedule.model import MS, Confirmation, LimitsFetched, LimitsFetchStarted, Outcome, Undeliverable
 from tests.simulation.violation import Violation
 

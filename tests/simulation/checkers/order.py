@@ -3,8 +3,9 @@
 from math import gcd
 from typing import TYPE_CHECKING
 
-from coordinator.core.ledger import GrantRecord, Ledger, ReplicaEvent, Write
+from coordinator.core.ledger import Ledger, ReplicaEvent, Write
 from coordinator.core.replica import Role
+from nats_identify.schedule.grants import GrantRecord
 from nats_identify.schedule.model import MS, SECOND
 from tests.simulation.checkers.askings import SILENCE_NS, Askings, Known
 from tests.simulation.checkers.attention import Attention, step_ns

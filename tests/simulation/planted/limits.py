@@ -3,7 +3,7 @@
 from tests.simulation.plan import Shape
 from tests.simulation.planted.fault import Planted
 from tests.simulation.planted.patching import Edit
-from tests.simulation.planted.rules import RELEASE, REPLICA
+from tests.simulation.planted.rules import EVALUATE, EXPIRY, SCHEDULER, STATE
 
 GUARD = "nats_identify.schedule.crash_loop:CrashLoopGuard"
 MARGIN = "nats_identify.schedule.margin"
@@ -19,15 +19,14 @@ LOOPING: tuple[Planted, ...] = (
         "a priority passes the guard",
         (
             Edit(
-                f"{RELEASE}._receive_request",
-                "self.state.guard.opens_at_ns(message.shard_id, request.asked_at_ns, now_ns)",
-                "self.state.guard.opens_at_ns(message.shard_id, request.asked_at_ns, now_ns)"
-                " if message.priority < 1 else 0",
+                f"{SCHEDULER}._defer_if_looping",
+                "self.state.loop_ends_at_ns(request, now_ns)",
+                "self.state.loop_ends_at_ns(request, now_ns) if request.message.priority < 1 else 0",
             ),
             Edit(
-                f"{RELEASE}._candidate",
-                "elif self.state.guard.opens_at_ns(",
-                "elif request.message.priority > 0 or self.state.guard.opens_at_ns(",
+                f"{EVALUATE}:next_grant",
+                "elif state.loop_ends_at_ns(",
+                "elif request.message.priority > 0 or state.loop_ends_at_ns(",
             ),
         ),
     ),
@@ -39,15 +38,13 @@ LOOPING: tuple[Planted, ...] = (
         "a successor knows of no loop",
         (
             Edit(
-                f"{REPLICA}._observe_ledger",
-                "state.guard.restore(ledger.crash_loops, now_ns)",
-                "state.guard.restore((), now_ns)",
+                f"{STATE}.restore", "self.guard.restore(snapshot.crash_loops, now_ns)", "self.guard.restore((), now_ns)"
             ),
         ),
     ),
     _looping(
         "the ledger keeps no histories",
-        (Edit(f"{REPLICA}._write", "state.guard.ages(now_ns)", "()"),),
+        (Edit(f"{STATE}.snapshot", "self.guard.ages(now_ns)", "()"),),
     ),
     _looping(
         "what a successor reads is long past",
@@ -57,9 +54,9 @@ LOOPING: tuple[Planted, ...] = (
         "a grant that is used is given back to the guard as well",
         (
             Edit(
-                "nats_identify.schedule.state:ScheduleState.identify",
-                "    self.requests.end(grant.request_id)\n",
-                "    self.requests.end(grant.request_id)\n    self.guard.refund(grant.shard_id)\n",
+                f"{STATE}.identify",
+                "    self.requests.end(hold.grant.request_id)\n",
+                "    self.requests.end(hold.grant.request_id)\n    self.guard.refund(hold.grant.shard_id)\n",
             ),
         ),
     ),
@@ -76,13 +73,9 @@ LOOPING: tuple[Planted, ...] = (
     _looping(
         "who was held back stands last for ever",
         (
+            Edit(f"{EXPIRY}:_look_at_request", "    state.defer(request, request.deferred_until_ns, now_ns)\n", ""),
             Edit(
-                "nats_identify.schedule.expiry:_look_at_asking",
-                "    state.defer(request, request.deferred_until_ns, now_ns)\n",
-                "",
-            ),
-            Edit(
-                f"{RELEASE}._receive_request",
+                f"{SCHEDULER}._defer_if_looping",
                 "    self.state.defer(request, opens_at_ns, now_ns)",
                 "    if opens_at_ns > now_ns:\n        self.state.defer(request, opens_at_ns, now_ns)",
             ),

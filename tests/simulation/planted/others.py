@@ -4,7 +4,7 @@ from tests.simulation.key import ANY_REVISION
 from tests.simulation.plan import Shape
 from tests.simulation.planted.fault import Planted
 from tests.simulation.planted.patching import Edit
-from tests.simulation.planted.rules import ANSWERS, BOOK, BUDGET, RELEASE, REPLICA, SIGHTING
+from tests.simulation.planted.rules import BUDGET, CONFIRMATIONS, REPLICA, SCHEDULER, STATE, VIEW
 
 TIMING = "nats_identify.schedule.model:Timing"
 
@@ -15,7 +15,7 @@ COMMITS: tuple[Planted, ...] = (
             Edit(
                 f"{REPLICA}._write",
                 "    return [write]",
-                "    early = self.schedule.on_committed(grants, now_ns)\n"
+                "    early = self.schedule.on_committed(holds, now_ns)\n"
                 "    return [*self._if_leading(early, now_ns), write]",
             ),
         ),
@@ -52,7 +52,7 @@ COMMITS: tuple[Planted, ...] = (
     ),
     Planted(
         "a plain grant is sent however late its commit was",
-        (Edit(f"{RELEASE}.on_committed", "if is_late and not grant.managed:", "if False:"),),
+        (Edit(f"{SCHEDULER}.on_committed", "if is_late and not hold.grant.managed:", "if False:"),),
         shape=Shape.PLAIN,
     ),
     Planted(
@@ -73,7 +73,7 @@ COMMITS: tuple[Planted, ...] = (
         "a standby takes over without waiting for the lease",
         (
             Edit(
-                f"{SIGHTING}.lease_expires_at_ns",
+                f"{VIEW}.lease_expires_at_ns",
                 "self.last_change_ns + max(self.lease_ns, self.ledger.lease_ns)",
                 "self.last_change_ns",
             ),
@@ -91,7 +91,7 @@ COMMITS: tuple[Planted, ...] = (
                 f"{REPLICA}.handle",
                 "            self.schedule.on_commit_unknown(now_ns)\n",
                 "            self.schedule.on_commit_unknown(now_ns)\n            if is_refused:\n"
-                "                self.schedule.step_down(self._pending.grants)\n"
+                "                self.schedule.step_down(self._pending.holds)\n"
                 "                self._pending, self._is_unsettled = None, False\n",
             ),
         ),
@@ -119,28 +119,22 @@ HOLDING: tuple[Planted, ...] = (
     Planted("a hold without the margin", (Edit(f"{TIMING}.confirmed_hold_ns", " + self.margin_ns", ""),)),
     Planted(
         "a confirm counts from the grant",
-        (
-            Edit(
-                f"{BOOK}.identify",
-                "grant.opens_at_ns = at_ns + self.timing.confirmed_hold_ns",
-                "grant.opens_at_ns = grant.granted_at_ns + self.timing.confirmed_hold_ns",
-            ),
-        ),
+        (Edit(f"{STATE}.identify", "hold.opens_at_ns = at_ns + self", "hold.opens_at_ns = hold.granted_at_ns + self"),),
     ),
     Planted(
         "a standby keeps the earlier hold of a grant that was committed again",
         (
             Edit(
-                f"{BOOK}.restore",
-                "            mine.opens_at_ns = grant.opens_at_ns\n",
-                "            mine.opens_at_ns = min(mine.opens_at_ns, grant.opens_at_ns)\n",
+                f"{STATE}._merge_hold",
+                "        mine.opens_at_ns = theirs.opens_at_ns\n",
+                "        mine.opens_at_ns = min(mine.opens_at_ns, theirs.opens_at_ns)\n",
             ),
         ),
         shape=Shape.PLAIN,
     ),
     Planted(
         "a decline of a used turn frees it",
-        (Edit(f"{ANSWERS}:confirm", "if grant.outcome is None else []", "if True else []"),),
+        (Edit(f"{CONFIRMATIONS}:confirm", "if hold.state not in AWAITING:", "if False:"),),
     ),
     Planted(
         "a plain grant without its grace",
@@ -154,16 +148,25 @@ CHARGING: tuple[Planted, ...] = (
     Planted("a grant is not charged", (Edit(f"{BUDGET}.spend", "self.remaining -= 1", "pass"),)),
     Planted(
         "a turn is given back twice",
-        (Edit(f"{ANSWERS}:_refund", "state.refund(grant)", "state.refund(grant); state.refund(grant)"),),
+        (
+            Edit(f"{STATE}.decline", "self.refund(hold)", "self.refund(hold); self.refund(hold)"),
+            Edit(f"{CONFIRMATIONS}:undeliverable", "state.refund(hold)", "state.refund(hold); state.refund(hold)"),
+        ),
     ),
-    Planted("a turn is never given back", (Edit(f"{ANSWERS}:_refund", "    state.refund(grant)\n", ""),)),
+    Planted(
+        "a turn is never given back",
+        (
+            Edit(f"{STATE}.decline", "    self.refund(hold)\n", ""),
+            Edit(f"{CONFIRMATIONS}:undeliverable", "    state.refund(hold)\n", ""),
+        ),
+    ),
     Planted(
         "an unanswered turn is given back when its hold is over",
         (
             Edit(
-                f"{ANSWERS}:expire_hold",
-                "    state.end_hold(grant)\n",
-                "    state.end_hold(grant)\n    if grant.outcome is None:\n        state.budget.refund()\n",
+                f"{STATE}.expire_hold",
+                "    self.end_hold(hold)\n",
+                "    self.end_hold(hold)\n    if hold.state.outcome is None:\n        self.budget.refund()\n",
             ),
         ),
     ),
@@ -182,9 +185,7 @@ CHARGING: tuple[Planted, ...] = (
         "max_concurrency 0 is believed",
         (
             Edit(
-                "nats_identify.schedule.limits:LimitsTracker.learn",
-                "if not 1 <= limits.max_concurrency <= MAX_BUCKETS:",
-                "if False:",
+                "nats_identify.schedule.limits:learn", "if not 1 <= limits.max_concurrency <= MAX_BUCKETS:", "if False:"
             ),
         ),
     ),

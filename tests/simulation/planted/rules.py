@@ -5,15 +5,15 @@ from tests.simulation.planted.fault import Planted
 from tests.simulation.planted.patching import Edit
 
 REPLICA = "coordinator.core.replica:Replica"
-SIGHTING = "coordinator.core.ledger_view:LedgerView"
-FIGURES = "coordinator.core.limits_policy:LimitsPolicy"
-LEDGER = "coordinator.core.ledger"
-RELEASE = "nats_identify.schedule.scheduler:Scheduler"
-BOOK = "nats_identify.schedule.state:ScheduleState"
+VIEW = "coordinator.core.ledger_view:LedgerView"
+POLICY = "coordinator.core.limits_policy:LimitsPolicy"
+GRANTS = "nats_identify.schedule.grants"
+SCHEDULER = "nats_identify.schedule.scheduler:Scheduler"
+STATE = "nats_identify.schedule.state:ScheduleState"
 HOLDS = "nats_identify.schedule.grants:HoldTable"
-ANSWERS = "nats_identify.schedule.confirmations"
-PASSING = "nats_identify.schedule.expiry"
-DAY = "nats_identify.schedule.limits:LimitsTracker"
+CONFIRMATIONS = "nats_identify.schedule.confirmations"
+EVALUATE = "nats_identify.schedule.evaluate"
+EXPIRY = "nats_identify.schedule.expiry"
 BUDGET = "nats_identify.schedule.budget:SessionBudget"
 
 RULES: tuple[Planted, ...] = (
@@ -21,29 +21,29 @@ RULES: tuple[Planted, ...] = (
         "a renewal of a granted request gets a new grant, with a commit of its own",
         (
             Edit(
-                f"{RELEASE}._same_grant_again",
-                "    return self._publish(grant, request.message.reply_to, now_ns)",
-                "    self.state.end_hold(grant)\n    request.is_unresponsive = False\n    return []",
+                f"{SCHEDULER}._same_grant_again",
+                "    return self._publish(hold, message.reply_to, now_ns)",
+                "    self.state.end_hold(hold)\n    request.is_unresponsive = False\n    return []",
             ),
         ),
         rule=1,
     ),
     Planted(
         "a 503 counts however often the grant was published",
-        (Edit(f"{ANSWERS}:undeliverable", "grant.publish_count != 1", "not grant.publish_count"),),
+        (Edit(f"{CONFIRMATIONS}:undeliverable", "hold.publish_count != 1", "not hold.publish_count"),),
         rule=1,
     ),
     Planted(
         "a 503 counts for a leader that did not commit the grant",
         (
             Edit(
-                f"{BOOK}.rollback_uncommitted", "    for grant in self.holds:\n        grant.publish_count = None\n", ""
+                f"{STATE}.rollback_uncommitted",
+                "    for hold in self.holds:\n        hold.publish_count = 0\n"
+                "        if hold.state is HoldState.UNANSWERED:\n"
+                "            hold.state = HoldState.INHERITED\n",
+                "",
             ),
-            Edit(
-                f"{LEDGER}:grants_of",
-                "            committed=True,\n",
-                "            committed=True,\n            publish_count=0,\n",
-            ),
+            Edit(f"{GRANTS}:hold_of", "HoldState.INHERITED if", "HoldState.UNANSWERED if"),
         ),
         rule=1,
     ),
@@ -51,11 +51,11 @@ RULES: tuple[Planted, ...] = (
         "a successor holds by its own settings, not by the grant's",
         (
             Edit(
-                f"{BOOK}.restore",
-                "    overtaken = []\n",
-                "    overtaken = []\n    for grant in seen.values():\n"
+                f"{STATE}.restore_holds",
+                "    early = []\n",
+                "    early = []\n    for hold in theirs.values():\n"
                 "        mine_ns = now_ns + self.timing.managed_hold_ns\n"
-                "        grant.opens_at_ns = min(grant.opens_at_ns, mine_ns)\n",
+                "        hold.opens_at_ns = min(hold.opens_at_ns, mine_ns)\n",
             ),
         ),
         rule=2,
@@ -76,42 +76,42 @@ RULES: tuple[Planted, ...] = (
     Planted(
         "the ledger carries instants of its writer's clock",
         (
-            Edit(f"{LEDGER}:records_of", "grant.opens_at_ns - now_ns", "grant.opens_at_ns"),
-            Edit(f"{LEDGER}:grants_of", "now_ns + record.hold_ns", "record.hold_ns"),
+            Edit(f"{GRANTS}:_record", "hold.opens_at_ns - now_ns", "hold.opens_at_ns"),
+            Edit(f"{GRANTS}:hold_of", "now_ns + record.hold_ns", "record.hold_ns"),
         ),
         rule=3,
     ),
     Planted(
         "a standby counts a hold from its previous look, not from when it sees the grant",
-        (
-            Edit(
-                f"{REPLICA}._observe_ledger",
-                "    self.schedule.restore(grants_of(ledger, now_ns), now_ns,",
-                "    self.schedule.restore(grants_of(ledger, now_ns - self.settings.lease_ns // 3), now_ns,",
-            ),
-        ),
+        (Edit(f"{STATE}.restore", "snapshot.grants, now_ns,", "snapshot.grants, now_ns - SECOND,"),),
         rule=3,
     ),
     Planted(
         "answers whose grant has not been seen are thrown away",
-        (Edit(f"{ANSWERS}:_answer_without_grant", "state.buffer_early_confirm(grant_id, outcome, at_ns)", "pass"),),
+        (
+            Edit(
+                f"{CONFIRMATIONS}:_confirm_without_grant",
+                "state.buffer_early_confirm(grant_id, outcome, at_ns)",
+                "pass",
+            ),
+        ),
         rule=3,
     ),
     Planted(
         "an answer is taken for whatever grant is unanswered",
         (
             Edit(
-                f"{ANSWERS}:confirm",
-                "    grant = state.holds.get(grant_id)\n",
-                "    grant = state.holds.get(grant_id)\n    if grant is None:\n"
-                "        grant = next((g for g in state.holds if g.committed and g.outcome is None), None)\n",
+                f"{CONFIRMATIONS}:confirm",
+                "    hold = state.holds.get(grant_id)\n",
+                "    hold = state.holds.get(grant_id)\n    if hold is None:\n"
+                "        hold = next((h for h in state.holds if h.state in AWAITING), None)\n",
             ),
         ),
         rule=3,
     ),
     Planted(
         "newer means a higher revision",
-        (Edit(f"{SIGHTING}.observe", "is_newer = age > self.newest_age", "is_newer = revision > self.revision"),),
+        (Edit(f"{VIEW}.observe", "is_newer = age > self.newest_age", "is_newer = revision > self.revision"),),
         rule=4,
         shape=Shape.LOSSES,
     ),
@@ -124,7 +124,7 @@ RULES: tuple[Planted, ...] = (
         "a replica that has just started believes the ledger that it meets",
         (
             Edit(
-                f"{SIGHTING}.observe",
+                f"{VIEW}.observe",
                 "if was_out_of_contact or (has_moved and not (is_newer and is_descended)):",
                 "if before is not None and (was_out_of_contact or (has_moved and not (is_newer and is_descended))):",
             ),
@@ -134,19 +134,19 @@ RULES: tuple[Planted, ...] = (
     ),
     Planted(
         "a ledger of another lineage is believed once it is newer",
-        (Edit(f"{SIGHTING}.observe", "(is_newer and is_descended)", "is_newer"),),
+        (Edit(f"{VIEW}.observe", "(is_newer and is_descended)", "is_newer"),),
         rule=4,
         shape=Shape.LOSSES,
     ),
     Planted(
         "the budget of a ledger that is not believed is",
-        (Edit(f"{REPLICA}._take_over", "state.budget.mark_unknown(now_ns)", "pass"),),
+        (Edit(f"{STATE}.assume_unknown_grants", "self.budget.mark_unknown(now_ns)", "pass"),),
         rule=4,
         shape=Shape.LOSSES,
     ),
     Planted(
         "after a blind takeover a figure counts at once",
-        (Edit(f"{FIGURES}.become_leader", "now_ns + wait_ns", "now_ns"),),
+        (Edit(f"{POLICY}.become_leader", "now_ns + wait_ns", "now_ns"),),
         rule=4,
         shape=Shape.LOSSES,
     ),
@@ -165,7 +165,7 @@ RULES: tuple[Planted, ...] = (
         "a lost contact with the ledger is not noticed",
         (
             Edit(
-                f"{SIGHTING}.observe",
+                f"{VIEW}.observe",
                 "was_out_of_contact = before is None or now_ns - before > self.lease_ns",
                 "was_out_of_contact = before is None",
             ),
@@ -212,7 +212,7 @@ RULES: tuple[Planted, ...] = (
             Edit(
                 f"{REPLICA}.handle",
                 "self._is_unsettled, self._read_at_ns = True, now_ns",
-                "self.schedule.step_down(self._pending.grants if self._pending else ()); self._pending = None",
+                "self.schedule.step_down(self._pending.holds if self._pending else ()); self._pending = None",
             ),
         ),
         rule=7,
@@ -231,7 +231,7 @@ RULES: tuple[Planted, ...] = (
     ),
     Planted(
         "a change of max_concurrency forgets the holds",
-        (Edit(f"{HOLDS}.renumber", "    for grant in grants:\n        self.add(grant)\n", ""),),
+        (Edit(f"{HOLDS}.renumber", "    for hold in holds:\n        self.add(hold)\n", ""),),
         rule=8,
     ),
     Planted(
@@ -249,12 +249,12 @@ RULES: tuple[Planted, ...] = (
         "a cancel frees a granted turn",
         (
             Edit(
-                f"{RELEASE}._cancel",
-                "    request = self.state.requests.end(request_id)",
+                f"{SCHEDULER}._cancel",
+                "    request = self.state.end_request(request_id)",
                 "    granted = self.state.holds.for_request(request_id)\n"
-                "    if granted is not None and granted.outcome is None:\n"
-                "        self._budget.refund()\n        self.state.end_hold(granted)\n"
-                "    request = self.state.requests.end(request_id)",
+                "    if granted is not None and granted.state.outcome is None:\n"
+                "        self.state.budget.refund()\n        self.state.end_hold(granted)\n"
+                "    request = self.state.end_request(request_id)",
             ),
         ),
         rule=9,
@@ -263,9 +263,9 @@ RULES: tuple[Planted, ...] = (
         "an expiry drops the hold",
         (
             Edit(
-                f"{PASSING}:_look_at_asking",
+                f"{EXPIRY}:_look_at_request",
                 "    if request.expires_at_ns > now_ns or request.grant_id is not None:",
-                "    granted = state.holds.get(request.grant_id or '')\n"
+                "    granted = state.holds.for_request(request_id)\n"
                 "    if granted is not None and request.expires_at_ns <= now_ns:\n"
                 "        state.end_hold(granted)\n"
                 "    if request.expires_at_ns > now_ns or request.grant_id is not None:",
@@ -277,24 +277,23 @@ RULES: tuple[Planted, ...] = (
         "a new leader drops the unanswered grants of the old one",
         (
             Edit(
-                f"{RELEASE}.become_leader",
-                "    self.state.mark_all_dirty()",
-                "    for grant in [g for g in self.state.holds if g.outcome is None]:\n"
-                "        self.state.end_hold(grant)\n"
-                "    self.state.mark_all_dirty()",
+                f"{STATE}.become_leader",
+                "    self.mark_all_dirty()",
+                "    for hold in [h for h in self.holds if h.state.outcome is None]:\n"
+                "        self.end_hold(hold)\n    self.mark_all_dirty()",
             ),
         ),
         rule=9,
     ),
     Planted(
         "a figure is believed less nothing",
-        (Edit(f"{DAY}.learn", "unconfirmed_count=uncounted", "unconfirmed_count=0"),),
+        (Edit(f"{STATE}.set_limits", "unconfirmed_count=uncounted", "unconfirmed_count=0"),),
         rule=10,
         shape=Shape.BUDGET,
     ),
     Planted(
         "a figure ignores what was granted since it was asked for",
-        (Edit(f"{DAY}.charge", "self._uncounted += 1", "pass"),),
+        (Edit(f"{STATE}._charge", "self._uncounted += 1", "pass"),),
         rule=10,
         shape=Shape.BUDGET,
     ),
@@ -302,7 +301,7 @@ RULES: tuple[Planted, ...] = (
         "a figure counts what has just been confirmed as if Discord had counted it",
         (
             Edit(
-                f"{BOOK}._may_be_uncounted",
+                f"{STATE}._may_be_uncounted",
                 "confirmed_ns is None or now_ns - confirmed_ns < self.timing.window_ns",
                 "confirmed_ns is None",
             ),
@@ -313,9 +312,9 @@ RULES: tuple[Planted, ...] = (
     Planted(
         "a figure asked for in another term is believed",
         (
-            Edit(f"{FIGURES}.believes", "asked is None or asked[0] != term", "asked is None"),
+            Edit(f"{POLICY}.believes", "asked is None or asked[0] != term", "asked is None"),
             Edit(
-                f"{FIGURES}.become_leader",
+                f"{POLICY}.become_leader",
                 "self._believed_from_ns = self.due_at_ns = now_ns + wait_ns",
                 "self.due_at_ns = now_ns + wait_ns\n    self._believed_from_ns = self.due_at_ns if wait_ns else 0",
             ),

@@ -3,7 +3,7 @@
 from tests.simulation.plan import Shape
 from tests.simulation.planted.fault import Planted
 from tests.simulation.planted.patching import Edit
-from tests.simulation.planted.rules import ANSWERS, BUDGET, RELEASE, REPLICA
+from tests.simulation.planted.rules import BUDGET, REPLICA, STATE
 
 TRUTH: tuple[Planted, ...] = (
     Planted(
@@ -39,9 +39,9 @@ TRUTH: tuple[Planted, ...] = (
         "a plain grant that is refused costs one",
         (
             Edit(
-                f"{RELEASE}._commit_again_or_refuse",
-                "    self.state.refund(grant)\n    self.state.end_hold(grant, is_unsent=True)\n",
-                "    grant.committed = True\n",
+                f"{STATE}.refuse_late",
+                "    self.refund(hold)\n    self.end_hold(hold, is_unsent=True)\n",
+                "    self.commit(hold)\n",
             ),
         ),
         shape=Shape.PLAIN,
@@ -54,7 +54,7 @@ TRUTH: tuple[Planted, ...] = (
     ),
     Planted(
         "an entry tells nothing of its leader's hold",
-        (Edit(f"{REPLICA}._write", "state.timing.full_hold_ns", "None"),),
+        (Edit(f"{STATE}.snapshot", "self.timing.full_hold_ns", "None"),),
         rule=4,
         shape=Shape.LOSSES,
     ),
@@ -72,11 +72,15 @@ TRUTH: tuple[Planted, ...] = (
     ),
     Planted(
         "a decline is forgotten once its grant is dropped",
-        (Edit(f"{ANSWERS}:_decline", "    state.buffer_early_confirm(grant.grant_id, Outcome.DECLINED, at_ns)\n", ""),),
+        (
+            Edit(
+                f"{STATE}.decline", "    self.buffer_early_confirm(hold.grant.grant_id, Outcome.DECLINED, at_ns)\n", ""
+            ),
+        ),
     ),
     Planted(
         "a successor does not know which plain requests had a reply",
-        (Edit(f"{REPLICA}._write", "state.plain.left(now_ns)", "()"),),
+        (Edit(f"{STATE}.snapshot", "self.plain.left(now_ns)", "()"),),
         shape=Shape.PLAIN,
     ),
     Planted(

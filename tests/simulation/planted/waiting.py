@@ -3,20 +3,19 @@
 from tests.simulation.plan import Shape
 from tests.simulation.planted.fault import Planted
 from tests.simulation.planted.patching import Edit
-from tests.simulation.planted.rules import BOOK, RELEASE
+from tests.simulation.planted.rules import EVALUATE, SCHEDULER, STATE
 
 ATTEMPT = "nats_identify.attempt:Attempt"
-ASKING = "nats_identify.schedule.bucket_queue:QueuedRequest"
-LINE = "nats_identify.schedule.bucket_queue:BucketQueue"
-NUDGE = "nats_identify.schedule.evaluate"
-ROOM = "nats_identify.schedule.requests:RequestTable"
+REQUEST = "nats_identify.schedule.bucket_queue:QueuedRequest"
+QUEUE = "nats_identify.schedule.bucket_queue:BucketQueue"
+REQUESTS = "nats_identify.schedule.requests:RequestTable"
 
 QUEUEING: tuple[Planted, ...] = (
     Planted(
         "a decline costs its place",
         (
             Edit(
-                f"{BOOK}.end_hold",
+                f"{STATE}.end_hold",
                 "    self.requests.put(request)",
                 "    request.asked_at_ns += 10**12\n    request.place_ns += 10**12\n    self.requests.put(request)",
             ),
@@ -26,59 +25,59 @@ QUEUEING: tuple[Planted, ...] = (
         "a new leader drops the queue",
         (
             Edit(
-                f"{RELEASE}.become_leader",
-                "    self.state.mark_all_dirty()",
-                "    for request in [a for queue in self.state.requests.queues.values() for a in queue]:\n"
-                "        self.state.requests.forget(request)\n    self.state.mark_all_dirty()",
+                f"{STATE}.become_leader",
+                "    self.mark_all_dirty()",
+                "    for request in [r for queue in self.requests.queues.values() for r in queue]:\n"
+                "        self.requests.forget(request)\n    self.mark_all_dirty()",
             ),
         ),
     ),
     Planted(
         "stale renewals are granted",
-        (Edit(f"{ASKING}.is_fresh", " and now_ns - self.renewed_at_ns <= timing.fresh_ns", ""),),
+        (Edit(f"{REQUEST}.is_fresh", " and now_ns - self.renewed_at_ns <= timing.fresh_ns", ""),),
     ),
     Planted(
         "a renewal number that is sent twice counts from the second",
-        (Edit(f"{ASKING}.renew", "if message.renewal > self.message.renewal or not message.managed:", "if True:"),),
+        (Edit(f"{REQUEST}.renew", "if message.renewal > self.message.renewal or not message.managed:", "if True:"),),
     ),
     Planted(
         "who declined is granted again before it renews",
         (
             Edit(
-                f"{BOOK}.end_hold",
-                "request.is_unresponsive = is_unsent or request.message.renewal <= grant.renewal",
+                f"{STATE}.end_hold",
+                "request.is_unresponsive = is_unsent or request.message.renewal <= hold.grant.renewal",
                 "request.is_unresponsive = False",
             ),
         ),
     ),
     Planted(
         "priority counts for nothing",
-        (Edit(f"{LINE}._place", "-message.priority", "0"),),
+        (Edit(f"{QUEUE}._place", "-message.priority", "0"),),
     ),
     Planted(
         "what was waited elsewhere counts for nothing",
-        (Edit(f"{ROOM}.admit", "asked_at_ns=now_ns - message.waited_ns", "asked_at_ns=now_ns"),),
+        (Edit(f"{REQUESTS}.admit", "asked_at_ns=now_ns - message.waited_ns", "asked_at_ns=now_ns"),),
     ),
     Planted(
         "the last to come is the first",
-        (Edit(f"{LINE}._place", "request.place_ns,", "-request.place_ns,"),),
+        (Edit(f"{QUEUE}._place", "request.place_ns,", "-request.place_ns,"),),
     ),
     Planted(
         "the order of one process counts for nothing",
         (
-            Edit(f"{LINE}.add", "if request.message.source and not", "if False and not"),
-            Edit(f"{LINE}.remove", "if request.message.source and not", "if False and not"),
+            Edit(f"{QUEUE}.add", "if request.message.source and not", "if False and not"),
+            Edit(f"{QUEUE}.remove", "if request.message.source and not", "if False and not"),
         ),
     ),
     Planted(
         "one that comes later overtakes one that was told that it is next",
-        (Edit(f"{LINE}.place_of", "one.place_ns + 1 for one in others", "0 for one in others"),),
+        (Edit(f"{QUEUE}.place_of", "one.place_ns + 1 for one in others", "0 for one in others"),),
     ),
     Planted(
         "a renewal of an ended request is answered with silence",
         (
             Edit(
-                f"{RELEASE}._receive_request",
+                f"{SCHEDULER}._receive_request",
                 "return replies.refuse(message, replies.ended(message), is_news=is_first)",
                 "return []",
             ),
@@ -86,63 +85,57 @@ QUEUEING: tuple[Planted, ...] = (
     ),
     Planted(
         "a stale head blocks its bucket",
-        (
-            Edit(
-                f"{RELEASE}._candidate",
-                "if not evaluate.may_be_skipped(self.state, request, now_ns):",
-                "if True:",
-            ),
-        ),
+        (Edit(f"{EVALUATE}:next_grant", "if skip_at_ns is None or skip_at_ns > now_ns:", "if True:"),),
     ),
     Planted(
         "nobody looks at a bucket again when it opens",
         (
             Edit(
-                f"{BOOK}.identify",
-                "    self.dirty_buckets.update(self.holds.buckets_of(grant))  # it opens at another time now\n",
+                f"{STATE}.identify",
+                "    self.dirty_buckets.update(self.holds.buckets_of(hold))  # it opens at another time now\n",
                 "",
             ),
-            Edit(f"{BOOK}.end_hold", "    self.dirty_buckets.update(self.holds.buckets_of(grant))\n", ""),
+            Edit(f"{STATE}.end_hold", "    self.dirty_buckets.update(self.holds.buckets_of(hold))\n", ""),
         ),
     ),
     Planted(
         "a copied asking is granted before it renews",
-        (Edit(f"{RELEASE}._take_copy", "now_ns - self._timing.fresh_ns - 1", "now_ns"),),
+        (Edit(f"{STATE}.admit_copy", "now_ns - self._settings.fresh_ns - 1", "now_ns"),),
         shape=Shape.FOCUSED,
     ),
     Planted(
         "a copied asking that is fresh is not looked at",
-        (Edit(f"{RELEASE}._take_copy", "    self.state.dirty_buckets.add(request.bucket)\n", ""),),
+        (Edit(f"{STATE}.admit_copy", "    self.mark_dirty(request.bucket)\n", ""),),
         shape=Shape.FOCUSED,
     ),
     Planted(
         "a stale head is passed over, whether it was asked or not",
-        (Edit(f"{NUDGE}:may_be_skipped", "if request.is_unresponsive or not request.message.managed:", "if True:"),),
+        (Edit(f"{EVALUATE}:passable_at_ns", "if request.is_unresponsive or not request.message.managed:", "if True:"),),
     ),
     Planted(
         "nobody looks again whether a head that was told has answered",
         (
             Edit(
-                f"{NUDGE}:nudge",
-                "            is_awaited = unheard > 0\n            break",
-                "            return told",
+                f"{EVALUATE}:_nudges",
+                "            is_awaited = unanswered > 0\n            break",
+                "            return Decision(nudges=tuple(nudges), nudge_width=width, widen_at_ns=widen_at_ns)",
             ),
         ),
     ),
     Planted(
         "the last turn of a day that is given back is offered to its own bucket alone",
-        (Edit(f"{BOOK}.refund", "    if was_closed:\n        self.mark_all_dirty()\n", ""),),
+        (Edit(f"{STATE}.refund", "    if was_closed:\n        self.mark_all_dirty()\n", ""),),
         shape=Shape.BUDGET,
     ),
     Planted(
         "those that are withdrawn are forgotten",
-        (Edit(f"{ROOM}.end", "self._ended.setdefault(request_id, _Ended())", "_Ended()"),),
+        (Edit(f"{REQUESTS}.end", "self._ended.setdefault(request_id, _Ended())", "_Ended()"),),
     ),
     Planted(
         "the ended are remembered without end",
         (
             Edit(
-                f"{RELEASE}._receive_request",
+                f"{SCHEDULER}._receive_request",
                 "    requests = self.state.requests\n",
                 "    requests = self.state.requests\n    self.state.__dict__.setdefault('all', []).append(message)\n",
             ),
