@@ -24,7 +24,9 @@ class Decision:
         grant: the request to grant. The bucket is evaluated again after that, so nothing else is decided beside it.
         nudges: the requests to nudge.
         nudge_width: how many unanswered requests may be nudged at most. ``widen_at_ns``: when twice as many.
-        look_again_at_ns: when time alone changes this decision; None: only an event does.
+        look_again_at_ns: when time alone changes this decision, beside the end of the bucket's hold; None: only an
+            event does. While a fresh request waits behind unanswered ones this is at most a step away, so that it
+            covers their `passable_at_ns`.
     """
 
     grant: QueuedRequest | None = None
