@@ -25,8 +25,12 @@ class LedgerView:
         self.is_trusted = False
         self._contact_at_ns: int | None = None
 
-    def observe(self, ledger: Ledger | None, revision: int, now_ns: int) -> bool:
-        """Take in a sighting; return whether it shows something newer than all seen before."""
+    def observe(self, ledger: Ledger | None, revision: int, now_ns: int, *, is_put_back: bool = False) -> bool:
+        """Take in what was read or watched; return whether it is newer than all seen before.
+
+        Whether the ledger is trusted is decided here alone. ``is_put_back``: it was not written by compare-and-set,
+        so it is a copy: two older copies, one after the other, look like movement.
+        """
         before = self._contact_at_ns
         was_out_of_contact = before is None or now_ns - before > self.lease_ns
         self._contact_at_ns = now_ns
@@ -42,6 +46,8 @@ class LedgerView:
             self.is_trusted = False
         elif has_moved:
             self.is_trusted = True
+        if is_put_back:
+            self.is_trusted = False
         if was_out_of_contact or has_moved:
             self.last_change_ns = now_ns
         return is_newer

@@ -175,9 +175,11 @@ class Replica:
             self._longest_hold_ns = max(self._longest_hold_ns, hold_ns)
             self.schedule.state.mark_replied(ledger.replied or (), now_ns)
 
-    def _observe_ledger(self, ledger: Ledger | None, revision: int, now_ns: int) -> list[ReplicaAction]:
+    def _observe_ledger(
+        self, ledger: Ledger | None, revision: int, now_ns: int, *, is_put_back: bool = False
+    ) -> list[ReplicaAction]:
         """Take over the leader's state; an older copy is not adopted and makes the ledger untrusted."""
-        is_newer = self.view.observe(ledger, revision, now_ns)
+        is_newer = self.view.observe(ledger, revision, now_ns, is_put_back=is_put_back)
         if self.role is Role.LEADER:
             self._step_down()
         if ledger is not None and self.view.has_regressed:  # its grants are not adopted; their requesters had a reply
@@ -191,9 +193,7 @@ class Replica:
         self._is_reading = False
         if self._pending is not None:
             return self._settle(self._pending, event, now_ns)
-        actions = self._observe_ledger(event.ledger, event.revision, now_ns)
-        if event.written_on is None:  # put back by somebody: two older copies, one after the other, look like movement
-            self.view.is_trusted = False
+        actions = self._observe_ledger(event.ledger, event.revision, now_ns, is_put_back=event.written_on is None)
         if self._is_traffic_lost or self._stopping or now_ns < self.view.lease_expires_at_ns():
             return actions
         return actions + self._take_over(now_ns, is_first=event.never_written and self._may_be_first)

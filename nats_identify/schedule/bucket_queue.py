@@ -1,4 +1,4 @@
-"""The waiting: one asking's record, and the order in which a bucket's askings stand. It grants nothing.
+"""The waiting: one request's record, and the order in which a bucket's requests stand. It grants nothing.
 
 The order of a line: higher priority first, then by ``place_ns``, an estimate of when each was asked. Two rules are
 exact, whatever the estimates say:
@@ -76,7 +76,7 @@ class QueuedRequest:
         return not self.is_unresponsive and now_ns - self.renewed_at_ns <= timing.fresh_ns
 
     def renew(self, message: RequestReceived, now_ns: int) -> None:
-        """Take in a newer message of the same asking. A number sent twice counts from its first sending."""
+        """Take in a newer message of the same request. A number sent twice counts from its first sending."""
         if message.renewal > self.message.renewal or not message.managed:
             self.renewed_at_ns = now_ns
             self.is_unresponsive = False
@@ -93,14 +93,14 @@ class QueuedRequest:
 
 
 class BucketQueue:
-    """One bucket's askings: higher priority first, first come first served within one; those that loop come last."""
+    """One bucket's requests: higher priority first, first come first served within one; those that loop come last."""
 
     def __init__(self) -> None:
         self._places: list[tuple[int, int, int, int, int, QueuedRequest]] = []
-        # By priority and source, as asked: one asking, or a list of them, since most have no sibling.
+        # By priority and source, as asked: one request, or a list of them, since most have no sibling.
         self._siblings: dict[int, dict[str, QueuedRequest | list[QueuedRequest]]] = {}
         self._promised: dict[str, QueuedRequest] = {}  # by request_id: those that were told that they are next
-        self.nudge_width = 1  # how many silent askings are nudged at most
+        self.nudge_width = 1  # how many silent requests are nudged at most
         self.widen_at_ns: int | None = None  # when twice as many are
 
     def __len__(self) -> int:

@@ -115,7 +115,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class RequestReceived:
-    """A shard asks for a turn, or renews its asking; the fields are those of the wire's request.
+    """A shard requests a turn, or renews its request; the fields are those of the wire's request.
 
     ``is_copy``: it comes from another replica, which heard it no earlier than ``renewed_at_ns`` by our clock; None
     where nobody knows, and nobody is to be granted anything before he renews. ``place_at_ns`` is its place there, by

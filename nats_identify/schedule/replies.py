@@ -1,4 +1,4 @@
-"""What is said to a requester and to whoever watches, made from the book. It changes nothing."""
+"""The replies to requesters and the events, made from the state. It changes nothing."""
 
 from nats_identify.schedule import model
 from nats_identify.schedule.bucket_queue import RENEW_MOST_NS, QueuedRequest
@@ -24,7 +24,7 @@ def granted(state: ScheduleState, hold: Hold, now_ns: int) -> model.Granted:
 
 
 def queued(state: ScheduleState, request: QueuedRequest, now_ns: int) -> model.Queued:
-    """Where an asking stands: the ETA counts one confirmed hold for each asking ahead, and the days it must wait."""
+    """Where a request stands: the ETA counts one confirmed hold for each request ahead, and the days it must wait."""
     message = request.message
     position = state.requests.queues[request.bucket].position(request)
     opens_in_ns = max(0, state.opens_at_ns(request.bucket) - now_ns)
@@ -110,7 +110,7 @@ def refuse(message: RequestReceived, refusal: Refused, *, is_news: bool = True) 
 
 
 def fields_of(record: Grant | QueuedRequest | RequestReceived, **more: str | int | None) -> Fields:
-    """The ids of a grant or of an asking, for an event."""
+    """The ids of a grant or of a request, for an event."""
     if isinstance(record, Grant):
         return {
             "shard_id": record.shard_id,

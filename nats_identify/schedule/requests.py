@@ -1,4 +1,4 @@
-"""All askings of one bot, in their lines and out of them. It knows nothing of grants, budgets or windows."""
+"""All requests of one bot, queued and granted. It knows nothing of grants, budgets or windows."""
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ PLAIN_TIMEOUT_NS = 60 * SECOND
 """How long a plain requester is believed to listen where it does not say."""
 
 ENDED_MAX = 20_000
-"""So many ended askings are remembered, so that a late renewal does not bring one back: about 2 MB."""
+"""So many ended requests are remembered, so that a late renewal does not bring one back: about 2 MB."""
 
 
 @dataclass(slots=True)
@@ -32,8 +32,8 @@ class RequestTable:
 
     Args:
         max_concurrency: how many buckets there are.
-        max_waiting: how many askings are taken at most.
-        alarms: rid of the alarm of an asking that is dropped.
+        max_waiting: how many requests are taken at most.
+        timers: rid of the timer of a request that is dropped.
 
     Attributes:
         max_of_sender: how many new ones are taken at most from one sender, see `SenderCounts`. A renewal may come from
@@ -61,7 +61,7 @@ class RequestTable:
         return self._senders.of(reply_to) >= self.max_of_sender
 
     def has_ended(self, request_id: str) -> bool:
-        """Whether this asking was identified or withdrawn: its id is spent."""
+        """Whether this request was identified or withdrawn: its id is spent."""
         return request_id in self._ended
 
     def refuse_ended(self, request_id: str) -> bool:
@@ -79,11 +79,11 @@ class RequestTable:
         return reply_digest is None or reply_digest == digest_of(message.reply_to)
 
     def get(self, request_id: str) -> QueuedRequest | None:
-        """Return the asking of this name."""
+        """Return the request of this name."""
         return self.by_id.get(request_id)
 
     def admit(self, message: RequestReceived, now_ns: int) -> QueuedRequest:
-        """Begin an asking, and put it in line; what it says it has waited already counts.
+        """Begin a request, and put it in line; what it says it has waited already counts.
 
         So does it for its ``timeout_ns``; a copy tells what was left of that, and its place.
         """

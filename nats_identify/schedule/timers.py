@@ -18,7 +18,7 @@ class TimerKind(IntEnum):
 
 
 LOOK_MOST_NS = 600 * SECOND
-"""An asking is looked at so often, however long it may wait."""
+"""A request is looked at so often, however long it may wait."""
 
 SPARE_MOST = 1_000
 """The heap is built anew when more than half of it, and more than this, was replaced or dropped."""

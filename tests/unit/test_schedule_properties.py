@@ -136,8 +136,8 @@ class ScheduleMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.committing)
     @rule()
     def commit(self):
-        grants, self.committing = self.committing, []
-        self.hear(self.schedule.on_committed(grants, self.now_ns))
+        holds, self.committing = self.committing, []
+        self.hear(self.schedule.on_committed(holds, self.now_ns))
         self.release()
 
     @rule(number=st.integers(1, 4))
@@ -199,7 +199,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         """Nobody fresh of its bucket stands before it."""
         mine = self.shards[grant.request_id]
         served = {turn.grant.request_id for turn in self.turns.values() if self.now_ns <= turn.use_by_ns}
-        served |= {other.grant.request_id for other in self.committing}
+        served |= {hold.grant.request_id for hold in self.committing}
         assert self.now_ns - mine.heard_ns <= TIMING.fresh_ns, "a stale renewal is granted"
         for request_id, other in self.shards.items():
             if other.is_over or other.passes or request_id in served or request_id == grant.request_id:
