@@ -31,6 +31,9 @@ lint: $(READY) ## format, lint, types
 check: lint ## format, lint, types, architecture rules, fast tests
 	$(BIN)/python -m pytest tests/unit
 
+coverage: $(READY) ## branches that the unit tests and the simulation reach, with a floor
+	$(BIN)/python -m pytest -m 'not slow' -n 2 --cov --cov-report=term:skip-covered tests/unit tests/simulation
+
 package: $(READY) ## an sdist, the wheel that is made of it, and that wheel in a bare environment
 	rm -rf dist .venvs/package
 	$(BIN)/python -m build --no-isolation --outdir dist > /dev/null
@@ -86,4 +89,4 @@ format: $(READY) ## put everything into form
 	$(BIN)/ruff format .
 
 clean: ## remove what make made
-	rm -rf $(VENV) .venvs .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venvs .tools dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
