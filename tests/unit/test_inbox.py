@@ -41,7 +41,7 @@ async def test_neither_a_flood_of_confirms_nor_one_of_requests_holds_up_the_othe
         for number in range(2 if flood_of_confirms else 1_000):
             inbox.offer_request(Cancel(f"{number}"), "calm")
         names = [type(event).__name__ for event in taken(inbox)]
-        assert names[:4] == ["Answer", "Cancel", "Answer", "Cancel"]
+        assert names[:4] == ["Confirmation", "Cancel", "Confirmation", "Cancel"]
         assert len(names) == 1_002
 
 
