@@ -1,4 +1,4 @@
-"""Sends one kind of flood over a bare socket: python -m tests.chaos.flooder PORT KIND SECONDS.
+"""Sends one kind of flood over a bare socket: python -m tests.chaos.flooder PORT KIND SECONDS [MESSAGES_A_SECOND].
 
 It is a process of its own, so that it does not slow down what measures. It prints a line when it begins, and in the end
 how many messages it sent.
@@ -40,22 +40,39 @@ def kinds() -> dict[str, bytes]:
     }
 
 
-def chunks(message: bytes) -> Iterator[bytes]:
-    """Return the same chunk again and again."""
-    chunk = message * max(1, CHUNK_BYTES // len(message))
+RATES = {
+    "brackets": 84_000,
+    "confirms": 84_000,
+    "cancels": 84_000,
+    "refused": 25_000,
+    "headers": 8,
+    "bodies": 8,
+}
+"""Messages a second of a flood that can be read: in eight seconds 674,000 small ones, 200,000 that are refused or 64 of
+a megabyte."""
+
+
+def chunks(message: bytes, rate: float | None) -> Iterator[bytes]:
+    """Return the same chunk again and again, each when it is due."""
+    chunk = message * max(1, CHUNK_BYTES // len(message) if rate is None else round(rate / 100))
+    due_s = time.monotonic()
     while True:
         yield chunk
+        if rate is not None:
+            due_s += len(chunk) / len(message) / rate
+            time.sleep(max(0.0, due_s - time.monotonic()))
 
 
 def main() -> None:
-    """Flood for so many seconds."""
+    """Flood for the seconds of the command line."""
     port, kind, seconds = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+    rate = float(sys.argv[4]) if len(sys.argv) > 4 else None
     message, sent_bytes = kinds()[kind], 0
     with socket.create_connection(("127.0.0.1", port)) as server:
         server.sendall(b'CONNECT {"verbose":false,"headers":true,"no_responders":false}\r\n')
         print("flooding", flush=True)
         until = time.monotonic() + seconds
-        for chunk in chunks(message):
+        for chunk in chunks(message, rate):
             if time.monotonic() > until:
                 break
             server.sendall(chunk)
