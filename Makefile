@@ -31,8 +31,8 @@ lint: $(READY) ## format, lint, types
 check: lint ## format, lint, types, architecture rules, fast tests
 	$(BIN)/python -m pytest tests/unit
 
-coverage: $(READY) ## branches that the unit tests and the simulation reach, with a floor
-	$(BIN)/python -m pytest -m 'not slow' -n 2 --cov --cov-report=term:skip-covered tests/unit tests/simulation
+coverage: $(READY) ## branches that the unit tests reach, with a floor
+	$(BIN)/python -m pytest -m 'not slow' -n 2 --cov --cov-report=term:skip-covered tests/unit
 
 package: $(READY) ## an sdist, the wheel that is made of it, and that wheel in a bare environment
 	rm -rf dist .venvs/package

@@ -20,7 +20,7 @@ import nats
 from nats.aio.client import Client
 from nats.js.kv import KeyValue
 
-from nats_identify.embedded import EmbeddedNats
+from nats_identify.processes.nats_server import EmbeddedNats
 from nats_identify.wire import Granted, decode_reply
 
 TRIES = 200

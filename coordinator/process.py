@@ -13,23 +13,22 @@ from typing import Any, Final, TypeVar
 
 from coordinator.core.ledger import Stop, TrafficReturned
 from coordinator.core.replica import Replica
-from coordinator.edge import overview
+from coordinator.edge import status
 from coordinator.edge.bucket import KvBucket
 from coordinator.edge.connections import CannotServeError, Connection, connect
-from coordinator.edge.handover import Handover
-from coordinator.edge.http import Pages
-from coordinator.edge.inbox import Inbox
+from coordinator.edge.event_queue import EventQueue
+from coordinator.edge.health import Health
+from coordinator.edge.http_server import HttpServer
 from coordinator.edge.intake import Intake
 from coordinator.edge.limits import RESERVE_IS_ALL, DiscordLimits, StaticLimits
 from coordinator.edge.log import Log, make_log
 from coordinator.edge.metrics import Metrics
 from coordinator.edge.probe import Probe
+from coordinator.edge.publisher import Publisher
+from coordinator.edge.queue_transfer import QueueTransfer
 from coordinator.edge.refusals import Refusals
-from coordinator.edge.replies import Replies
-from coordinator.edge.seat import Seat
 from coordinator.edge.service import VERSION, Service
 from coordinator.edge.store import LedgerStore
-from coordinator.edge.vitals import Vitals
 from coordinator.edge.watch import LedgerWatch
 from coordinator.runtime import Runtime
 from coordinator.settings import Settings, SettingsError, load, unknown_variables
@@ -94,17 +93,18 @@ class Process:
         self._instance = secrets.token_hex(6)
         self._subjects = Subjects(settings.identify_prefix)
         self._metrics = Metrics()
-        self._inbox = Inbox()
+        self._event_queue = EventQueue()
         core = settings.core(self._instance, grant_key=secrets.token_bytes(32), has_token=token is not None)
         self._replica = Replica(core)
-        self._seat = Seat(self._replica, now_ns)
         self._limits = self._make_limits(token)
-        self._vitals = Vitals(settings.lease_ns, now_ns, lambda: self._limits.refusal)
+        self._health = Health(settings.lease_ns, now_ns, lambda: self._limits.refusal)
 
     def _make_limits(self, token: str | None) -> DiscordLimits | StaticLimits:
         if token is None:
             return StaticLimits()
-        return DiscordLimits(self._settings, token, self._inbox, seat=self._seat, metrics=self._metrics, log=self._log)
+        return DiscordLimits(
+            self._settings, token, self._event_queue, is_leading=self._is_leading, metrics=self._metrics, log=self._log
+        )
 
     async def run(self) -> None:
         """Serve until a signal, then release the lock.
@@ -115,9 +115,9 @@ class Process:
         self._say_what_is_unusual()
         stop, lost = asyncio.Event(), asyncio.get_running_loop().create_future()
         self._listen_for_signals(stop)
-        pages = Pages(self._vitals, self._seat, self._metrics, self._read_gauges)
+        http_server = HttpServer(self._health, self._is_leading, self._metrics, self._read_gauges)
         host, port = self._settings.identify_http_host, self._settings.identify_http_port
-        async with pages.serve(host, port, self._log), _meanwhile(_raise_from(lost)):
+        async with http_server.serve(host, port, self._log), _meanwhile(_raise_from(lost)):
             connections = await _unless(stop, self._connect(lost))
             if connections is not None:
                 await self._serve(*connections, stop)
@@ -126,11 +126,12 @@ class Process:
     async def _connect(self, lost: "asyncio.Future[None]") -> tuple[Connection, Connection]:
         reach = partial(connect, self._settings, log=self._log, metrics=self._metrics, lost=lost)
         private = ("$", f"{self._subjects.prefix}.")
-        returned = partial(self._inbox.tell, TrafficReturned())
+        returned = partial(self._event_queue.put, TrafficReturned())
         return await asyncio.gather(reach("store"), reach("traffic", private=private, returned=returned))
 
     async def _serve(self, store_connection: Connection, traffic: Connection, stop: asyncio.Event) -> None:
         settings, subjects, metrics, log = self._settings, self._subjects, self._metrics, self._log
+        events = self._event_queue
         bucket = KvBucket(store_connection, subjects.kv_bucket, settings, log)
         store = LedgerStore(
             store_connection,
@@ -141,41 +142,41 @@ class Process:
             metrics=metrics,
             log=log,
         )
-        replies = Replies(traffic, subjects, self._inbox, metrics=metrics, log=log, clock=now_ns)
-        refusals = Refusals(replies, metrics)
-        intake = Intake(traffic, subjects, self._inbox, refusals=refusals, seat=self._seat, metrics=metrics)
+        publisher = Publisher(traffic, subjects, events, metrics=metrics, log=log, clock=now_ns)
+        refusals = Refusals(publisher, metrics)
+        intake = Intake(traffic, subjects, events, refusals=refusals, is_leading=self._is_leading, metrics=metrics)
         service = Service(
             traffic,
             subjects,
             self._replica,
-            replies=replies,
+            publisher=publisher,
             limits=self._limits,
-            seat=self._seat,
+            is_leading=self._is_leading,
             clock=now_ns,
         )
-        watch = LedgerWatch(store, self._instance, self._inbox.offer)
-        probe = Probe(traffic, self._inbox, settings.identify_lease / PROBES_PER_LEASE, now_ns)
-        handover = Handover(
+        watch = LedgerWatch(store, self._instance, events.try_put)
+        probe = Probe(traffic, events, settings.identify_lease / PROBES_PER_LEASE, now_ns)
+        transfer = QueueTransfer(
             traffic,
             subjects,
             self._instance,
-            book=self._replica.schedule.state,
-            inbox=self._inbox,
+            state=self._replica.schedule.state,
+            event_queue=events,
             clock=now_ns,
             log=log,
         )
         runtime = Runtime(
-            self._replica, self._inbox, store=store, voice=replies, figures=self._limits, clock=now_ns, log=log
+            self._replica, events, store=store, publisher=publisher, figures=self._limits, clock=now_ns, log=log
         )
-        for ear in (replies, intake, service):
-            await ear.open()
-        self._vitals.attach(runtime, store, probe, (store_connection, traffic))
+        for part in (publisher, intake, service):
+            await part.open()
+        self._health.attach(runtime, store, probe, (store_connection, traffic))
         log.info("serving", prefix=subjects.prefix, instance=self._instance)
         jobs = (
             watch.run(),
             refusals.run(),
             self._check(bucket, store),
-            self._join(handover, probe),
+            self._join(transfer, probe),
             self._limits.run(),
             self._leave(stop, runtime, store),
         )
@@ -184,20 +185,20 @@ class Process:
         await traffic.leave()
         await store_connection.leave()
 
-    async def _join(self, handover: Handover, probe: Probe) -> None:
+    async def _join(self, transfer: QueueTransfer, probe: Probe) -> None:
         """Copy the queue first: before the first probe this replica is not ready and does not contest the lead."""
-        await handover.take()
-        await handover.open()
+        await transfer.take()
+        await transfer.open()
         await probe.run()
 
     async def _check(self, bucket: KvBucket, store: LedgerStore) -> None:
-        book = self._replica.schedule.state
-        await bucket.watch(lambda: book.max_concurrency, lambda: store.answered_at_ns is not None)
+        state = self._replica.schedule.state
+        await bucket.watch(lambda: state.max_concurrency, lambda: store.answered_at_ns is not None)
 
     async def _leave(self, stop: asyncio.Event, runtime: Runtime, store: LedgerStore) -> None:
         await stop.wait()
-        self._vitals.leave()
-        self._inbox.tell(Stop())
+        self._health.leave()
+        self._event_queue.put(Stop())
         await asyncio.sleep(RELEASE_WITHIN_S)
         why = store.making.reason or store.writing.reason or "the ledger does not answer"
         self._log.warning("the lock is not released; a standby takes over when the lease has run out", why=why)
@@ -209,13 +210,16 @@ class Process:
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._on_sighup)
 
+    def _is_leading(self) -> bool:
+        return self._replica.is_leading(now_ns())
+
     def _on_sighup(self) -> None:
-        if self._seat.is_leading:
-            self._limits.wish("SIGHUP")
+        if self._is_leading():
+            self._limits.request_refresh("SIGHUP")
 
     def _read_gauges(self) -> None:
-        known = overview.status(self._replica, now_ns(), limits=self._limits, version=VERSION)
-        self._metrics.look_at(self._replica, known, len(self._inbox))
+        known = status.status(self._replica, now_ns(), limits=self._limits, version=VERSION)
+        self._metrics.look_at(self._replica, known, len(self._event_queue))
 
     def _say_what_is_unusual(self) -> None:
         settings, log = self._settings, self._log

@@ -1,6 +1,6 @@
 """The one loop of a coordinator: it waits, passes events to the replica, and carries out its actions in order.
 
-It decides nothing, and knows neither NATS nor Discord: events come through the inbox, and actions go to the edge.
+It decides nothing, and knows neither NATS nor Discord: events come through the event queue, and actions go to the edge.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from coordinator.core.ledger import (
     Written,
 )
 from coordinator.core.replica import Replica
-from coordinator.edge.inbox import Inbox
+from coordinator.edge.event_queue import EventQueue
 from coordinator.edge.log import Log
 from nats_identify.clock import NS_PER_S, Clock
 from nats_identify.schedule.model import Cancel, Confirmation, Event, FetchLimits, Reply, RequestReceived, Wake
@@ -30,10 +30,10 @@ HANDLED_AT_ONCE: Final = 256
 FROM_OUTSIDE: Final = (Cancel, Confirmation, RequestReceived)
 """Requests, confirms and cancels: applied one after the other, then all that is due is done once for the batch."""
 
-REST_MOST_S: Final = 1.0
+REST_MAX_S: Final = 1.0
 """The longest wait of the loop; the health check needs no other heartbeat."""
 
-REST_LEAST_S: Final = 0.0005
+REST_MIN_S: Final = 0.0005
 """A deadline that has just been missed does not spin the loop."""
 
 
@@ -49,14 +49,14 @@ class Store(Protocol):
         ...
 
 
-class Voice(Protocol):
+class Publisher(Protocol):
     """Publishes replies and events."""
 
     def reply(self, reply: Reply, term: int) -> Awaitable[None]:
         """Answer a requester."""
         ...
 
-    def happened(self, happened: Event) -> Awaitable[None]:
+    def publish_event(self, event: Event) -> Awaitable[None]:
         """Publish an event."""
         ...
 
@@ -64,7 +64,7 @@ class Voice(Protocol):
 class Figures(Protocol):
     """Fetches Discord's limits."""
 
-    def wish(self, why: str) -> None:
+    def request_refresh(self, why: str) -> None:
         """Fetch a new figure when that is allowed."""
         ...
 
@@ -74,9 +74,9 @@ class Runtime:
 
     Args:
         replica: makes every decision.
-        inbox: the events.
+        event_queue: the events.
         store: where the ledger is.
-        voice: publishes replies and events.
+        publisher: publishes replies and events.
         figures: fetches Discord's limits.
         clock: the replica's time.
         log: for changes of the role.
@@ -86,13 +86,21 @@ class Runtime:
     """
 
     def __init__(
-        self, replica: Replica, inbox: Inbox, *, store: Store, voice: Voice, figures: Figures, clock: Clock, log: Log
+        self,
+        replica: Replica,
+        event_queue: EventQueue,
+        *,
+        store: Store,
+        publisher: Publisher,
+        figures: Figures,
+        clock: Clock,
+        log: Log,
     ) -> None:
         self.turned_at_ns = clock()
         self._replica = replica
-        self._inbox = inbox
+        self._event_queue = event_queue
         self._store = store
-        self._voice = voice
+        self._publisher = publisher
         self._figures = figures
         self._clock = clock
         self._log = log
@@ -114,7 +122,7 @@ class Runtime:
         await self._tell(Wake(), calls)
         is_batch_open = False
         for _ in range(HANDLED_AT_ONCE):
-            entry = self._inbox.take()
+            entry = self._event_queue.take()
             if entry is None:
                 break
             event, waiter = entry
@@ -132,13 +140,13 @@ class Runtime:
             self._log.info("role", role=self._role.value, term=self._replica.term)
         await asyncio.sleep(0)  # let the calls leave, and more arrive
         if not self._has_stopped:
-            await self._inbox.wait(self._rest_s())
+            await self._event_queue.wait(self._rest_s())
 
     def _rest_s(self) -> float:
         deadline_ns = self._replica.next_deadline_ns()
         if deadline_ns is None:
-            return REST_MOST_S
-        return min(max((deadline_ns - self._clock()) / NS_PER_S, REST_LEAST_S), REST_MOST_S)
+            return REST_MAX_S
+        return min(max((deadline_ns - self._clock()) / NS_PER_S, REST_MIN_S), REST_MAX_S)
 
     async def _tell(self, event: ReplicaEvent, calls: asyncio.TaskGroup) -> None:
         await self._do_all(self._replica.handle(event, self._clock()), calls)
@@ -150,17 +158,17 @@ class Runtime:
     async def _do(self, action: ReplicaAction, calls: asyncio.TaskGroup) -> None:
         match action:
             case Reply():
-                await self._voice.reply(action, self._replica.term)
+                await self._publisher.reply(action, self._replica.term)
             case Event():
-                await self._voice.happened(action)
+                await self._publisher.publish_event(action)
             case Write():
                 calls.create_task(self._call(self._store.write(action)))
             case Read():
                 calls.create_task(self._call(self._store.read()))
             case FetchLimits(why):
-                self._figures.wish(why)
+                self._figures.request_refresh(why)
             case Stopped():
                 self._has_stopped = True
 
     async def _call(self, call: Awaitable[LedgerRead | LedgerUnreadable] | Awaitable[Written | WriteUnsettled]) -> None:
-        self._inbox.tell(await call)
+        self._event_queue.put(await call)

@@ -12,18 +12,18 @@ from pydantic import Field, FilePath, SecretStr, ValidationError, field_validato
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from coordinator.core import settings as core_settings
-from nats_identify.attempt import USE_WITHIN_MAX_NS
-from nats_identify.bot_token import BotTokenError, clean_bot_token, decode_bot_token
+from nats_identify.client.requester import USE_WITHIN_MAX_NS
 from nats_identify.clock import NS_PER_S
+from nats_identify.discord.bot_token import BotTokenError, clean_bot_token, decode_bot_token
 from nats_identify.nats_options import NatsOptions, NatsOptionsError
-from nats_identify.schedule.model import MAX_BUCKETS, SECOND, Limits, Timing
+from nats_identify.schedule.model import BUCKETS_MAX, SECOND, Limits, Timing
 from nats_identify.wire import Subjects
 
 STATIC_MAX_CONCURRENCY: Final = 1
 STATIC_TOTAL: Final = 1000
 """What Discord allows a bot that it has not granted more: the docs' own figures."""
 
-CRASH_LOOP_GRANTS_MOST: Final = 100
+CRASH_LOOP_GRANTS_MAX: Final = 100
 """The ledger carries them; a shard that identifies more often in an hour needs no guard, but a doctor."""
 
 Seconds = Annotated[float, Field(allow_inf_nan=False, ge=0, le=86_400)]
@@ -86,12 +86,12 @@ class Settings(BaseSettings):
     )
     identify_fresh_start: bool = Field(False, description="1 or 0; 1 only with an empty store")
     identify_crash_loop_grants: int = Field(
-        10, ge=0, le=CRASH_LOOP_GRANTS_MOST, description="grants of one shard in a period, 1 to 100; 0: no guard"
+        10, ge=0, le=CRASH_LOOP_GRANTS_MAX, description="grants of one shard in a period, 1 to 100; 0: no guard"
     )
     identify_crash_loop_period: SomeSeconds = Field(3600, description="seconds above 0")
     identify_max_waiting: int = Field(200_000, ge=1, description="requests, 1 or more")
     identify_max_concurrency: int | None = Field(
-        None, ge=1, le=MAX_BUCKETS, description=f"buckets, 1 to {MAX_BUCKETS}; unset: Discord's"
+        None, ge=1, le=BUCKETS_MAX, description=f"buckets, 1 to {BUCKETS_MAX}; unset: Discord's"
     )
     identify_session_total: int | None = Field(None, ge=1, description="session starts a day; unset: Discord's")
     identify_session_reserve: int = Field(10, ge=0, description="session starts kept for priority 1 and above")

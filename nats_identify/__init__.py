@@ -2,13 +2,13 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from nats_identify.environment import WrongEnvironmentError, queue_from_environment
-from nats_identify.large import LargeBotQueue
-from nats_identify.local import LocalQueue
+from nats_identify.client.discord_local_queue import LargeBotQueue
+from nats_identify.client.environment import WrongEnvironmentError, queue_from_environment
+from nats_identify.client.local_queue import LocalQueue
+from nats_identify.client.nats_queue import NatsQueue
+from nats_identify.client.shards import Shards, shard_options, shards_of_pod
 from nats_identify.queue import Grant, OnProgress, Progress, Queue, QueueClosedError, Turn
 from nats_identify.reason import Reason
-from nats_identify.remote import NatsQueue
-from nats_identify.shards import Shards, shard_options, shards_of_pod
 
 try:
     __version__: str = version("nats-identify")  # pyproject.toml is the one place that says it

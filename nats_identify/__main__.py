@@ -17,7 +17,7 @@ def main() -> int:
         sys.stdout.write(f"nats-identify {__version__}\n")
         return 0
     try:
-        from nats_identify.commands import app  # noqa: PLC0415  # what it needs may be missing
+        from nats_identify.cli.commands import app  # noqa: PLC0415  # what it needs may be missing
 
         app()
     except KeyboardInterrupt:

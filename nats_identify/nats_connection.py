@@ -20,7 +20,7 @@ from nats.aio.transport import TcpTransport
 
 from nats_identify.nats_credentials import read_credentials
 from nats_identify.nats_options import NatsOptions, NatsOptionsError
-from nats_identify.nats_protocol import Protocol
+from nats_identify.nats_protocol import StrictParser
 
 FLUSH_WITHIN_S: Final = 2
 """A server that does not confirm by then what was sent to it is not waited for when a connection is closed."""
@@ -62,7 +62,7 @@ async def open_connection(options: NatsOptions, client: ClientT, **behaviour: An
 class _Reader(asyncio.StreamReader):
     """Drops the bytes that the parser is going to skip before they are copied: a flood of large messages is cheap."""
 
-    def __init__(self, parser: Protocol, limit: int) -> None:
+    def __init__(self, parser: StrictParser, limit: int) -> None:
         super().__init__(limit)
         self._parser = parser
 
@@ -80,7 +80,7 @@ class _Transport(TcpTransport):
     drops what is written too late, uvloop raises a RuntimeError; `drain`, which follows, raises what nats-py handles.
     """
 
-    def __init__(self, parser: Protocol) -> None:
+    def __init__(self, parser: StrictParser) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # as nats-py has it
         self._parser = parser
 
@@ -129,7 +129,7 @@ class NatsClient(Client):
 
     def __init__(self, *, unreadable: Callable[[Exception], None] | None = None) -> None:
         super().__init__()
-        self._ps: Protocol = Protocol(self)
+        self._ps: StrictParser = StrictParser(self)
         self._unreadable = unreadable
         self.asks_for_tls = False
         self._is_greeted = False

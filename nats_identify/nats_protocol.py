@@ -37,7 +37,7 @@ class Handler:
     bytes_max: int
 
 
-class Protocol(Parser):
+class StrictParser(Parser):
     """nats-py's parser, with messages read strictly.
 
     Attributes:

@@ -15,8 +15,8 @@ from typing import Final, Protocol, Self, runtime_checkable
 from nats_identify.clock import now_ns
 from nats_identify.reason import Reason
 
-PRIORITY_MOST: Final = 10
-SHARD_ID_MOST: Final = 2**53
+PRIORITY_MAX: Final = 10
+SHARD_ID_MAX: Final = 2**53
 """What the wire's JSON can say of a shard."""
 
 
@@ -164,11 +164,11 @@ def check_request(shard_id: int, priority: int = 0) -> None:
         if not isinstance(value, int) or isinstance(value, bool):
             message = f"{name} {value!r}: a whole number is wanted, not a {type(value).__name__}"
             raise TypeError(message)
-    if not 0 <= shard_id <= SHARD_ID_MOST:
+    if not 0 <= shard_id <= SHARD_ID_MAX:
         message = f"shard_id {shard_id}: shards count from 0"
         raise ValueError(message)
-    if abs(priority) > PRIORITY_MOST:
-        message = f"priority {priority}: from -{PRIORITY_MOST} to {PRIORITY_MOST}"
+    if abs(priority) > PRIORITY_MAX:
+        message = f"priority {priority}: from -{PRIORITY_MAX} to {PRIORITY_MAX}"
         raise ValueError(message)
 
 
@@ -219,17 +219,17 @@ class Turn:
         self._enter_near = near
         self._on_progress = on_progress
         self._near = asyncio.Event()
-        self._asking: asyncio.Task[Grant] | None = None
+        self._acquire_task: asyncio.Task[Grant] | None = None
         self._grant: Grant | None = None
         self._decided = False
         self._declined = False
         self._is_over = False
 
     async def __aenter__(self) -> Self:
-        if self._asking is not None or self._is_over:
+        if self._acquire_task is not None or self._is_over:
             message = "a turn is for one IDENTIFY; take a new one from `queue.turn`"
             raise RuntimeError(message)
-        self._asking = self._start_asking()
+        self._acquire_task = self._start_acquire()
         try:
             await (self.near() if self._enter_near else self.granted())
         except BaseException:
@@ -263,14 +263,14 @@ class Turn:
             QueueClosedError: the queue was closed by its owner.
             RuntimeError: this is not inside of the turn's block.
         """
-        asking = self._asked()
+        acquire_task = self._asked()
         waiting = asyncio.ensure_future(self._near.wait())
         try:
-            await asyncio.wait({asking, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({acquire_task, waiting}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             waiting.cancel()
-        if asking.done():
-            asking.result()  # raises what ended the asking, if anything did
+        if acquire_task.done():
+            acquire_task.result()  # raises what ended the asking, if anything did
 
     async def granted(self) -> Grant:
         """Wait until IDENTIFY may be sent; call it again right before the send, it costs nothing.
@@ -289,7 +289,7 @@ class Turn:
                 self._grant = grant
                 return grant
             self._grant = None
-            self._asking = self._start_asking(replaces=grant)
+            self._acquire_task = self._start_acquire(replaces=grant)
 
     def identified(self) -> None:
         """IDENTIFY has just been sent. Call it right after the send; later calls do nothing.
@@ -336,10 +336,16 @@ class Turn:
 
     def _unseen(self) -> Grant | None:
         """Return a grant that is there and was not looked at, or None."""
-        asking = self._asking
-        if self._decided or asking is None or not asking.done() or asking.cancelled() or asking.exception():
+        acquire_task = self._acquire_task
+        if (
+            self._decided
+            or acquire_task is None
+            or not acquire_task.done()
+            or acquire_task.cancelled()
+            or acquire_task.exception()
+        ):
             return None
-        return asking.result()
+        return acquire_task.result()
 
     def _used(self, grant: Grant) -> None:
         if not self._decided:
@@ -353,15 +359,15 @@ class Turn:
 
     def _asked(self) -> asyncio.Task[Grant]:
         """Return the asking of this block."""
-        if self._asking is None:
+        if self._acquire_task is None:
             message = "this turn was not entered; use it with `async with`, which gives the place back whatever happens"
             raise RuntimeError(message)
         if self._is_over:
             message = "the block of this turn has ended; take a new one from `queue.turn`"
             raise RuntimeError(message)
-        return self._asking
+        return self._acquire_task
 
-    def _start_asking(self, *, replaces: Grant | None = None) -> asyncio.Task[Grant]:
+    def _start_acquire(self, *, replaces: Grant | None = None) -> asyncio.Task[Grant]:
         acquiring = self.queue.acquire(
             self.shard_id, priority=self.priority, on_progress=self._progressed, replaces=replaces
         )
@@ -376,10 +382,10 @@ class Turn:
 
     async def _withdraw(self) -> None:
         """End the asking; a grant that nobody looked at is declined, since nothing was sent with it."""
-        if self._asking is None:
+        if self._acquire_task is None:
             return
-        self._asking.cancel()
-        await asyncio.wait({self._asking})
+        self._acquire_task.cancel()
+        await asyncio.wait({self._acquire_task})
         if not self._decided and (grant := self._unseen()) is not None:
             self._decided = True
             self.queue.decline(grant)

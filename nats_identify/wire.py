@@ -13,10 +13,10 @@ from nats_identify.reason import Reason
 from nats_identify.schedule import model
 from nats_identify.schedule.model import MS, Code, Outcome, RequestReceived
 
-REQUEST_BYTES_MOST: Final = 4096
+REQUEST_BYTES_MAX: Final = 4096
 """A larger request is refused."""
 
-REPLY_BYTES_MOST: Final = 16_384
+REPLY_BYTES_MAX: Final = 16_384
 """A larger reply is not read: one has 1 KiB of text at most, and numbers."""
 
 ERROR_NUMBERS: Final = {
@@ -29,10 +29,10 @@ ERROR_NUMBERS: Final = {
 }
 """The NATS service header ``Nats-Service-Error-Code`` of each refusal, as in HTTP."""
 
-WHY_MOST: Final = 200
+WHY_MAX: Final = 200
 """Characters of the description of an invalid message, at most."""
 
-INT_MOST: Final = 2**53
+INT_MAX: Final = 2**53
 """The largest number on the wire: what every JSON library can carry exactly."""
 
 TOKEN: Final = r"^[A-Za-z0-9_-]{1,64}$"  # noqa: S105  # not a secret
@@ -40,12 +40,12 @@ TOKEN: Final = r"^[A-Za-z0-9_-]{1,64}$"  # noqa: S105  # not a secret
 
 _PREFIX: Final = re.compile(r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")
 
-Natural = Annotated[int, Field(ge=0, le=INT_MOST)]
+Natural = Annotated[int, Field(ge=0, le=INT_MAX)]
 Token = Annotated[str, Field(pattern=TOKEN)]
-Figure = Annotated[int, Field(ge=-INT_MOST, le=INT_MOST)]
+Figure = Annotated[int, Field(ge=-INT_MAX, le=INT_MAX)]
 """A number that is shown to people, and decides nothing."""
 
-Buckets = Annotated[int, Field(ge=1, le=model.MAX_BUCKETS)]
+Buckets = Annotated[int, Field(ge=1, le=model.BUCKETS_MAX)]
 Text = Annotated[str, Field(max_length=1024)]
 """Text for people from outside: bounded here, escaped by `nats_identify.printable` wherever it is shown."""
 
@@ -121,10 +121,10 @@ class Request(Message):
     request_id: Token | None = None
     renewal: Natural = 0
     waited_ms: Natural = 0
-    max_concurrency: Annotated[int, Field(ge=1, le=INT_MOST)] | None = None
+    max_concurrency: Annotated[int, Field(ge=1, le=INT_MAX)] | None = None
     priority: Annotated[int, Field(ge=-10, le=10)] = 0
     managed: bool = False
-    timeout_ms: Annotated[int, Field(gt=0, le=INT_MOST)] | None = None
+    timeout_ms: Annotated[int, Field(gt=0, le=INT_MAX)] | None = None
     client: Annotated[str, Field(max_length=128), AfterValidator(_of_128_bytes)] | None = None
     source: Token | None = None
     asked_us: Natural | None = None
@@ -183,7 +183,7 @@ class Queued(Message):
     shard_id: Natural
     bucket: Natural
     request_id: Token
-    position: Annotated[int, Field(ge=1, le=INT_MOST)]
+    position: Annotated[int, Field(ge=1, le=INT_MAX)]
     eta_ms: Natural | None
     renew_in_ms: Natural
     reason: Reason = Field(strict=False)
@@ -306,7 +306,7 @@ def reply_of(body: model.Granted | model.Queued | model.Refused, term: int = 0) 
                 grant_id=body.grant_id,
                 renewal=body.renewal,
                 use_within_ms=body.use_within_ns // MS,
-                waited_ms=min(body.waited_ns // MS, INT_MOST),  # a request may say that it has waited the most
+                waited_ms=min(body.waited_ns // MS, INT_MAX),  # a request may say that it has waited the most
                 remaining=body.remaining,
                 max_concurrency=body.max_concurrency,
                 term=term,
@@ -318,7 +318,7 @@ def reply_of(body: model.Granted | model.Queued | model.Refused, term: int = 0) 
                 request_id=body.request_id,
                 position=body.position,
                 eta_ms=None if body.eta_ns is None else ms_up(body.eta_ns),
-                renew_in_ms=min(body.renew_in_ns // MS, INT_MOST),
+                renew_in_ms=min(body.renew_in_ns // MS, INT_MAX),
                 reason=body.reason,
                 max_concurrency=body.max_concurrency,
             )
@@ -334,14 +334,14 @@ def reply_of(body: model.Granted | model.Queued | model.Refused, term: int = 0) 
 
 def ms_up(duration_ns: int) -> int:
     """Milliseconds, rounded up: what must be waited is never shortened; 285,000 years at most, as JSON can carry."""
-    return min(-(-duration_ns // MS), INT_MOST)
+    return min(-(-duration_ns // MS), INT_MAX)
 
 
 def why_invalid(error: ValidationError) -> str:
     """Return on one line what is wrong with a message; none of its values is in it but what is printable."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     field = ".".join(str(part) for part in first["loc"])
-    return printable(f"{field or 'the body'}: {first['msg']}", WHY_MOST)
+    return printable(f"{field or 'the body'}: {first['msg']}", WHY_MAX)
 
 
 def decode_reply(payload: bytes) -> Granted | Queued | Refused:

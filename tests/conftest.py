@@ -6,7 +6,7 @@ import nats
 import pytest
 from nats.aio.client import Client
 
-from nats_identify.embedded import EmbeddedNats
+from nats_identify.processes.nats_server import EmbeddedNats
 from tests.deploy.rendering import WHY_SKIPPED
 from tests.processes import QUICK, CoordinatorProcess, Mailbox, until
 

@@ -34,7 +34,7 @@ HEADERS = (
 )
 GIANT = b'{"status": "' + b"9" * 900_000 + b'"}'
 SHARDS = 8
-GRANTS_MOST = 40
+GRANTS_MAX = 40
 """So many replies are real grants: each of them ends a request, and lets another begin."""
 
 
@@ -150,7 +150,7 @@ class HostileCoordinator:
         dice = self._dice
         if dice.random() < 0.3:
             reply |= {"shard_id": (request["shard_id"] + 1) % SHARDS}
-        elif len(self.grants) < GRANTS_MOST and dice.random() < 0.05:
+        elif len(self.grants) < GRANTS_MAX and dice.random() < 0.05:
             grant = self._granted(request)
             self.grants[grant["grant_id"]] = grant
             confirm = f"identify.confirm.{grant['bucket']}.{grant['grant_id']}".encode()

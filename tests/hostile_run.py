@@ -10,14 +10,14 @@ from time import monotonic
 from typing import Any
 
 from nats_identify import NatsQueue
-from nats_identify.attempt import SENDINGS_MAX, USE_WITHIN_MAX_NS
+from nats_identify.client.base_queue import ENDED_MAX
+from nats_identify.client.requester import SENDINGS_MAX, USE_WITHIN_MAX_NS
 from nats_identify.clock import now_ns
-from nats_identify.driver import ENDED_MOST
-from tests.hostile import GRANTS_MOST, SHARDS, HostileCoordinator, Pulse
+from tests.hostile import GRANTS_MAX, SHARDS, HostileCoordinator, Pulse
 from tests.processes import until
 
 REPEAT_S = 30
-PAUSE_TIMES_MOST = 30
+PAUSE_TIMES_MAX = 30
 """The largest pause under malicious replies, in those of a run with as many ordinary ones. A loop that is blocked
 has no such factor. Garbage in between, and the machine's other work, make up the difference."""
 
@@ -87,9 +87,9 @@ async def run(url, replies, caplog, *, seed):
         seconds = monotonic() - begin
         subjects = [(at, subject) for at, subject in hostile.seen if at >= begin]
         exceptions = [task for task in (*fleet.tasks, asking_info) if task.done()]
-        assert len(queue._entries) == SHARDS
-        assert len(queue._ended) <= ENDED_MOST
-        alarms = len(queue._alarms._heap)
+        assert len(queue._pending) == SHARDS
+        assert len(queue._ended) <= ENDED_MAX
+        alarms = len(queue._timers._heap)
         await _stop(asking_info)
         await fleet.end()
     wrong = [subject for _, subject in subjects if not _is_allowed(subject, hostile.grants)]
@@ -116,8 +116,8 @@ async def run(url, replies, caplog, *, seed):
     assert not exceptions, [task.exception() for task in exceptions]
     assert not early, figures
     assert not wrong, wrong[:3]
-    assert figures.requests <= SENDINGS_MAX * (SHARDS * (seconds + 1) + GRANTS_MOST), figures
-    assert figures.pause_s <= PAUSE_TIMES_MOST * figures.pause_of_ordinary_s, figures
+    assert figures.requests <= SENDINGS_MAX * (SHARDS * (seconds + 1) + GRANTS_MAX), figures
+    assert figures.pause_s <= PAUSE_TIMES_MAX * figures.pause_of_ordinary_s, figures
     assert max(lines.values(), default=0) <= 4 + 2 * seconds / REPEAT_S, figures
     assert alarms <= 200, figures
     for record in caplog.records:

@@ -37,7 +37,7 @@ from nats_identify.schedule.scheduler import Scheduler
 RETRY_NS = 250 * MS
 """An unanswered read is repeated so soon: a ledger that comes back is noticed well within a second."""
 
-REFUSED_MOST_NS = SECOND
+REFUSED_MAX_NS = SECOND
 """The longest pause before a refused write is repeated, and a third of the lease, the heartbeat's pace, where that is
 less. The first is `RETRY_NS`, each further one twice as long; shards are granted again within 2 s of the cure."""
 
@@ -127,7 +127,7 @@ class Replica:
             case model.LimitsFetched():
                 actions += self._limits_fetched(event, now_ns)
             case _:
-                self.schedule.state.set_within_lease(is_within_lease=self._is_heard(now_ns))
+                self.schedule.state.set_within_lease(is_within_lease=self.is_leading(now_ns))
                 actions += self._if_leading(self.schedule.handle(event, now_ns), now_ns)
         return actions
 
@@ -296,8 +296,8 @@ class Replica:
 
     def _back_off_ns(self) -> int:
         """How long to wait before that look, right after which the same bytes are written again: longer each time."""
-        most_ns = min(self.settings.lease_ns // 3, REFUSED_MOST_NS)
-        pause_ns = min(most_ns, RETRY_NS << min(self._refusals, 8))
+        max_ns = min(self.settings.lease_ns // 3, REFUSED_MAX_NS)
+        pause_ns = min(max_ns, RETRY_NS << min(self._refusals, 8))
         self._refusals += 1
         return pause_ns
 
@@ -323,13 +323,14 @@ class Replica:
 
     def _if_leading(self, actions: list[model.ScheduleAction], now_ns: int) -> list[ReplicaAction]:
         """Only a leader within its own lease is heard."""
-        if self._is_heard(now_ns):
+        if self.is_leading(now_ns):
             return list(actions)
         if any(isinstance(action, FetchLimits) for action in actions):
             self._limits_policy.due_at_ns = now_ns  # whoever leads on asks
         return []
 
-    def _is_heard(self, now_ns: int) -> bool:
+    def is_leading(self, now_ns: int) -> bool:
+        """Return whether what this replica says counts: it leads, within its lease, by its own clock."""
         return self.role is Role.LEADER and now_ns <= self.lease_until_ns
 
     def _deaf_at_ns(self) -> int:

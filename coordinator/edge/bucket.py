@@ -18,7 +18,7 @@ from coordinator.edge.cures import NAME_IN_USE, NOT_A_CLUSTER
 from coordinator.edge.ledger_json import LedgerWriter
 from coordinator.edge.log import Log
 from coordinator.settings import Settings, SettingsError
-from nats_identify.schedule.crash_loop import TOLD_MOST, ShardHistory
+from nats_identify.schedule.crash_loop import TOLD_MAX, ShardHistory
 from nats_identify.schedule.grants import GrantRecord
 from nats_identify.schedule.model import DAY, Outcome
 
@@ -32,7 +32,7 @@ LOOK_EVERY_S: Final = 1.0
 JUDGE_EVERY: Final = 10
 """One look in this many asks the server although nothing has changed here: an operator may have edited the bucket."""
 
-LOOKS_IN_VAIN_MOST: Final = 5
+LOOKS_IN_VAIN_MAX: Final = 5
 """This many unanswered looks, while the ledger can be read, mean that looking is not allowed."""
 
 _INSTANCE: Final = "f" * 12
@@ -54,7 +54,7 @@ def need_of(settings: Settings, max_concurrency: int) -> Need:
         for bucket in range(max_concurrency)
     )
     ages_ns = (DAY,) * (settings.identify_crash_loop_grants + 2)
-    loops = (ShardHistory(10**6, 10, ages_ns),) * (TOLD_MOST if settings.identify_crash_loop_grants else 0)
+    loops = (ShardHistory(10**6, 10, ages_ns),) * (TOLD_MAX if settings.identify_crash_loop_grants else 0)
     least = Ledger(settings.identify_prefix, settings.identify_replica_name, _INSTANCE, 1, 1, settings.lease_ns)
     largest = replace(
         least,
@@ -176,7 +176,7 @@ class KvBucket:
             SettingsError: at the start, they can never work or are unsafe.
         """
         judged, vain, looks = 0, 0, 0
-        while vain < LOOKS_IN_VAIN_MOST:
+        while vain < LOOKS_IN_VAIN_MAX:
             wanted, looks = max_concurrency() or 1, looks + 1
             if wanted != judged or looks >= JUDGE_EVERY:
                 try:

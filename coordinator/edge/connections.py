@@ -19,16 +19,16 @@ from coordinator.settings import Settings
 from nats_identify.nats_connection import NatsClient, open_connection
 from nats_identify.nats_protocol import Handler
 
-COMPLAIN_EVERY_S: Final = 10.0
+WARN_EVERY_S: Final = 10.0
 """The same trouble is logged so often."""
 
 OLDEST_SERVER: Final = (2, 11)
 """Older servers acknowledge two winners of one compare-and-set in a cluster."""
 
-UNSENT_BYTES_MOST: Final = 8 * 1024 * 1024
+UNSENT_BYTES_MAX: Final = 8 * 1024 * 1024
 """With more than this on its way to the server, a connection takes no more."""
 
-_PATIENCE: Final[dict[str, Any]] = {
+_TIMEOUTS: Final[dict[str, Any]] = {
     "ping_interval": 2,
     "max_outstanding_pings": 2,
     "max_reconnect_attempts": -1,
@@ -42,7 +42,7 @@ class CannotServeError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class ConnectionContext:
     """What a connection is called, and whom it tells of its troubles.
 
     Attributes:
@@ -66,10 +66,10 @@ class Connection(NatsClient):
         received: messages that were handled straight off the wire; it only grows.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, context: ConnectionContext) -> None:
         super().__init__(unreadable=self._drop)
-        self._link = link
-        self._complained_at: dict[str, float] = {}
+        self._context = context
+        self._warned_at: dict[str, float] = {}
         self._is_leaving = False
         self.received = 0
 
@@ -81,7 +81,7 @@ class Connection(NatsClient):
     @property
     def can_send(self) -> bool:
         """Whether what is published now leaves now."""
-        return self.is_connected and self.pending_data_size < UNSENT_BYTES_MOST
+        return self.is_connected and self.pending_data_size < UNSENT_BYTES_MAX
 
     async def receive(self, subject: str, handler: Handler) -> None:
         """Subscribe, and have each message handled straight off the wire: no queue, no task, no limit to overrun.
@@ -90,7 +90,7 @@ class Connection(NatsClient):
             subject: may have wildcards.
             handler: takes the messages; what it raises is logged.
         """
-        private = self._link.private
+        private = self._context.private
 
         def take(subject: bytes, reply: bytes, header: bytes, body: bytes) -> None:
             self.received += 1
@@ -111,56 +111,58 @@ class Connection(NatsClient):
         self._ps.handlers[sid] = Handler(take, pass_over, handler.bytes_max)
 
     def _could_not_handle(self, error: Exception) -> None:
-        self._link.metrics.drop("unreadable")
-        self.complain("unreadable", f"a message could not be handled: {error!r}")
+        self._context.metrics.drop("unreadable")
+        self.warn_throttled("unreadable", f"a message could not be handled: {error!r}")
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        if reply.startswith(self._link.private):
+        if reply.startswith(self._context.private):
             reply = b""
         await super()._process_msg(sid, subject, reply, data, headers)
 
     def _drop(self, error: Exception) -> None:
-        self._link.metrics.drop("unreadable")
-        self._link.log.debug("a message that cannot be read was dropped", error=repr(error))
+        self._context.metrics.drop("unreadable")
+        self._context.log.debug("a message that cannot be read was dropped", error=repr(error))
 
     async def on_error(self, error: Exception) -> None:
         """Take note of what the client library could not do."""
         if isinstance(error, errors.SlowConsumerError):
-            self._link.metrics.drop("slow_consumer")
-        self.complain(type(error).__name__, str(error) or type(error).__name__)
+            self._context.metrics.drop("slow_consumer")
+        self.warn_throttled(type(error).__name__, str(error) or type(error).__name__)
 
-    def complain(self, kind: str, said: str) -> None:
+    def warn_throttled(self, kind: str, said: str) -> None:
         """Log a trouble; of one kind, one about every ten seconds."""
         now = monotonic()
-        if now - self._complained_at.get(kind, -COMPLAIN_EVERY_S) < COMPLAIN_EVERY_S:
+        if now - self._warned_at.get(kind, -WARN_EVERY_S) < WARN_EVERY_S:
             return
-        self._complained_at[kind] = now
-        link = self._link
+        self._warned_at[kind] = now
+        context = self._context
         if self.is_connected:
-            link.log.warning("trouble with NATS", connection=link.name, error=said)
+            context.log.warning("trouble with NATS", connection=context.name, error=said)
         else:
-            link.log.warning("NATS is not reachable; trying on", connection=link.name, url=link.url, error=said)
+            context.log.warning(
+                "NATS is not reachable; trying on", connection=context.name, url=context.url, error=said
+            )
 
     async def on_reconnected(self) -> None:
         """Take note that the connection is back."""
-        self._link.metrics.connected.labels(self._link.name).set(1)
-        self._link.log.info("NATS is back", connection=self._link.name, url=self._link.url)
-        if self._link.returned is not None:
-            self._link.returned()
+        self._context.metrics.connected.labels(self._context.name).set(1)
+        self._context.log.info("NATS is back", connection=self._context.name, url=self._context.url)
+        if self._context.returned is not None:
+            self._context.returned()
         await self.check_server()
 
     async def on_disconnected(self) -> None:
         """Take note that the connection is lost; nats-py tries on."""
-        self._link.metrics.connected.labels(self._link.name).set(0)
+        self._context.metrics.connected.labels(self._context.name).set(0)
         if not self.is_closed:
-            self._link.log.warning("NATS is gone; trying on", connection=self._link.name, url=self._link.url)
+            self._context.log.warning("NATS is gone; trying on", connection=self._context.name, url=self._context.url)
 
     async def on_closed(self) -> None:
         """Tell the process that this connection will never come back."""
-        if not self._is_leaving and not self._link.lost.done():
+        if not self._is_leaving and not self._context.lost.done():
             reason = self.last_error or "closed by the server"
-            message = f"NATS has closed the {self._link.name} connection for good ({reason}); see its log"
-            self._link.lost.set_exception(CannotServeError(message))
+            message = f"NATS has closed the {self._context.name} connection for good ({reason}); see its log"
+            self._context.lost.set_exception(CannotServeError(message))
 
     async def leave(self) -> None:
         """Send what is on its way, and close."""
@@ -175,10 +177,10 @@ class Connection(NatsClient):
         name = f"nats-server {version.major}.{version.minor}.{version.patch}"
         oldest = ".".join(str(number) for number in OLDEST_SERVER)
         if not self.is_clustered:
-            self._link.log.warning(f"{name} is older than {oldest}; update it before you run a cluster")
-        elif not self._link.lost.done():
+            self._context.log.warning(f"{name} is older than {oldest}; update it before you run a cluster")
+        elif not self._context.lost.done():
             message = f"{name} in a cluster can let two coordinators win; update it to {oldest} or newer"
-            self._link.lost.set_exception(CannotServeError(message))
+            self._context.lost.set_exception(CannotServeError(message))
 
 
 async def _never(message: Msg) -> None:
@@ -212,7 +214,7 @@ async def connect(
     """
     options = settings.nats()
     guarded = tuple(beginning.encode() for beginning in private)
-    connection = Connection(Link(name, options.shown, guarded, log, metrics, lost, returned))
+    connection = Connection(ConnectionContext(name, options.shown, guarded, log, metrics, lost, returned))
     opening = open_connection(
         options,
         connection,
@@ -221,7 +223,7 @@ async def connect(
         closed_cb=connection.on_closed,
         reconnected_cb=connection.on_reconnected,
         disconnected_cb=connection.on_disconnected,
-        **_PATIENCE,
+        **_TIMEOUTS,
     )
     try:
         await opening

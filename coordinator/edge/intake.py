@@ -5,21 +5,21 @@ header is read, and what is too large is not parsed.
 """
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from pydantic import ValidationError
 
 from coordinator.edge.connections import Connection
-from coordinator.edge.inbox import Inbox
+from coordinator.edge.event_queue import EventQueue
 from coordinator.edge.metrics import Metrics
 from coordinator.edge.refusals import BUSY, Refusals, name_of
-from coordinator.edge.seat import Seat
 from nats_identify.nats_protocol import Handler
 from nats_identify.schedule.model import Cancel, Code, Confirmation, Outcome, Undeliverable
 from nats_identify.schedule.senders import sender_of
-from nats_identify.wire import REQUEST_BYTES_MOST, TOKEN, Answered, Cancelled, Request, Subjects
+from nats_identify.wire import REQUEST_BYTES_MAX, TOKEN, Answered, Cancelled, Request, Subjects
 
-BUCKET_MOST: Final = 2**31
+BUCKET_MAX: Final = 2**31
 
 REPLY_TO_BYTES_MAX: Final = 256
 """A longer reply subject is not answered: it is kept for each request. The NATS clients' have about 60 bytes."""
@@ -48,9 +48,9 @@ class Intake:
     Args:
         traffic: carries them.
         subjects: where they arrive.
-        inbox: takes the events.
+        event_queue: takes the events.
         refusals: sends the refusals.
-        seat: whether this replica leads: the leader alone refuses.
+        is_leading: whether this replica leads: the leader alone refuses.
         metrics: counts what is dropped.
     """
 
@@ -58,22 +58,22 @@ class Intake:
         self,
         traffic: Connection,
         subjects: Subjects,
-        inbox: Inbox,
+        event_queue: EventQueue,
         *,
         refusals: Refusals,
-        seat: Seat,
+        is_leading: Callable[[], bool],
         metrics: Metrics,
     ) -> None:
         self._traffic = traffic
         self._subjects = subjects
-        self._inbox = inbox
+        self._event_queue = event_queue
         self._refusals = refusals
-        self._seat = seat
+        self._is_leading = is_leading
         self._metrics = metrics
 
     async def open(self) -> None:
         """Subscribe, without a queue group: every replica receives everything."""
-        most = HEADER_BYTES_MAX + REQUEST_BYTES_MOST
+        most = HEADER_BYTES_MAX + REQUEST_BYTES_MAX
         await self._traffic.receive(self._subjects.requests, Handler(self._on_request, self._on_large_request, most))
         await self._traffic.receive(self._subjects.confirms, Handler(self._on_answer, self._on_large, most))
         await self._traffic.receive(self._subjects.cancels, Handler(self._on_cancel, self._on_large, most))
@@ -90,7 +90,7 @@ class Intake:
             return
         reply_to = reply.decode("ascii")
         sender = sender_of(reply_to)
-        if not self._inbox.has_room(sender):
+        if not self._event_queue.has_room(sender):
             self._drop("overflow")
             self._refuse(reply_to, body, Code.OVERLOADED, BUSY)
             return
@@ -101,7 +101,7 @@ class Intake:
             self._refuse(reply_to, body, Code.BAD_REQUEST, str(error))
             return
         ask = request.ask(bucket=bucket, reply_to=reply_to, request_id=name_of(reply_to))
-        self._inbox.offer_request(ask, sender)
+        self._event_queue.try_put_request(ask, sender)
 
     def _on_large_request(self, _subject: bytes, reply: bytes, header_bytes: int, body_bytes: int) -> None:
         if header_bytes > HEADER_BYTES_MAX:
@@ -118,7 +118,7 @@ class Intake:
 
     def _is_worth_a_refusal(self) -> bool:
         """Whether a refusal would leave: one that would not is not worth working out."""
-        return not self._refusals.is_full and self._seat.is_leading
+        return not self._refusals.is_full and self._is_leading()
 
     def _on_answer(self, subject: bytes, _reply: bytes, header: bytes, body: bytes) -> None:
         grant_id = subject.rpartition(b".")[2]
@@ -148,24 +148,24 @@ class Intake:
         except ValueError:
             self._drop("bad_cancel")
             return
-        if not self._inbox.offer_request(Cancel(cancelled.request_id), "cancel"):
+        if not self._event_queue.try_put_request(Cancel(cancelled.request_id), "cancel"):
             self._drop("overflow")
 
     def _offer(self, event: Confirmation | Undeliverable) -> None:
-        if not self._inbox.offer(event):
+        if not self._event_queue.try_put(event):
             self._drop("overflow")
 
     def _drop(self, why: str) -> None:
         self._metrics.drop(why)
 
     def _refuse(self, reply_to: str, body: bytes, code: Code, message: str) -> None:
-        if self._seat.is_leading:
+        if self._is_leading():
             self._refusals.put(reply_to, body, code, message)
 
 
 def _may_be_json(body: bytes) -> bool:
     """Whether it is worth parsing: a fraction of a microsecond, where a parser and its error take twenty."""
-    if len(body) > REQUEST_BYTES_MOST:
+    if len(body) > REQUEST_BYTES_MAX:
         return False
     text = body.strip()
     return not text or (text[0] == _OPENS and text[-1] == _CLOSES)
@@ -178,9 +178,9 @@ def bucket_of(subject: str) -> int:
         BadRequestError: it names none.
     """
     token = subject.rpartition(".")[2]
-    bucket = int(token) if _BUCKET.fullmatch(token) else BUCKET_MOST + 1
-    if bucket > BUCKET_MOST:
-        message = f"the subject ends in {token[:32]!r}; give a bucket, a number from 0 to {BUCKET_MOST}"
+    bucket = int(token) if _BUCKET.fullmatch(token) else BUCKET_MAX + 1
+    if bucket > BUCKET_MAX:
+        message = f"the subject ends in {token[:32]!r}; give a bucket, a number from 0 to {BUCKET_MAX}"
         raise BadRequestError(message)
     return bucket
 
@@ -191,7 +191,7 @@ def decode_request(payload: bytes) -> Request:
     Raises:
         BadRequestError: it is none.
     """
-    if len(payload) > REQUEST_BYTES_MOST:
+    if len(payload) > REQUEST_BYTES_MAX:
         raise BadRequestError(_too_large(len(payload)))
     try:
         return Request.model_validate_json(payload if payload.strip() else b"{}")
@@ -213,7 +213,7 @@ def decode_answer(payload: bytes) -> Outcome:
 
 
 def _too_large(body_bytes: int) -> str:
-    return f"the payload has {body_bytes} bytes; a request has {REQUEST_BYTES_MOST} at most"
+    return f"the payload has {body_bytes} bytes; a request has {REQUEST_BYTES_MAX} at most"
 
 
 def _problem(where: tuple[int | str, ...], said: str) -> str:

@@ -9,7 +9,7 @@ from json.encoder import encode_basestring_ascii as quote
 from typing import Any, Final
 
 from coordinator.core.ledger import Ledger
-from coordinator.edge.records import LedgerCrashLoop, LedgerEntry, LedgerGrant, LedgerStaticDay
+from coordinator.edge.peer_messages import LedgerCrashLoop, LedgerEntry, LedgerGrant, LedgerStaticDay
 from nats_identify.schedule.budget import StaticDay
 from nats_identify.schedule.crash_loop import ShardHistory
 from nats_identify.schedule.grants import GrantRecord

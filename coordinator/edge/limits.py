@@ -2,26 +2,26 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
 import aiohttp
 
-from coordinator.edge.inbox import Inbox
+from coordinator.edge.event_queue import EventQueue
 from coordinator.edge.log import Log
 from coordinator.edge.metrics import Metrics
-from coordinator.edge.seat import Seat
 from coordinator.settings import Settings
 from nats_identify.clock import NS_PER_S
-from nats_identify.pace import Answer, Pace
-from nats_identify.schedule.model import MS, Limits, LimitsFetched, LimitsFetchStarted
-from nats_identify.session_limit import (
+from nats_identify.discord.backoff import Backoff, FetchResult
+from nats_identify.discord.session_limit import (
     DiscordUnavailableError,
     RateLimitedError,
     SessionLimit,
     TokenRefusedError,
     fetch_session_limit,
 )
+from nats_identify.schedule.model import MS, Limits, LimitsFetched, LimitsFetchStarted
 
 STANDBY_ASKS_AFTER_S: Final = 3.0
 """A standby asks by itself, once: this checks its token, and fetches the recommended number of shards.
@@ -40,7 +40,7 @@ class StaticLimits:
     trouble: str | None = None
     refusal: str | None = None
 
-    def wish(self, why: str) -> None:
+    def request_refresh(self, why: str) -> None:
         """Do nothing: the limits are settings."""
 
     async def refresh(self) -> str | None:
@@ -57,8 +57,8 @@ class DiscordLimits:
     Args:
         settings: where Discord is, and what overrides its figures.
         token: the bot's.
-        inbox: gets an event when a fetch begins, and one with its result.
-        seat: whether this replica leads; a standby's figure would be ignored.
+        event_queue: gets an event when a fetch begins, and one with its result.
+        is_leading: whether this replica leads; a standby's figure would be ignored.
         metrics: counts the fetches.
         log: for failed fetches.
 
@@ -72,9 +72,9 @@ class DiscordLimits:
         self,
         settings: Settings,
         token: str,
-        inbox: Inbox,
+        event_queue: EventQueue,
         *,
-        seat: Seat,
+        is_leading: Callable[[], bool],
         metrics: Metrics,
         log: Log,
     ) -> None:
@@ -83,22 +83,22 @@ class DiscordLimits:
         self.refusal: str | None = None
         self._settings = settings
         self._token = token
-        self._inbox = inbox
-        self._seat = seat
+        self._event_queue = event_queue
+        self._is_leading = is_leading
         self._metrics = metrics
         self._log = log
-        self._wished = asyncio.Event()
+        self._refresh_requested = asyncio.Event()
         self._next: asyncio.Future[str | None] | None = None
-        self._pace = Pace()
+        self._backoff = Backoff()
         self._has_warned = False
         self._has_asked = False
         self._failed_at_s: float | None = None  # by the event loop's clock
         self._ask_at_s = 0.0  # by the event loop's clock: not before this
 
-    def wish(self, why: str) -> None:
+    def request_refresh(self, why: str) -> None:
         """Fetch the limits as soon as the backoff allows it; requests made meanwhile count as one."""
         self._log.debug("Discord's figures are wanted", why=why)
-        self._wished.set()
+        self._refresh_requested.set()
 
     async def refresh(self) -> str | None:
         """Wait for a figure that is asked for from now on; return why there is none, else None."""
@@ -109,7 +109,7 @@ class DiscordLimits:
         if self._next is None:
             self._next = loop.create_future()
         waiting = self._next
-        self.wish("refresh")
+        self.request_refresh("refresh")
         return await asyncio.shield(waiting)
 
     async def run(self) -> None:
@@ -117,7 +117,7 @@ class DiscordLimits:
         # Minutes lie between two questions: a connection that was kept would be dead by then.
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
             while True:
-                await self._until_wished()
+                await self._until_refresh_requested()
                 self._has_asked = True
                 waiting, self._next = self._next, None
                 self.trouble, wait_s = await self._fetch(session)
@@ -126,42 +126,42 @@ class DiscordLimits:
                     waiting.set_result(self.trouble)
                 await asyncio.sleep(wait_s)
                 # A standby's next question is its first as a leader; but one that is not ready must not stay so.
-                if self.refusal is not None or (self.trouble is not None and self._seat.is_leading):
-                    self._wished.set()
+                if self.refusal is not None or (self.trouble is not None and self._is_leading()):
+                    self._refresh_requested.set()
 
-    async def _until_wished(self) -> None:
+    async def _until_refresh_requested(self) -> None:
         """Wait for a request, or, as a standby that has never fetched, at most `STANDBY_ASKS_AFTER_S`."""
         if not self._has_asked:
             with suppress(TimeoutError):
                 async with asyncio.timeout(STANDBY_ASKS_AFTER_S):  # `wait_for` may drop a cancellation
-                    await self._wished.wait()
+                    await self._refresh_requested.wait()
         else:
-            await self._wished.wait()
-        self._wished.clear()
+            await self._refresh_requested.wait()
+        self._refresh_requested.clear()
 
     async def _fetch(self, session: aiohttp.ClientSession) -> tuple[str | None, float]:
         """Fetch once; return the trouble, if any, and how long to wait before the next fetch."""
-        await self._inbox.tell_and_wait(LimitsFetchStarted())  # what is granted from now on may not be counted
+        await self._event_queue.put_and_wait(LimitsFetchStarted())  # what is granted from now on may not be counted
         try:
             limit = await fetch_session_limit(session, self._token, api_url=self._settings.discord_api_url)
         except RateLimitedError as error:
-            return self._failed(Answer.RATE_LIMITED, error, round(error.retry_after_s * NS_PER_S))
+            return self._failed(FetchResult.RATE_LIMITED, error, round(error.retry_after_s * NS_PER_S))
         except TokenRefusedError as error:
-            return self._failed(Answer.TOKEN_REFUSED, error)
+            return self._failed(FetchResult.TOKEN_REFUSED, error)
         except DiscordUnavailableError as error:
-            return self._failed(Answer.UNAVAILABLE, error)
+            return self._failed(FetchResult.UNAVAILABLE, error)
         self.shards = limit.shards
         self._succeeded()
         self._warn_of_reserve(limit)
-        await self._inbox.tell_and_wait(LimitsFetched(limits_of(limit, self._settings)))
-        return None, self._rest_s(Answer.OK)
+        await self._event_queue.put_and_wait(LimitsFetched(limits_of(limit, self._settings)))
+        return None, self._rest_s(FetchResult.OK)
 
-    def _failed(self, answer: Answer, error: Exception, retry_after_ns: int = 0) -> tuple[str, float]:
+    def _failed(self, answer: FetchResult, error: Exception, retry_after_ns: int = 0) -> tuple[str, float]:
         wait_s = self._rest_s(answer, retry_after_ns)
         again_in_s = round(wait_s, 1)
         if self._failed_at_s is None:
             self._failed_at_s = asyncio.get_running_loop().time()
-        if answer is Answer.TOKEN_REFUSED:
+        if answer is FetchResult.TOKEN_REFUSED:
             self.refusal = str(error)
             self._log.error("no figures from Discord", error=str(error), do=WHAT_TO_DO, again_in_s=again_in_s)
         else:
@@ -175,10 +175,10 @@ class DiscordLimits:
             self._log.info("Discord answers again", after_s=round(after_s, 1))
             self._failed_at_s = None
 
-    def _rest_s(self, answer: Answer, retry_after_ns: int = 0) -> float:
+    def _rest_s(self, answer: FetchResult, retry_after_ns: int = 0) -> float:
         self._metrics.fetches.labels(answer).inc()
-        chance = random.random()  # noqa: S311  # jitter
-        return self._pace.answered(answer, chance=chance, retry_after_ns=retry_after_ns) / NS_PER_S
+        jitter = random.random()  # noqa: S311  # spread, not a secret
+        return self._backoff.answered(answer, jitter=jitter, retry_after_ns=retry_after_ns) / NS_PER_S
 
     def _warn_of_reserve(self, limit: SessionLimit) -> None:
         reserve, total = self._settings.identify_session_reserve, limits_of(limit, self._settings).total or 0

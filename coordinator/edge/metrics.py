@@ -89,10 +89,10 @@ class Metrics:
         """Count a message that is neither handled nor answered: in a tenth of the time that a `Counter` takes."""
         self._dropped[why] = self._dropped.get(why, 0) + 1
 
-    def happened(self, name: str, facts: dict[str, str | int | None]) -> None:
+    def count_event(self, name: str, fields: dict[str, str | int | None]) -> None:
         """Count an event."""
         self.events.labels(name).inc()
-        match name, facts:
+        match name, fields:
             case "refused", {"code": str(code)}:
                 self.refusals.labels(str(code)).inc()
             case "granted", {"waited_ms": int(waited_ms)}:
@@ -100,7 +100,7 @@ class Metrics:
 
     def look_at(self, replica: Replica, known: Status, inbox_depth: int) -> None:
         """Take the gauges' readings; ``known`` is the status of this replica."""
-        book = replica.schedule.state
+        state = replica.schedule.state
         limit = known.session_start_limit
         waiting, restart = known.projection or _UNKNOWN, known.restart or _UNKNOWN
         self.reserve.set(known.reserve)
@@ -114,13 +114,13 @@ class Metrics:
         self.leader.set(replica.role is Role.LEADER)
         self.term.set(max(replica.term, replica.view.newest_age[0]))
         self.inbox.set(inbox_depth)
-        self.max_concurrency.set(book.max_concurrency or 0)
+        self.max_concurrency.set(state.max_concurrency or 0)
         self.remaining.set(_or_unknown(limit.remaining))
         self.total.set(_or_unknown(limit.total))
         self.waiting.set(known.waiting)
         self.bucket_waiting.clear()
-        for bucket in range(min(book.max_concurrency or 0, BUCKETS_LISTED)):
-            self.bucket_waiting.labels(str(bucket)).set(len(book.requests.queues.get(bucket, ())))
+        for bucket in range(min(state.max_concurrency or 0, BUCKETS_LISTED)):
+            self.bucket_waiting.labels(str(bucket)).set(len(state.requests.queues.get(bucket, ())))
 
 
 class _Dropped(Collector):

@@ -7,7 +7,7 @@ from nats import errors
 
 from coordinator.core.ledger import TrafficHeard
 from coordinator.edge.connections import Connection
-from coordinator.edge.inbox import Inbox
+from coordinator.edge.event_queue import EventQueue
 from nats_identify.clock import Clock
 from nats_identify.nats_protocol import Handler
 
@@ -21,11 +21,11 @@ class Probe:
         heard_at_ns: when something was last known to have arrived.
     """
 
-    def __init__(self, traffic: Connection, inbox: Inbox, every_s: float, clock: Clock) -> None:
+    def __init__(self, traffic: Connection, event_queue: EventQueue, every_s: float, clock: Clock) -> None:
         self.heard_at_ns: int | None = None
         self._clock = clock
         self._traffic = traffic
-        self._inbox = inbox
+        self._event_queue = event_queue
         self._every_s = every_s
 
     async def run(self) -> None:
@@ -46,4 +46,4 @@ class Probe:
 
     def _heard(self) -> None:
         self.heard_at_ns = self._clock()
-        self._inbox.tell(TrafficHeard())
+        self._event_queue.put(TrafficHeard())

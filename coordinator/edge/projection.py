@@ -1,4 +1,4 @@
-"""How long until shards are all up, and whether the day suffices: arithmetic over the book. It changes nothing."""
+"""How long until shards are all up, and whether the day suffices: arithmetic over the state. It changes nothing."""
 
 from collections.abc import Mapping
 
@@ -7,29 +7,29 @@ from nats_identify.schedule.state import ScheduleState
 from nats_identify.wire import Projection, ms_up
 
 
-def of_waiting(book: ScheduleState, now_ns: int) -> Projection:
+def of_waiting(state: ScheduleState, now_ns: int) -> Projection:
     """Those that wait: when the last of them may identify."""
-    lines = book.requests.queues
+    lines = state.requests.queues
     deferred_until_ns = max((line.last.deferred_until_ns for line in lines.values()), default=0)
-    return _project(book, {bucket: len(line) for bucket, line in lines.items()}, deferred_until_ns - now_ns, now_ns)
+    return _project(state, {bucket: len(line) for bucket, line in lines.items()}, deferred_until_ns - now_ns, now_ns)
 
 
-def of_restart(book: ScheduleState, shards: int, now_ns: int) -> Projection:
+def of_restart(state: ScheduleState, shards: int, now_ns: int) -> Projection:
     """As many shards, numbered from 0, if they all ask now, before a deploy starts: those that wait are of them."""
-    buckets = book.max_concurrency or 1
+    buckets = state.max_concurrency or 1
     shares = {bucket: (shards - bucket + buckets - 1) // buckets for bucket in range(min(shards, buckets))}
-    for bucket, line in book.requests.queues.items():
+    for bucket, line in state.requests.queues.items():
         shares[bucket] = max(shares.get(bucket, 0), len(line))
-    return _project(book, shares, 0, now_ns)
+    return _project(state, shares, 0, now_ns)
 
 
-def _project(book: ScheduleState, shares: Mapping[int, int], least_ns: int, now_ns: int) -> Projection:
+def _project(state: ScheduleState, shares: Mapping[int, int], least_ns: int, now_ns: int) -> Projection:
     """Each bucket grants its share one hold apart; what today has no session start for waits for the days to come."""
-    budget, hold_ns, shards = book.budget, book.timing.confirmed_hold_ns, sum(shares.values())
-    if budget.known is None or budget.total is None or book.max_concurrency is None:
+    budget, hold_ns, shards = state.budget, state.timing.confirmed_hold_ns, sum(shares.values())
+    if budget.known is None or budget.total is None or state.max_concurrency is None:
         return Projection(shards=shards)
     short = max(0, shards - max(0, budget.known - budget.reserve))
-    opens_in_ns = {bucket: max(0, book.opens_at_ns(bucket) - now_ns) for bucket in shares}
+    opens_in_ns = {bucket: max(0, state.opens_at_ns(bucket) - now_ns) for bucket in shares}
     turns_ns = max((opens_in_ns[bucket] + (share - 1) * hold_ns for bucket, share in shares.items()), default=0)
     up_in_ns: int | None = max(turns_ns, least_ns, 0)
     a_day = budget.total - budget.reserve

@@ -14,9 +14,9 @@ from typing import Final
 from pydantic_core import from_json
 
 from coordinator.edge.metrics import Metrics
-from coordinator.edge.replies import Replies
+from coordinator.edge.publisher import Publisher
 from nats_identify.schedule.model import SECOND, Code, Event, Refused, Reply
-from nats_identify.wire import REQUEST_BYTES_MOST, TOKEN
+from nats_identify.wire import REQUEST_BYTES_MAX, TOKEN
 
 PER_SECOND: Final = 500
 """Refusals that are sent each second at most: about a tenth of a core."""
@@ -48,12 +48,12 @@ class Refusals:
     """Refusals that wait to be sent.
 
     Args:
-        replies: sends them.
+        publisher: sends them.
         metrics: counts those that are dropped.
     """
 
-    def __init__(self, replies: Replies, metrics: Metrics) -> None:
-        self._replies = replies
+    def __init__(self, publisher: Publisher, metrics: Metrics) -> None:
+        self._publisher = publisher
         self._metrics = metrics
         self._waiting: deque[Refusal] = deque()
         self._arrived = asyncio.Event()
@@ -68,7 +68,7 @@ class Refusals:
         if self.is_full:
             self.drop()
             return
-        self._waiting.append(Refusal(reply_to, payload[:REQUEST_BYTES_MOST], code, message))
+        self._waiting.append(Refusal(reply_to, payload[:REQUEST_BYTES_MAX], code, message))
         self._arrived.set()
 
     def drop(self) -> None:
@@ -88,13 +88,13 @@ class Refusals:
         request_id = salvaged_id(refusal.payload, refusal.reply_to)
         retry_after_ns = RETRY_AFTER_NS if refusal.code is Code.OVERLOADED else None
         refused = Refused(request_id, refusal.code, refusal.message, retry_after_ns=retry_after_ns)
-        await self._replies.reply(Reply(refusal.reply_to, refused), term=0)
-        facts: dict[str, str | int | None] = {
+        await self._publisher.reply(Reply(refusal.reply_to, refused), term=0)
+        fields: dict[str, str | int | None] = {
             "request_id": request_id,
             "code": refused.code,
             "message": refused.message,
         }
-        await self._replies.happened(Event("refused", facts))
+        await self._publisher.publish_event(Event("refused", fields))
 
 
 def salvaged_id(payload: bytes, reply_to: str) -> str:

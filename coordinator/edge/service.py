@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import version
 from typing import Final
@@ -12,16 +13,15 @@ from nats.micro.request import Request
 from nats.micro.service import EndpointConfig, ServiceConfig
 
 from coordinator.core.replica import Replica
-from coordinator.edge import overview
+from coordinator.edge import status
 from coordinator.edge.connections import Connection
 from coordinator.edge.limits import DiscordLimits, StaticLimits
-from coordinator.edge.replies import Replies
-from coordinator.edge.seat import Seat
+from coordinator.edge.publisher import Publisher
 from nats_identify.clock import Clock
 from nats_identify.wire import Info, Status, Subjects
 
 VERSION: Final = version("nats-identify")
-REFRESHES_MOST: Final = 100
+REFRESHES_MAX: Final = 100
 """Operators that may wait for one fetch, at most."""
 
 _NUMBERS: Final = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
@@ -34,9 +34,9 @@ class Service:
         traffic: carries the questions.
         subjects: where they arrive.
         replica: its state is shown.
-        replies: sends what the leader alone answers.
+        publisher: sends what the leader alone answers.
         limits: Discord's, or those of the settings.
-        seat: whether this replica leads.
+        is_leading: whether this replica leads.
         clock: the replica's time.
     """
 
@@ -46,17 +46,17 @@ class Service:
         subjects: Subjects,
         replica: Replica,
         *,
-        replies: Replies,
+        publisher: Publisher,
         limits: DiscordLimits | StaticLimits,
-        seat: Seat,
+        is_leading: Callable[[], bool],
         clock: Clock,
     ) -> None:
         self._traffic = traffic
         self._subjects = subjects
         self._replica = replica
-        self._replies = replies
+        self._publisher = publisher
         self._limits = limits
-        self._seat = seat
+        self._is_leading = is_leading
         self._clock = clock
         self._refreshing: set[asyncio.Task[None]] = set()
 
@@ -77,11 +77,11 @@ class Service:
 
     def info(self) -> Info:
         """Return the limits as they are known here."""
-        return overview.info(self._replica, self._clock(), limits=self._limits, version=VERSION)
+        return status.info(self._replica, self._clock(), limits=self._limits, version=VERSION)
 
     def status(self) -> Status:
         """Return the whole picture as it is known here."""
-        return overview.status(self._replica, self._clock(), limits=self._limits, version=VERSION)
+        return status.status(self._replica, self._clock(), limits=self._limits, version=VERSION)
 
     async def _answer_info(self, request: Request) -> None:
         with suppress(ValueError, errors.Error):  # no reply subject, or no connection
@@ -92,7 +92,7 @@ class Service:
             await request.respond(self.status().model_dump_json().encode())
 
     async def _asked_to_refresh(self, message: Msg) -> None:
-        if message.reply and self._seat.is_leading and len(self._refreshing) < REFRESHES_MOST:
+        if message.reply and self._is_leading() and len(self._refreshing) < REFRESHES_MAX:
             task = asyncio.create_task(self._refresh(message.reply))
             self._refreshing.add(task)
             task.add_done_callback(self._refreshing.discard)
@@ -102,7 +102,7 @@ class Service:
         headers = None
         if trouble is not None:  # what is known is sent all the same
             headers = {"Nats-Service-Error-Code": "503", "Nats-Service-Error": trouble}
-        await self._replies.send(reply_to, self.info().model_dump_json().encode(), headers=headers)
+        await self._publisher.send(reply_to, self.info().model_dump_json().encode(), headers=headers)
 
 
 def semantic(python_version: str) -> str:

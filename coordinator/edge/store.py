@@ -129,7 +129,7 @@ class LedgerStore:
         except _NotMadeError:
             return LedgerUnreadable()
         except _TROUBLE as error:
-            self._connection.complain("ledger", f"the ledger cannot be read: {words_of(error)}")
+            self._connection.warn_throttled("ledger", f"the ledger cannot be read: {words_of(error)}")
             self.unread = words_of(error)
             self._unwritten_since_ns = None  # no more is known of writes
             return LedgerUnreadable()

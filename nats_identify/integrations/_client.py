@@ -20,7 +20,7 @@ from nats_identify.integrations._library import Library
 from nats_identify.integrations._outage import Outage
 from nats_identify.integrations._queue import ChosenQueue, ranges
 from nats_identify.integrations._shard import QueuedShard
-from nats_identify.integrations._websocket import Attempt, QueuedWebSocket, ResumingWebSocket
+from nats_identify.integrations._websocket import IdentifyAttempt, QueuedWebSocket, ResumingWebSocket
 from nats_identify.queue import Progress, Queue
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class QueuedClient(LibraryClient):
         """Return the log of this shard's connection."""
         return self._outages.setdefault(shard_id, Outage(shard_id))
 
-    def abandon(self, attempt: Attempt) -> None:
+    def abandon(self, attempt: IdentifyAttempt) -> None:
         """End a connection that will not be used."""
         self._identifier.abandon(attempt)
 

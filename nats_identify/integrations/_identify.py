@@ -13,11 +13,11 @@ from typing import Final
 from nats_identify.integrations._close_codes import NORMAL
 from nats_identify.integrations._library import Library, LibraryWebSocket
 from nats_identify.integrations._outage import Outage
-from nats_identify.integrations._websocket import ATTEMPT, Attempt, QueuedWebSocket, close_code, what_ended
+from nats_identify.integrations._websocket import ATTEMPT, IdentifyAttempt, QueuedWebSocket, close_code, what_ended
 from nats_identify.printable import printable
 from nats_identify.queue import OnProgress, Queue, QueueClosedError
 
-CONNECT_MOST_S: Final = 10.0
+CONNECT_MAX_S: Final = 10.0
 """A connection that has not got as far as HELLO by then is given up."""
 
 RETRIES_S: Final = (0.0, 0.25, 1.0)
@@ -27,13 +27,13 @@ One that was open for a while and was lost while it waited counts as the first o
 """
 
 AWAY_FIRST_S: Final = 1.0
-AWAY_MOST_S: Final = 15.0
+AWAY_MAX_S: Final = 15.0
 """A shard that cannot connect leaves the queue for 1 s, doubled each time up to this, less up to half at random."""
 
 KEPT_OPEN_S: Final = 1.0
 """A connection that is lost sooner after HELLO has failed like one that never opened: each try pauses longer."""
 
-GOODBYES_MOST_S: Final = 0.5
+GOODBYES_MAX_S: Final = 0.5
 """Time for unused connections to close properly when the bot closes."""
 
 logger = logging.getLogger("nats_identify")
@@ -75,7 +75,7 @@ class Identifier:
         outage = self._outage_of(shard_id)
         for away_s in _absences_s():
             async with self._queue.turn(shard_id, near=True, priority=priority, on_progress=on_progress) as turn:
-                attempt = Attempt(turn, on_welcome=outage.over)
+                attempt = IdentifyAttempt(turn, on_welcome=outage.over)
                 try:
                     websocket = await self._use(attempt, shard_id, gateway)
                 finally:
@@ -84,18 +84,16 @@ class Identifier:
             if websocket is not None:
                 return websocket
             if not attempt.is_sent:
-                outage.happened(
-                    "away", f"cannot connect: it leaves the queue, for {AWAY_MOST_S:.0f} s at most each time"
-                )
+                outage.note("away", f"cannot connect: it leaves the queue, for {AWAY_MAX_S:.0f} s at most each time")
             await asyncio.sleep(away_s)
         raise AssertionError("absences have no end")
 
     async def close(self) -> None:
         """Let the goodbyes end that are under way."""
         if self._goodbyes:
-            await asyncio.wait(self._goodbyes, timeout=GOODBYES_MOST_S)
+            await asyncio.wait(self._goodbyes, timeout=GOODBYES_MAX_S)
 
-    def abandon(self, attempt: Attempt) -> None:
+    def abandon(self, attempt: IdentifyAttempt) -> None:
         """End the connection of this attempt, which will not be used."""
         if attempt.websocket is not None:
             goodbye = attempt.websocket.abandon()
@@ -106,7 +104,7 @@ class Identifier:
         """Log that Discord wants no more of this shard, and what a person must change."""
         logger.error("shard %d ends the bot: %s", shard_id, what_ended(self._library, closed, websocket))
 
-    async def _use(self, attempt: Attempt, shard_id: int, gateway: object) -> QueuedWebSocket | None:
+    async def _use(self, attempt: IdentifyAttempt, shard_id: int, gateway: object) -> QueuedWebSocket | None:
         """Return a connection that has sent IDENTIFY, or None if there is none and the turn should end."""
         failures = 0
         while failures < len(RETRIES_S) and not attempt.is_sent:
@@ -127,16 +125,16 @@ class Identifier:
     def _is_final(self, lost: Exception) -> bool:
         return isinstance(lost, self._library.closed_error) and getattr(lost, "code", None) != NORMAL
 
-    def _lost(self, attempt: Attempt, shard_id: int, lost: Exception) -> None:
+    def _lost(self, attempt: IdentifyAttempt, shard_id: int, lost: Exception) -> None:
         kind = f"before up {close_code(self._library, lost, attempt.websocket) or type(lost).__name__}"
         why = what_ended(self._library, lost, attempt.websocket)
-        self._outage_of(shard_id).happened(kind, f"lost its connection before it was up: {why}; it tries again")
+        self._outage_of(shard_id).note(kind, f"lost its connection before it was up: {why}; it tries again")
 
-    async def _connect(self, attempt: Attempt, shard_id: int, gateway: object) -> QueuedWebSocket:
+    async def _connect(self, attempt: IdentifyAttempt, shard_id: int, gateway: object) -> QueuedWebSocket:
         ATTEMPT.set(attempt)
         attempt.websocket, attempt.is_open = None, False
         try:
-            async with asyncio.timeout(CONNECT_MOST_S) as attempt.patience:
+            async with asyncio.timeout(CONNECT_MAX_S) as attempt.timeout:
                 connecting = self._library.websocket.from_client(self._client, gateway=gateway, shard_id=shard_id)
                 websocket: QueuedWebSocket = await connecting
         except BaseException:
@@ -150,13 +148,13 @@ class Identifier:
             logger.debug("a connection that was not used could not be closed: %s", printable(repr(error)))
 
 
-def _was_kept_open(attempt: Attempt) -> bool:
+def _was_kept_open(attempt: IdentifyAttempt) -> bool:
     return attempt.is_open and asyncio.get_running_loop().time() - attempt.opened_at_s >= KEPT_OPEN_S
 
 
 def _absences_s() -> Iterator[float]:
     """How long to stay away from the queue, each time without success."""
-    most_s = AWAY_FIRST_S
+    max_s = AWAY_FIRST_S
     while True:
-        yield most_s * random.uniform(0.5, 1)  # noqa: S311  # jitter
-        most_s = min(2 * most_s, AWAY_MOST_S)
+        yield max_s * random.uniform(0.5, 1)  # noqa: S311  # jitter
+        max_s = min(2 * max_s, AWAY_MAX_S)

@@ -10,7 +10,7 @@ from nats_identify.printable import printable
 SAY_EVERY_S: Final = 30.0
 """Interval of repeated lines about an outage that lasts."""
 
-KINDS_MOST: Final = 16
+KINDS_MAX: Final = 16
 """The kinds of trouble of one shard that are kept apart; any further kind counts as one more."""
 
 logger = logging.getLogger("nats_identify")
@@ -30,7 +30,7 @@ class Outage:
         self._began_s = 0.0
         self._said_s: dict[str, float] = {}
 
-    def happened(self, kind: str, text: str) -> None:
+    def note(self, kind: str, text: str) -> None:
         """Log this, unless the same kind of trouble was logged less than half a minute ago.
 
         Args:
@@ -40,7 +40,7 @@ class Outage:
         now_s = self._clock()
         if not self._said_s:
             self._began_s = now_s
-        if kind not in self._said_s and len(self._said_s) >= KINDS_MOST:
+        if kind not in self._said_s and len(self._said_s) >= KINDS_MAX:
             kind = ""
         said_s = self._said_s.get(kind)
         if said_s is None or now_s - said_s >= SAY_EVERY_S:

@@ -5,10 +5,10 @@ from collections.abc import Callable, Collection, Iterable
 from itertools import pairwise
 from typing import Any, Final
 
-from nats_identify.environment import queue_from_environment
-from nats_identify.local import LocalQueue
+from nats_identify.client.environment import queue_from_environment
+from nats_identify.client.local_queue import LocalQueue
+from nats_identify.client.nats_queue import NatsQueue
 from nats_identify.queue import Grant, OnProgress, Queue
-from nats_identify.remote import NatsQueue
 
 METHODS: Final = ("acquire", "identified", "decline")
 """What makes an object a queue."""

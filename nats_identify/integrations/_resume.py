@@ -13,18 +13,18 @@ from typing import Any, Final
 from nats_identify.integrations._close_codes import NORMAL
 from nats_identify.integrations._library import Library, LibraryWebSocket
 from nats_identify.integrations._outage import Outage
-from nats_identify.integrations._websocket import ATTEMPT, Attempt, OwnWebSocket, what_ended
+from nats_identify.integrations._websocket import ATTEMPT, IdentifyAttempt, OwnWebSocket, what_ended
 
 RETRIES_S: Final = (0.0, 0.25, 1.0)
 """The pause before each try at the host that READY named; the gateway may leave the same number of tries unanswered."""
 
-HOST_MOST_S: Final = 5.0
+HOST_MAX_S: Final = 5.0
 """Time for all tries at the host that READY named; a hanging host must not cost the shard more."""
 
-ANSWER_MOST_S: Final = 10.0
+ANSWER_MAX_S: Final = 10.0
 """Time for one connection to the gateway, from the handshake to the first event of the session."""
 
-PAUSE_MOST_S: Final = 8.0
+PAUSE_MAX_S: Final = 8.0
 """Between two tries at a gateway that is away: doubled up to this, less up to half at random."""
 
 
@@ -45,7 +45,7 @@ class Resumer:
         client: Any,  # noqa: ANN401  # a library's, with what `QueuedClient` adds
         shard_id: int,
         outage: Outage,
-        abandon: Callable[[Attempt], None],
+        abandon: Callable[[IdentifyAttempt], None],
     ) -> None:
         self._library = library
         self._client = client
@@ -73,7 +73,7 @@ class Resumer:
         if host is None or _place(host) == _place(self._client.main_gateway):
             return None
         clock = asyncio.get_running_loop().time
-        give_up_s = clock() + HOST_MOST_S
+        give_up_s = clock() + HOST_MAX_S
         why = ""
         for pause_s in RETRIES_S:
             await asyncio.sleep(pause_s)
@@ -83,7 +83,7 @@ class Resumer:
             resumed, why, _ = await self._try(lost, host, left_s)
             if resumed is not None:
                 return resumed
-        self._outage.happened(
+        self._outage.note(
             "resume host",
             f"cannot resume at {_place(host)}, the host that Discord named: {why}; it goes to the gateway",
         )
@@ -96,29 +96,27 @@ class Resumer:
             await asyncio.sleep(pause_s)
             # Now and then its address is looked up anew: it may have moved.
             address = None if number % len(RETRIES_S) == len(RETRIES_S) - 1 else self._client.main_gateway
-            resumed, why, is_open = await self._try(lost, address, ANSWER_MOST_S)
+            resumed, why, is_open = await self._try(lost, address, ANSWER_MAX_S)
             if resumed is not None:
                 return resumed
             unanswered += is_open
             if unanswered >= len(RETRIES_S):
                 what = f"got no answer to RESUME at the gateway, {unanswered} times, at last: {why}"
-                self._outage.happened(
-                    "unanswered", f"{what}; it gives its session up and asks for a new one in its turn"
-                )
+                self._outage.note("unanswered", f"{what}; it gives its session up and asks for a new one in its turn")
                 return None
             if number + 1 >= len(RETRIES_S):
-                again = f"it tries again at least every {PAUSE_MOST_S + ANSWER_MOST_S:.0f} s, and keeps its session"
-                self._outage.happened("unreachable", f"cannot reach the gateway: {why}; {again}")
+                again = f"it tries again at least every {PAUSE_MAX_S + ANSWER_MAX_S:.0f} s, and keeps its session"
+                self._outage.note("unreachable", f"cannot reach the gateway: {why}; {again}")
         raise AssertionError("pauses have no end")
 
     async def _try(
-        self, lost: LibraryWebSocket, address: object, most_s: float
+        self, lost: LibraryWebSocket, address: object, max_s: float
     ) -> tuple[LibraryWebSocket | None, str, bool]:
         """Connect once and resume: the connection, or why there is none and whether RESUME was sent on it."""
-        attempt = Attempt()
+        attempt = IdentifyAttempt()
         ATTEMPT.set(attempt)
         try:
-            async with asyncio.timeout(most_s):
+            async with asyncio.timeout(max_s):
                 websocket: OwnWebSocket = await self._library.resuming.from_client(
                     self._client,
                     resume=True,
@@ -133,7 +131,7 @@ class Resumer:
             self._abandon(attempt)
             if not isinstance(error, Exception) or self._is_final(error):
                 raise
-            why = f"no answer within {most_s:.1f} s" if isinstance(error, TimeoutError) else ""
+            why = f"no answer within {max_s:.1f} s" if isinstance(error, TimeoutError) else ""
             return None, why or what_ended(self._library, error, attempt.websocket), attempt.is_open
         return websocket, "", True
 
@@ -151,7 +149,7 @@ def _place(address: object) -> str:
 def _pauses_s() -> Iterator[float]:
     """How long to wait before each try at the gateway."""
     yield from RETRIES_S
-    most_s = min(2.0, PAUSE_MOST_S)
+    max_s = min(2.0, PAUSE_MAX_S)
     while True:
-        yield most_s * random.uniform(0.5, 1)  # noqa: S311  # jitter
-        most_s = min(2 * most_s, PAUSE_MOST_S)
+        yield max_s * random.uniform(0.5, 1)  # noqa: S311  # jitter
+        max_s = min(2 * max_s, PAUSE_MAX_S)

@@ -9,7 +9,7 @@ import random
 from typing import TYPE_CHECKING, Any, Final
 
 from nats_identify.integrations._close_codes import NORMAL
-from nats_identify.integrations._resume import PAUSE_MOST_S, Resumer
+from nats_identify.integrations._resume import PAUSE_MAX_S, Resumer
 from nats_identify.integrations._websocket import close_code, what_ended
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ Source: https://discord.com/developers/docs/events/gateway#resuming
 
 
 SHORT_LIVED_S: Final = 1.0
-SHORT_LIVED_MOST: Final = 3
-"""After `SHORT_LIVED_MOST` connections in a row that ended within this of their RESUME, the next one waits."""
+SHORT_LIVED_MAX: Final = 3
+"""After `SHORT_LIVED_MAX` connections in a row that ended within this of their RESUME, the next one waits."""
 
-UNWELCOME_MOST_S: Final = 60.0
+UNWELCOME_MAX_S: Final = 60.0
 """A shard whose IDENTIFY is answered by a closed connection waits 1 s before it asks again, doubled up to this."""
 
 logger = logging.getLogger("nats_identify")
@@ -108,9 +108,9 @@ class QueuedShard(LibraryShard):
         clock = asyncio.get_running_loop().time
         is_short_lived = clock() - self._resumed_at_s < SHORT_LIVED_S
         self._short_lived = self._short_lived + 1 if is_short_lived else 0
-        if self._short_lived >= SHORT_LIVED_MOST:
-            self._outage.happened("short", f"resumes and is cut off at once: {what_ended(self.library, None, self.ws)}")
-            await _pause(self._short_lived - SHORT_LIVED_MOST, PAUSE_MOST_S)
+        if self._short_lived >= SHORT_LIVED_MAX:
+            self._outage.note("short", f"resumes and is cut off at once: {what_ended(self.library, None, self.ws)}")
+            await _pause(self._short_lived - SHORT_LIVED_MAX, PAUSE_MAX_S)
         lost = self.ws
         async with self._one_at_a_time:
             if self.ws is not lost:
@@ -129,12 +129,12 @@ class QueuedShard(LibraryShard):
         code = close_code(self.library, exc, self.ws)
         why = what_ended(self.library, exc, self.ws)
         what = f"lost its connection before it was up: {why}; it asks for another turn"
-        self._outage.happened(f"before up {code}", what)
+        self._outage.note(f"before up {code}", what)
         if self._unwelcome:
-            await _pause(self._unwelcome - 1, UNWELCOME_MOST_S)
+            await _pause(self._unwelcome - 1, UNWELCOME_MAX_S)
         self._unwelcome += 1
 
 
-async def _pause(doubled: int, most_s: float) -> None:
+async def _pause(doubled: int, max_s: float) -> None:
     """Wait for 1 s, doubled with each failure up to a maximum, less up to half at random."""
-    await asyncio.sleep(min(most_s, 2.0 ** min(doubled, 10)) * random.uniform(0.5, 1))  # noqa: S311  # jitter
+    await asyncio.sleep(min(max_s, 2.0 ** min(doubled, 10)) * random.uniform(0.5, 1))  # noqa: S311  # jitter

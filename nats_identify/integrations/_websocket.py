@@ -24,7 +24,7 @@ else:
 
 
 @dataclass(slots=True, eq=False)
-class Attempt:
+class IdentifyAttempt:
     """What is tried; a turn outlives connections that are lost before they could use it.
 
     Attributes:
@@ -38,7 +38,7 @@ class Attempt:
     """
 
     turn: Turn | None = None
-    patience: asyncio.Timeout | None = None
+    timeout: asyncio.Timeout | None = None
     websocket: "OwnWebSocket | None" = None
     is_open: bool = False
     opened_at_s: float = 0.0
@@ -49,13 +49,13 @@ class Attempt:
 
 logger = logging.getLogger("nats_identify")
 
-REASON_MOST: Final = 123
+REASON_MAX: Final = 123
 """Bytes of reason that a close frame has room for. Source: RFC 6455, 5.5."""
 
-READY_MOST_S: Final = 60.0
+READY_MAX_S: Final = 60.0
 """An IDENTIFY that Discord has not answered by then is given up; READY of a large bot takes seconds."""
 
-ATTEMPT: Final[ContextVar[Attempt]] = ContextVar("ATTEMPT")
+ATTEMPT: Final[ContextVar[IdentifyAttempt]] = ContextVar("ATTEMPT")
 """The attempt that this task is making. `from_client` takes no arguments of ours, and makes the websocket itself."""
 
 
@@ -93,7 +93,7 @@ class OwnWebSocket(LibraryWebSocket):
         async def noting(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401  # aiohttp's own
             message = await receive(*arguments, **options)
             if message.type.name == "CLOSE" and isinstance(message.data, int):
-                self.closed_with = message.data, f"{message.extra or ''}"[:REASON_MOST]
+                self.closed_with = message.data, f"{message.extra or ''}"[:REASON_MAX]
             return message
 
         socket.receive = noting
@@ -139,13 +139,13 @@ class QueuedWebSocket(OwnWebSocket):
             return
         attempt = self.attempt
         attempt.is_open, attempt.opened_at_s = True, asyncio.get_running_loop().time()
-        if attempt.patience is not None:
-            attempt.patience.reschedule(None)  # the queue may take as long as it likes
+        if attempt.timeout is not None:
+            attempt.timeout.reschedule(None)  # the queue may take as long as it likes
         await self._granted()
         attempt.is_sent = True
         await super().send_as_json(data)
         self._turn.identified()
-        self._unanswered = asyncio.get_running_loop().call_later(READY_MOST_S, self._give_up)
+        self._unanswered = asyncio.get_running_loop().call_later(READY_MAX_S, self._give_up)
 
     async def poll_event(self) -> None:
         """Read one frame, as the library does, and report the outcome of the turn to the queue."""
@@ -191,7 +191,7 @@ class QueuedWebSocket(OwnWebSocket):
 
     def _give_up(self) -> None:
         """End a connection whose IDENTIFY Discord has left unanswered; its reader sees it closed."""
-        logger.warning("shard %d got no answer to IDENTIFY within %.0f s", self._turn.shard_id, READY_MOST_S)
+        logger.warning("shard %d got no answer to IDENTIFY within %.0f s", self._turn.shard_id, READY_MAX_S)
         self.abandon().add_done_callback(asyncio.Task.exception)  # retrieved: it is gone either way
 
     def _answered(self, *, is_welcome: bool) -> None:

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 
 from nats_identify.schedule.model import SECOND, RequestReceived, Timing
 
-EXPIRY_LEAST_NS = 12 * SECOND
+EXPIRY_MIN_NS = 12 * SECOND
 """A managed request lives through at least so long a silence: time for a client to reconnect."""
 
-RENEW_MOST_NS = 60 * SECOND
+RENEW_MAX_NS = 60 * SECOND
 """The slowest pace of renewals: a queue of n costs at most n/60 of them a second."""
 
 
@@ -85,7 +85,7 @@ class QueuedRequest:
     def set_pace(self, renew_in_ns: int, now_ns: int) -> None:
         """Expect the next renewal in ``renew_in_ns``; three missed ones end a managed request."""
         self.renew_in_ns = renew_in_ns
-        missed_at_ns = now_ns + max(3 * renew_in_ns, EXPIRY_LEAST_NS)
+        missed_at_ns = now_ns + max(3 * renew_in_ns, EXPIRY_MIN_NS)
         if self.timeout_at_ns is None:
             self.expires_at_ns = missed_at_ns
         else:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from nats_identify.schedule.model import DAY, Limits, Reason
 
-_DAY_LEAST_NS = DAY - DAY // 1000
+_DAY_MIN_NS = DAY - DAY // 1000
 """Discord's day is no shorter, by a clock that may run a little slower than Discord's."""
 
 
@@ -182,7 +182,7 @@ class SessionBudget:
     def _counted(self, day: StaticDay, now_ns: int) -> StaticDay:
         if day.first_ns is None:
             return StaticDay(first_ns=now_ns)
-        if now_ns < day.first_ns + _DAY_LEAST_NS:
+        if now_ns < day.first_ns + _DAY_MIN_NS:
             return day
         return StaticDay(first_ns=day.first_ns, late=day.late + 1, late_ns=day.late_ns or now_ns)
 

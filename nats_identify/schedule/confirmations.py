@@ -6,7 +6,7 @@ from nats_identify.schedule.model import Event, Outcome, ScheduleAction
 from nats_identify.schedule.replies import fields_of
 from nats_identify.schedule.state import ScheduleState
 
-WAITED_LEAST_NS = 1 * model.SECOND
+WAITED_MIN_NS = 1 * model.SECOND
 """A shard that was granted sooner may have found an idle bucket: its success says nothing of the margin."""
 
 
@@ -40,7 +40,7 @@ def _adapt_margin(state: ScheduleState, outcome: Outcome, *, waited_ns: int = 0)
     """Widen after every rejection; narrow after the success of a shard that had waited for its bucket to open."""
     if outcome is Outcome.REJECTED:
         state.widen_margin()
-    elif waited_ns >= WAITED_LEAST_NS:
+    elif waited_ns >= WAITED_MIN_NS:
         state.narrow_margin()
 
 

@@ -13,10 +13,10 @@ from nats_identify.schedule.model import DAY, SECOND
 FIRST_WAIT_NS = 300 * SECOND
 """Ten grants at once, then one after 5, 10, 20 … minutes are 18 in a day: ten such shards spend 180 of 1,000."""
 
-SHARDS_MOST = 10_000
+SHARDS_MAX = 10_000
 """So many shards are remembered, those that were granted last."""
 
-TOLD_MOST = 1_000
+TOLD_MAX = 1_000
 """A successor is told of so many: what it reads stays far below a NATS message of 1 MB."""
 
 
@@ -63,7 +63,7 @@ class CrashLoopGuard:
         strikes = self._strikes(self._shards[shard_id], now_ns)
         is_news = self._announced.pop(shard_id, None) != strikes
         self._announced[shard_id] = strikes
-        if len(self._announced) > SHARDS_MOST:
+        if len(self._announced) > SHARDS_MAX:
             del self._announced[next(iter(self._announced))]
         return is_news
 
@@ -76,7 +76,7 @@ class CrashLoopGuard:
         strikes = self._strikes(history, now_ns) + 1 if is_strike else 0
         newest_ns = (*history.granted_ns, now_ns)[-self._grants - 2 :]  # one more than needed: one may be given back
         self._keep(ShardHistory(shard_id=shard_id, strikes=strikes, granted_ns=newest_ns))
-        if len(self._shards) > SHARDS_MOST:
+        if len(self._shards) > SHARDS_MAX:
             del self._shards[next(iter(self._shards))]
 
     def refund(self, shard_id: int) -> None:
@@ -88,7 +88,7 @@ class CrashLoopGuard:
     def ages(self, now_ns: int) -> tuple[ShardHistory, ...]:
         """What a successor must know: who has had half of its free grants, or more."""
         told = [self._shards[shard_id] for shard_id in self._told if shard_id in self._shards]
-        told = sorted([h for h in told if self._matters(h, now_ns)], key=lambda h: h.strikes)[-TOLD_MOST:]
+        told = sorted([h for h in told if self._matters(h, now_ns)], key=lambda h: h.strikes)[-TOLD_MAX:]
         self._told = {history.shard_id for history in told}
         return tuple([h._replace(granted_ns=tuple([now_ns - at_ns for at_ns in h.granted_ns])) for h in told])
 

@@ -5,7 +5,7 @@ from nats_identify.schedule.grants import Hold, HoldState
 from nats_identify.schedule.model import Event, Reply, ScheduleAction
 from nats_identify.schedule.replies import fields_of
 from nats_identify.schedule.state import ScheduleState
-from nats_identify.schedule.timers import LOOK_MOST_NS, TimerKind
+from nats_identify.schedule.timers import LOOK_MAX_NS, TimerKind
 
 
 def fire_due_timers(state: ScheduleState, now_ns: int) -> list[ScheduleAction]:
@@ -46,7 +46,7 @@ def _look_at_request(state: ScheduleState, request_id: str, now_ns: int) -> list
         return []
     state.defer(request, request.deferred_until_ns, now_ns)
     if request.expires_at_ns > now_ns or request.grant_id is not None:  # a granted one ends with its hold
-        look_at_ns = min(max(request.expires_at_ns, now_ns + model.SECOND), now_ns + LOOK_MOST_NS)
+        look_at_ns = min(max(request.expires_at_ns, now_ns + model.SECOND), now_ns + LOOK_MAX_NS)
         if request.retry_at_ns > now_ns:
             look_at_ns = min(look_at_ns, request.retry_at_ns)
         elif request.retry_at_ns:  # a plain one that could not be delivered is tried again

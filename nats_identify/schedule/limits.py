@@ -1,13 +1,13 @@
 """The day's course: limits from Discord, the day's end, and the refusals when the day is spent. It fetches nothing."""
 
 from nats_identify.schedule import plain, replies
-from nats_identify.schedule.model import MAX_BUCKETS, Event, FetchLimits, Limits, Reason, ScheduleAction
+from nats_identify.schedule.model import BUCKETS_MAX, Event, FetchLimits, Limits, Reason, ScheduleAction
 from nats_identify.schedule.state import ScheduleState
 
 
 def learn(state: ScheduleState, limits: Limits, now_ns: int) -> list[ScheduleAction]:
     """Take Discord's limits; impossible ones leave the old limits as they are."""
-    if not 1 <= limits.max_concurrency <= MAX_BUCKETS:
+    if not 1 <= limits.max_concurrency <= BUCKETS_MAX:
         return []
     state.set_limits(limits, now_ns)
     return [Event("limits", replies.limits(state, now_ns))]

@@ -9,7 +9,7 @@ from nats_identify.schedule.model import MS, SECOND
 WIDEST_MORE_NS = 1 * SECOND
 """The margin grows by no more: the libraries that add the most to Discord's 5 s add a second."""
 
-WIDER_LEAST_NS = 100 * MS
+WIDER_MIN_NS = 100 * MS
 """It grows by as much as it is, and by no less than what took YAGPDB from 5.0 to 5.1 s."""
 
 NARROWINGS = 2_000
@@ -23,7 +23,7 @@ def clamp(margin_ns: int, setting_ns: int) -> int:
 
 def widened(margin_ns: int, setting_ns: int) -> int:
     """Discord has refused an IDENTIFY."""
-    return clamp(margin_ns + max(margin_ns, WIDER_LEAST_NS), setting_ns)
+    return clamp(margin_ns + max(margin_ns, WIDER_MIN_NS), setting_ns)
 
 
 def narrowed(margin_ns: int, setting_ns: int) -> int:

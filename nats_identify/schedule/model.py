@@ -11,7 +11,7 @@ MS: Final = 1_000_000
 SECOND: Final = 1_000 * MS
 DAY: Final = 24 * 3600 * SECOND
 
-MAX_BUCKETS: Final = 4096
+BUCKETS_MAX: Final = 4096
 """A larger max_concurrency is taken for nonsense: Discord's largest bots have a few hundred, and one record
 of each bucket must fit into a NATS message of 1 MB."""
 

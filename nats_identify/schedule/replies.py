@@ -1,7 +1,7 @@
 """The replies to requesters and the events, made from the state. It changes nothing."""
 
 from nats_identify.schedule import model
-from nats_identify.schedule.bucket_queue import RENEW_MOST_NS, QueuedRequest
+from nats_identify.schedule.bucket_queue import RENEW_MAX_NS, QueuedRequest
 from nats_identify.schedule.grants import Grant, Hold
 from nats_identify.schedule.model import MS, Code, Fields, Reason, Refused, RequestReceived
 from nats_identify.schedule.state import ScheduleState
@@ -42,7 +42,7 @@ def queued(state: ScheduleState, request: QueuedRequest, now_ns: int) -> model.Q
         request_id=message.request_id,
         position=position,
         eta_ns=eta_ns,
-        renew_in_ns=min(max(wait_ns // 2, state.timing.nudge_lead_ns), RENEW_MOST_NS),
+        renew_in_ns=min(max(wait_ns // 2, state.timing.nudge_lead_ns), RENEW_MAX_NS),
         reason=reason,
         max_concurrency=state.max_concurrency,
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from nats_identify.schedule import margin
-from nats_identify.schedule.bucket_queue import RENEW_MOST_NS, QueuedRequest
+from nats_identify.schedule.bucket_queue import RENEW_MAX_NS, QueuedRequest
 from nats_identify.schedule.budget import SessionBudget, StaticDay
 from nats_identify.schedule.crash_loop import CrashLoopGuard, ShardHistory
 from nats_identify.schedule.grants import (
@@ -35,7 +35,7 @@ from nats_identify.schedule.model import (
 )
 from nats_identify.schedule.plain import REPLIED_FOR_NS, PlainReplies, Replied
 from nats_identify.schedule.requests import RequestTable
-from nats_identify.schedule.timers import LOOK_MOST_NS, Timer, TimerKind, Timers
+from nats_identify.schedule.timers import LOOK_MAX_NS, Timer, TimerKind, Timers
 
 EARLY_CONFIRMS_MAX = 10_000
 """The most confirms without a grant, and grants without a READY, that are kept: more than a window's worth."""
@@ -201,7 +201,7 @@ class ScheduleState:
         stale_ns = now_ns - self._settings.fresh_ns - 1  # worth a nudge
         request.renewed_at_ns = stale_ns if message.renewed_at_ns is None else message.renewed_at_ns
         self.attach_hold(request)
-        self.set_pace(request, RENEW_MOST_NS, now_ns)  # when it will renew is not known here
+        self.set_pace(request, RENEW_MAX_NS, now_ns)  # when it will renew is not known here
         self.mark_dirty(request.bucket)
 
     def renew(self, request: QueuedRequest, message: RequestReceived, now_ns: int) -> None:
@@ -215,7 +215,7 @@ class ScheduleState:
     def set_pace(self, request: QueuedRequest, renew_in_ns: int, now_ns: int) -> None:
         """Expect the next renewal in ``renew_in_ns``, and look whether the request has expired."""
         request.set_pace(renew_in_ns, now_ns)
-        self.look_at_request(request.message.request_id, min(request.expires_at_ns, now_ns + LOOK_MOST_NS))
+        self.look_at_request(request.message.request_id, min(request.expires_at_ns, now_ns + LOOK_MAX_NS))
 
     def promise(self, request: QueuedRequest) -> None:
         """Note that it was replied that it is next: requests that come later stand behind it."""

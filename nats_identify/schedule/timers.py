@@ -17,10 +17,10 @@ class TimerKind(IntEnum):
     ALL = 4
 
 
-LOOK_MOST_NS = 600 * SECOND
+LOOK_MAX_NS = 600 * SECOND
 """A request is looked at so often, however long it may wait."""
 
-SPARE_MOST = 1_000
+SPARE_MAX = 1_000
 """The heap is built anew when more than half of it, and more than this, was replaced or dropped."""
 
 
@@ -69,7 +69,7 @@ class Timers:
 
     def _tidy(self) -> None:
         standing = sum(map(len, self._set.values()))
-        if len(self._heap) > 2 * standing + SPARE_MOST:
+        if len(self._heap) > 2 * standing + SPARE_MAX:
             timers = [(kind, key, at_ns) for kind, keys in self._set.items() for key, at_ns in keys.items()]
             self._heap = [Timer(at_ns, kind, key) for kind, key, at_ns in timers]
             heapq.heapify(self._heap)

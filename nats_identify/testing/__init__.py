@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nats_identify.testing.instant import InstantQueue
     from nats_identify.testing.judge import Day, Judge, Judgement, Verdict
     from nats_identify.testing.record import Record, Report
-    from nats_identify.testing.rest import Misbehaviour
+    from nats_identify.testing.rest import ErrorResponse
     from nats_identify.testing.shard import BareShard
     from nats_identify.testing.shard_state import ShardRefusedError, ShardState
 
@@ -21,10 +21,10 @@ __all__ = [
     "BareShard",
     "Day",
     "DoorState",
+    "ErrorResponse",
     "InstantQueue",
     "Judge",
     "Judgement",
-    "Misbehaviour",
     "Record",
     "Report",
     "ShardRefusedError",
@@ -40,7 +40,7 @@ _MODULES: Final = {
     "InstantQueue": "instant",
     "Judge": "judge",
     "Judgement": "judge",
-    "Misbehaviour": "rest",
+    "ErrorResponse": "rest",
     "Record": "record",
     "Report": "record",
     "ShardRefusedError": "shard_state",

@@ -11,9 +11,9 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from nats_identify.testing.delays import Range
 from nats_identify.testing.doors import DoorState
 from nats_identify.testing.gateway import HEARTBEAT_INTERVAL_S, SimulatedGateway
-from nats_identify.testing.weather import Range
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:

@@ -7,10 +7,10 @@ import hmac
 
 from nats_identify.clock import Clock, now_ns
 from nats_identify.testing import events
+from nats_identify.testing.delays import Delays
 from nats_identify.testing.judge import Judge, Verdict
 from nats_identify.testing.record import Record
 from nats_identify.testing.sessions import Session, Sessions
-from nats_identify.testing.weather import Weather
 
 
 class Backend:
@@ -23,7 +23,7 @@ class Backend:
     def __init__(
         self,
         judge: Judge,
-        weather: Weather,
+        delays: Delays,
         *,
         max_concurrency: int,
         shards: int,
@@ -36,9 +36,9 @@ class Backend:
             ValueError: a figure that Discord would never send.
         """
         self.judge = judge
-        self.weather = weather
+        self.delays = delays
         self.record = Record()
-        self.sessions = Sessions(weather.session_id)
+        self.sessions = Sessions(delays.session_id)
         self.max_concurrency = _at_least_one("max_concurrency", max_concurrency)
         self.shards = _at_least_one("shards", shards)
         self.ws_url = self.resume_url = ""
@@ -121,6 +121,6 @@ class Backend:
 
 def _at_least_one(name: str, value: int) -> int:
     if value < 1:
-        message = f"{name} is {value}; give 1 or more (to have it served wrong, order a Misbehaviour)"
+        message = f"{name} is {value}; give 1 or more (to have it served wrong, order an ErrorResponse)"
         raise ValueError(message)
     return value

@@ -69,9 +69,9 @@ class Connection:
         self._backend = backend
         self._options = options
         self._door_name, self._fault = door.name, door.state  # a door that changes concerns later clients
-        self._incoming: DelayLine[str | bytes | _Close] = DelayLine(backend.weather.frame_latency_s)
-        self._outgoing: DelayLine[payloads.Payload | _Close] = DelayLine(backend.weather.frame_latency_s)
-        self._patience = asyncio.timeout(None)
+        self._incoming: DelayLine[str | bytes | _Close] = DelayLine(backend.delays.frame_latency_s)
+        self._outgoing: DelayLine[payloads.Payload | _Close] = DelayLine(backend.delays.frame_latency_s)
+        self._timeout = asyncio.timeout(None)
         self._shard_id: int | None = None
         self._our_code: int | None = None
         self._client_code: int | None = None
@@ -145,7 +145,7 @@ class Connection:
     async def _converse(self) -> int:
         """Handle frames until the end. Return the code to close with."""
         try:
-            async with self._patience:
+            async with self._timeout:
                 while not isinstance(frame := await self._incoming.get(), _Close):
                     await self._handle(frame)
         except RefusedError as refused:
@@ -162,11 +162,11 @@ class Connection:
     async def _greet(self) -> None:
         if self._fault is DoorState.NO_HELLO:
             return
-        await asyncio.sleep(self._backend.weather.hello_delay_s())
+        await asyncio.sleep(self._backend.delays.hello_delay_s())
         if self._our_code is None:
             interval_ms = round(self._options.heartbeat_interval_s * 1000)
             await self._outgoing.put(payloads.control(Op.HELLO, {"heartbeat_interval": interval_ms}))
-            self._be_patient()
+            self._extend_timeout()
             if self._fault is DoorState.HANGS_UP:
                 await self.hang_up(CloseCode.UNKNOWN_ERROR)
 
@@ -176,7 +176,7 @@ class Connection:
             return
         match op:
             case Op.HEARTBEAT:
-                self._be_patient()
+                self._extend_timeout()
                 await self._outgoing.put(payloads.control(Op.HEARTBEAT_ACK))
             case Op.IDENTIFY | Op.RESUME if self._fault is not DoorState.OPEN:
                 return  # no answer
@@ -189,9 +189,9 @@ class Connection:
             case _ if self.session is None:
                 raise RefusedError(CloseCode.NOT_AUTHENTICATED)
 
-    def _be_patient(self) -> None:
-        patience_s = HEARTBEATS_MISSED * self._options.heartbeat_interval_s
-        self._patience.reschedule(asyncio.get_running_loop().time() + patience_s)
+    def _extend_timeout(self) -> None:
+        timeout_s = HEARTBEATS_MISSED * self._options.heartbeat_interval_s
+        self._timeout.reschedule(asyncio.get_running_loop().time() + timeout_s)
 
     def _check_login(self, data: Fields) -> None:
         if self.session is not None:
@@ -210,7 +210,7 @@ class Connection:
             self._in_background(self._welcome(self.session))
 
     async def _welcome(self, session: Session) -> None:
-        await asyncio.sleep(self._backend.weather.ready_delay_s())
+        await asyncio.sleep(self._backend.delays.ready_delay_s())
         if self.session is not session:
             return  # it was invalidated meanwhile
         shard = session.shard_id, session.shard_count

@@ -15,14 +15,14 @@ from nats_identify.clock import NS_PER_S, now_ns
 from nats_identify.testing.backend import Backend
 from nats_identify.testing.codes import CloseCode
 from nats_identify.testing.connection import Connection, ConnectionOptions
+from nats_identify.testing.control_api import Order, order_route
+from nats_identify.testing.delays import Delays, Range
 from nats_identify.testing.doors import Doors, DoorState
 from nats_identify.testing.encoding import ENCODERS
 from nats_identify.testing.judge import Day, Judge
-from nats_identify.testing.orders import Order, order_route
 from nats_identify.testing.record import Record, Report
-from nats_identify.testing.rest import Misbehaviour, Rest
+from nats_identify.testing.rest import ErrorResponse, Rest
 from nats_identify.testing.watch import Watch
-from nats_identify.testing.weather import Range, Weather
 
 HEARTBEAT_INTERVAL_S: Final = 41.25
 """What Discord's HELLO asks for. Source: https://discord.com/developers/docs/events/gateway#hello-event"""
@@ -85,7 +85,7 @@ class SimulatedGateway:
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
-        weather = Weather(
+        delays = Delays(
             seed,
             connect_delay_s=connect_delay_s,
             hello_delay_s=hello_delay_s,
@@ -94,7 +94,7 @@ class SimulatedGateway:
         )
         day = Day(now_ns(), total=total, remaining=remaining, length_ns=_ns(reset_after_s))
         judge = Judge(day, window_ns=_ns(window_s))
-        self._backend = Backend(judge, weather, max_concurrency=max_concurrency, shards=shards, token=token)
+        self._backend = Backend(judge, delays, max_concurrency=max_concurrency, shards=shards, token=token)
         self._rest = Rest(self._backend)
         self._watch = Watch(self._backend.record)
         self._options = ConnectionOptions(heartbeat_interval_s, guilds_per_shard)
@@ -180,7 +180,7 @@ class SimulatedGateway:
         finally:
             stop_listening()
 
-    def misbehave(self, *script: Misbehaviour, lookup: bool = False) -> None:
+    def misbehave(self, *script: ErrorResponse, lookup: bool = False) -> None:
         """Answer the next requests for ``/gateway/bot`` like this, one each, and then properly again.
 
         With ``lookup`` those for ``/gateway``, where bots look up the gateway's address.
@@ -294,7 +294,7 @@ class SimulatedGateway:
             "reconnect": self.reconnect,
             "set_gateway": self.set_gateway,
             "set_resume_host": self.set_resume_host,
-            "misbehave": lambda **how: self.misbehave(Misbehaviour(**how)),
+            "misbehave": lambda **how: self.misbehave(ErrorResponse(**how)),
         }
 
     async def _accept(self, request: web.Request) -> web.StreamResponse:
@@ -302,7 +302,7 @@ class SimulatedGateway:
         if make_encoder is None or request.query.get("encoding", "json") != "json":
             known = ", ".join(name for name in ENCODERS if name is not None)
             raise web.HTTPBadRequest(text=f"simulated are encoding=json and compress={known} or none")
-        await asyncio.sleep(self._backend.weather.connect_delay_s())
+        await asyncio.sleep(self._backend.delays.connect_delay_s())
         door = self._doors.of(request)
         if not await door.admit(request) or request.transport is None:
             return web.Response(status=400)  # the client has disconnected: this response is not read

@@ -11,7 +11,7 @@ from nats_identify.queue import Grant, OnProgress, Queue, QueueClosedError, chec
 USE_WITHIN_NS: Final = 5 * NS_PER_S
 """As long as a coordinator allows by default."""
 
-ASKINGS_KEPT: Final = 10_000
+REQUESTS_KEPT: Final = 10_000
 
 
 class InstantQueue(Queue):
@@ -24,8 +24,8 @@ class InstantQueue(Queue):
     """
 
     def __init__(self, max_concurrency: int = 1, *, clock: Clock = now_ns) -> None:
-        self.granted: deque[Grant] = deque(maxlen=ASKINGS_KEPT)
-        self.outcomes: deque[tuple[str, str]] = deque(maxlen=ASKINGS_KEPT)
+        self.granted: deque[Grant] = deque(maxlen=REQUESTS_KEPT)
+        self.outcomes: deque[tuple[str, str]] = deque(maxlen=REQUESTS_KEPT)
         self._max_concurrency = max_concurrency
         self._clock = clock
         self._home = Home()

@@ -14,12 +14,12 @@ from nats_identify.testing import payloads
 from nats_identify.testing.backend import Backend
 from nats_identify.testing.events import RestAnswered
 
-MISBEHAVIOURS_MAX: Final = 10_000
+ERROR_RESPONSES_MAX: Final = 10_000
 """Scripted responses that wait at most; a longer script is a mistake."""
 
 
 @dataclass(frozen=True, slots=True)
-class Misbehaviour:
+class ErrorResponse:
     """One wrong answer to ``GET /gateway/bot``.
 
     Attributes:
@@ -75,8 +75,8 @@ class Rest:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._script: deque[Misbehaviour] = deque()
-        self._lookup_script: deque[Misbehaviour] = deque()
+        self._script: deque[ErrorResponse] = deque()
+        self._lookup_script: deque[ErrorResponse] = deque()
         self._closing = asyncio.Event()
 
     def routes(self) -> list[web.RouteDef]:
@@ -90,7 +90,7 @@ class Rest:
             web.get(r"/api/v{version:\d+}/applications/{id}/commands", self._commands),
         ]
 
-    def misbehave(self, *script: Misbehaviour, lookup: bool = False) -> None:
+    def misbehave(self, *script: ErrorResponse, lookup: bool = False) -> None:
         """Answer the next requests for ``/gateway/bot`` like this, one each, and then properly again.
 
         With ``lookup`` those for ``/gateway``.
@@ -99,8 +99,8 @@ class Rest:
             ValueError: too many would wait.
         """
         wanted = self._lookup_script if lookup else self._script
-        if len(wanted) + len(script) > MISBEHAVIOURS_MAX:
-            message = f"more than {MISBEHAVIOURS_MAX} wrong answers would wait; order fewer at a time"
+        if len(wanted) + len(script) > ERROR_RESPONSES_MAX:
+            message = f"more than {ERROR_RESPONSES_MAX} wrong answers would wait; order fewer at a time"
             raise ValueError(message)
         wanted.extend(script)
 
@@ -135,16 +135,16 @@ class Rest:
     def _answer_bot(self, request: web.Request, body: object) -> web.StreamResponse:
         if self._backend.knows(request.headers.get("Authorization")):
             return self._answer(request, body)
-        return self._wrong(request, Misbehaviour.unauthorized())
+        return self._wrong(request, ErrorResponse.unauthorized())
 
-    async def _misbehave(self, request: web.Request, how: Misbehaviour) -> web.StreamResponse:
+    async def _misbehave(self, request: web.Request, how: ErrorResponse) -> web.StreamResponse:
         if how.status == 0:
             self._note(request, 0)
             await self._closing.wait()
             raise web.HTTPServiceUnavailable
         return self._wrong(request, how)
 
-    def _wrong(self, request: web.Request, how: Misbehaviour) -> web.StreamResponse:
+    def _wrong(self, request: web.Request, how: ErrorResponse) -> web.StreamResponse:
         return self._respond(request, how.status, how.body, how.headers)
 
     def _answer(self, request: web.Request, body: object) -> web.StreamResponse:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from nats_identify.queue import Queue
-from nats_identify.testing.bench import Bench, RuleBrokenError
+from nats_identify.testing.queue_harness import QueueHarness, RuleBrokenError
 
 QueueFactory = Callable[[int], AbstractAsyncContextManager[Queue]]
 """Takes max_concurrency; yields a queue whose every bucket is idle, with a small window."""
@@ -18,7 +18,7 @@ QueueFactory = Callable[[int], AbstractAsyncContextManager[Queue]]
 WINDOW_S: Final = 0.3
 """Long enough that a machine seldom stalls for it, short enough that all checks take seconds."""
 
-PATIENCE_S: Final = 30.0
+TIMEOUT_S: Final = 30.0
 """A check that takes longer hangs."""
 
 
@@ -65,36 +65,36 @@ class Check:
     reason: str
     advice: str
     max_concurrency: int
-    play: Callable[[Bench], Awaitable[None]]
+    play: Callable[[QueueHarness], Awaitable[None]]
 
     def __str__(self) -> str:
         return self.name
 
     async def __call__(
-        self, make_queue: QueueFactory, *, window_s: float = WINDOW_S, patience_s: float = PATIENCE_S
+        self, make_queue: QueueFactory, *, window_s: float = WINDOW_S, timeout_s: float = TIMEOUT_S
     ) -> None:
         """Check one fresh queue.
 
         Args:
             make_queue: as `QueueFactory` says.
             window_s: the window that its queues run with, in seconds.
-            patience_s: a check that takes longer, in seconds, has found a queue that hangs.
+            timeout_s: a check that takes longer, in seconds, has found a queue that hangs.
 
         Raises:
             NonConformingError: the queue breaks the rule.
         """
         async with make_queue(self.max_concurrency) as queue:
-            bench = Bench(queue, self.max_concurrency, window_s)
+            harness = QueueHarness(queue, self.max_concurrency, window_s)
             try:
-                async with asyncio.timeout(patience_s):
-                    await self.play(bench)
+                async with asyncio.timeout(timeout_s):
+                    await self.play(harness)
             except TimeoutError:
-                seen = f"for {patience_s:g} s this check waited in vain for {bench.waits_for}"
+                seen = f"for {timeout_s:g} s this check waited in vain for {harness.waits_for}"
                 raise NonConformingError(self._finding(seen)) from None
             except RuleBrokenError as broken:
                 raise NonConformingError(self._finding(str(broken))) from None
             finally:
-                await bench.clear()
+                await harness.clear()
 
     def _finding(self, seen: str) -> Finding:
         return Finding(self.name, self.reason, seen, self.advice)
@@ -102,10 +102,10 @@ class Check:
 
 def rule(
     *, reason: str, advice: str, max_concurrency: int = 1
-) -> Callable[[Callable[[Bench], Awaitable[None]]], Check]:
+) -> Callable[[Callable[[QueueHarness], Awaitable[None]]], Check]:
     """Make a rule of the function that plays it: it raises `RuleBrokenError`, and is named after what must hold."""
 
-    def make(play: Callable[[Bench], Awaitable[None]]) -> Check:
+    def make(play: Callable[[QueueHarness], Awaitable[None]]) -> Check:
         return Check(getattr(play, "__name__", ""), reason, advice, max_concurrency, play)
 
     return make

@@ -15,10 +15,10 @@ import aiohttp
 from nats_identify.clock import now_ns
 from nats_identify.queue import OnProgress, Queue, Turn
 from nats_identify.testing.codes import FATAL, NEEDS_IDENTIFY, CloseCode, Op
+from nats_identify.testing.delays import Range
 from nats_identify.testing.instant import InstantQueue
 from nats_identify.testing.link import Frame, Link, LinkLostError
 from nats_identify.testing.shard_state import OnState, ShardRefusedError, ShardState, States
-from nats_identify.testing.weather import Range
 
 LOST_PRIORITY: Final = 1
 """What a shard asks with whose session was live and was lost; by convention, see `Queue.acquire`."""

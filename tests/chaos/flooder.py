@@ -60,7 +60,7 @@ def chunks(message: bytes, rate: float | None) -> Iterator[bytes]:
         yield chunk
         if rate is not None:
             due_s += len(chunk) / len(message) / rate
-            time.sleep(max(0.0, due_s - time.monotonic()))
+            time.sleep(max(0.0, due_s - time.monotonic()))  # the pace of the flood
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import nats
 from nats.js import api
 
 from nats_identify import NatsQueue
-from nats_identify.attempt import SendAnswer
+from nats_identify.client.requester import SendAnswer
 from nats_identify.schedule.model import Outcome
 from nats_identify.testing.events import Identified
 from nats_identify.testing.judge import Verdict
@@ -43,10 +43,10 @@ class RecordingQueue(NatsQueue):
         self.deeds.asked.append(shard_id)
         return super()._begin(shard_id, priority, on_progress)
 
-    def _post(self, entry, message):
+    def _send(self, entry, message):
         if isinstance(message, SendAnswer):
             self.deeds.answers.setdefault(message.to.rpartition(".")[2], message.outcome)
-        super()._post(entry, message)
+        super()._send(entry, message)
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from nats import errors
 from nats.aio.client import Client
 from nats.js.errors import APIError, NotFoundError
 
-from nats_identify.embedded import HOST, EmbeddedNats
+from nats_identify.processes.nats_server import HOST, EmbeddedNats
 from tests.processes import until
 
 SERVERS: Final = 3

@@ -54,7 +54,7 @@ class CompareAndSetProbe:
         async def look():
             failed = [at_ns for number, at_ns in self.sent_ns.items() if number not in self.acknowledged_ns]
             failed = [at_ns for at_ns in failed if at_ns >= since_ns]
-            back = [at_ns for at_ns in self.acknowledged_ns.values() if failed and at_ns > failed[0] + AWAY_LEAST_NS]
+            back = [at_ns for at_ns in self.acknowledged_ns.values() if failed and at_ns > failed[0] + AWAY_MIN_NS]
             if not back:
                 return None
             return failed[0], max(at_ns for at_ns in failed if at_ns < back[0]), back[0]
@@ -62,7 +62,7 @@ class CompareAndSetProbe:
         return await until(look, "compare-and-set was away and is back", within_s=60)
 
 
-AWAY_LEAST_NS = 1_000_000_000
+AWAY_MIN_NS = 1_000_000_000
 """A stream whose leader was killed is away for longer than this: an acknowledgement sooner was still its own."""
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import asynccontextmanager, suppress
 
-from nats_identify.embedded import HOST
+from nats_identify.processes.nats_server import HOST
 
 CHUNK_BYTES = 65_536
 

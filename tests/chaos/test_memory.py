@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.edge.inbox import OFFERED_MAX
+from coordinator.edge.event_queue import QUEUED_MAX
 from coordinator.settings import Settings
 from tests.processes import ROOT, until
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 WAITING = Settings.model_fields["identify_max_waiting"].default
 STEP = 4_000
 CHURN = WAITING // 2
-FLOOD = OFFERED_MAX + 16_384
+FLOOD = QUEUED_MAX + 16_384
 ROOM = 0.8
 WITHIN_S = 600.0
 SETTINGS = {

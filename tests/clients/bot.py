@@ -28,8 +28,8 @@ def make_bot(order: dict[str, Any]) -> QueuedClient:
         sys.modules["zstandard"] = None  # type: ignore[assignment]  # it cannot be imported then
     if order["hurried"]:
         _shard.INVALID_SESSION_DELAY_S = (0.0, 0.1)  # type: ignore[misc]  # a test has no 5 s to wait
-        _resume.ANSWER_MOST_S, _websocket.READY_MOST_S = 2.0, 5.0  # type: ignore[misc]  # nor 10 s and 60 s
-        _resume.HOST_MOST_S = 2.0  # type: ignore[misc]  # nor 5 s
+        _resume.ANSWER_MAX_S, _websocket.READY_MAX_S = 2.0, 5.0  # type: ignore[misc]  # nor 10 s and 60 s
+        _resume.HOST_MAX_S = 2.0  # type: ignore[misc]  # nor 5 s
         _resume.RETRIES_S = _identify.RETRIES_S = (0.0, 0.1, 0.2)  # type: ignore[misc]  # nor 1 s
         _identify.AWAY_FIRST_S = 0.2  # type: ignore[misc]  # nor 1 s, 2 s, …
     redirect(order["package"], rest_url=order["rest_url"], gateway_url=order["gateway_url"])

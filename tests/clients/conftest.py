@@ -12,7 +12,7 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from nats_identify.embedded import EmbeddedNats
+from nats_identify.processes.nats_server import EmbeddedNats
 from nats_identify.testing import SimulatedGateway
 from tests.clients.environments import FAMILY, Environment
 from tests.processes import WITHIN_S, settle, until

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from nats_identify.embedded import EmbeddedNats
+from nats_identify.processes.nats_server import EmbeddedNats
 from tests.clients.conftest import TOKEN
 from tests.clients.environments import FAMILY, ROOT
 from tests.processes import WITHIN_S
@@ -91,7 +91,15 @@ def demo_fleet(family, gateway, window_s: float, *queue: str) -> list[Coroutine[
     name = {"discord_py": "discord.py", "pycord": "py-cord"}.get(family.front, family.front)
     return [
         asyncio.create_subprocess_exec(
-            *(str(family.python()), "-m", "nats_identify.demo.bots", "--library", name, "--name", f"fleet-{shard_id}"),
+            *(
+                str(family.python()),
+                "-m",
+                "nats_identify.cli.demo.bots",
+                "--library",
+                name,
+                "--name",
+                f"fleet-{shard_id}",
+            ),
             *(
                 "--shard-ids",
                 f"{shard_id}",

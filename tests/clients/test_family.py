@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from nats_identify.embedded import EmbeddedNats
+from nats_identify.processes.nats_server import EmbeddedNats
 from nats_identify.testing import SimulatedGateway
 from nats_identify.testing.codes import CloseCode
 from nats_identify.testing.events import Identified, Resumed

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from nats_identify.client.local_queue import LocalQueue
 from nats_identify.integrations import _identify
 from nats_identify.integrations._client import QueuedClient
 from nats_identify.integrations._identify import RETRIES_S, Identifier
@@ -14,7 +15,6 @@ from nats_identify.integrations._library import Library
 from nats_identify.integrations._outage import Outage
 from nats_identify.integrations._versions import WrongLibraryError, require
 from nats_identify.integrations._websocket import QueuedWebSocket
-from nats_identify.local import LocalQueue
 from nats_identify.queue import Queue, QueueClosedError
 from nats_identify.testing import InstantQueue
 

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from nats_identify.clock import NS_PER_S, now_ns
-from nats_identify.embedded import EmbeddedNats
+from nats_identify.processes.nats_server import EmbeddedNats
 from nats_identify.testing import SimulatedGateway
 from nats_identify.testing.events import Connected, Identified, Resumed
 from tests.processes import until

@@ -8,13 +8,13 @@ import json
 import pytest
 
 from nats_identify.clock import NS_PER_S, now_ns
-from nats_identify.testing import DoorState, Misbehaviour
+from nats_identify.testing import DoorState, ErrorResponse
 from nats_identify.testing.codes import CloseCode
 from nats_identify.testing.events import Connected, Identified, Resumed
 from tests.clients.test_family import ENDLESS_WINDOW, LONG_WINDOW, order_of_shards
 from tests.processes import until
 
-BACK_MOST_S = 120.0
+BACK_MAX_S = 120.0
 """Far beyond what a shard needs; a shard that never comes back is what these tests are about."""
 
 
@@ -45,7 +45,7 @@ async def test_a_resume_host_that_fails_is_left_for_the_gateway(
 
     begun_ns = now_ns()
     await gateway.drop(live)
-    await gateway.until(lambda report: report.resumes == 1, within_s=BACK_MOST_S)
+    await gateway.until(lambda report: report.resumes == 1, within_s=BACK_MAX_S)
     await bot.until("resumed", shard_id=live)
     took(begun_ns, "resumed")
     assert gateway.record.report().identifies == 1
@@ -70,7 +70,7 @@ async def test_a_session_that_is_gone_is_replaced_by_a_turn_whatever_its_resume_
 
     begun_ns = now_ns()
     await gateway.drop(0, resumable=False)
-    report = await gateway.until(lambda report: report.ready == 2, within_s=BACK_MOST_S)
+    report = await gateway.until(lambda report: report.ready == 2, within_s=BACK_MAX_S)
     took(begun_ns, "up with a new session")
     assert report.violations == 0
     assert report.identifies == len(gateway.record.of(Identified)) == 2
@@ -92,10 +92,10 @@ async def test_a_gateway_that_answers_no_resume_gets_an_identify(
     begun_ns = now_ns()
     gateway.set_gateway(fault)
     await gateway.drop(0)
-    await bot.until_logged("asks for a new one", within_s=BACK_MOST_S)
+    await bot.until_logged("asks for a new one", within_s=BACK_MAX_S)
     took(begun_ns, "the session was given up")
     gateway.set_gateway("open")
-    report = await gateway.until(lambda report: report.ready == 2, within_s=BACK_MOST_S)
+    report = await gateway.until(lambda report: report.ready == 2, within_s=BACK_MAX_S)
     took(begun_ns, "up with a new session")
     assert report.violations == 0
     await bot.until_logged("shard 0 is up again")
@@ -112,12 +112,12 @@ async def test_a_gateway_that_is_away_for_a_while_is_told_of_and_found_again(
     await gateway.until(lambda report: report.ready == 1)
 
     gateway.set_gateway("refuses")
-    gateway.misbehave(*[Misbehaviour.server_error()] * 1000, lookup=True)  # nor is its address to be had
+    gateway.misbehave(*[ErrorResponse.server_error()] * 1000, lookup=True)  # nor is its address to be had
     await gateway.drop(0)
-    await bot.until_logged("shard 0 cannot reach the gateway", within_s=BACK_MOST_S)
+    await bot.until_logged("shard 0 cannot reach the gateway", within_s=BACK_MAX_S)
     begun_ns = now_ns()
     gateway.set_gateway("open")
-    report = await gateway.until(lambda report: report.resumes == 1, within_s=BACK_MOST_S)
+    report = await gateway.until(lambda report: report.resumes == 1, within_s=BACK_MAX_S)
     took(begun_ns, "resumed")
     await bot.until_logged("shard 0 is up again")
     assert report.identifies == 1, "the session was kept, and no turn was taken"
@@ -148,13 +148,13 @@ async def test_a_gateway_that_hangs_up_at_once_is_told_of_once(
     async def has_tried_often() -> bool:
         return len(gateway.record.of(Connected)) >= 9
 
-    await until(has_tried_often, "nine connections that Discord closed", BACK_MOST_S)
+    await until(has_tried_often, "nine connections that Discord closed", BACK_MAX_S)
     lines = [line for line in bot.log_file.read_text().splitlines() if "before it was up" in line]
     print(f"\n{len(lines)} lines for {len(gateway.record.of(Connected))} connections: {lines[0]}")  # noqa: T201  # a measurement
     assert "Discord closed it with 4000 (unknown error)" in lines[0]
     assert len(lines) <= 2, "again after half a minute at the earliest"
     begun_ns = now_ns()
     gateway.set_gateway("open")
-    await gateway.until(lambda report: report.ready == 1, within_s=BACK_MOST_S)
+    await gateway.until(lambda report: report.ready == 1, within_s=BACK_MAX_S)
     took(begun_ns, "up")
     await bot.until_logged("shard 0 is up again")

@@ -11,8 +11,8 @@ import pytest
 from nats_identify.integrations import _resume
 from nats_identify.integrations._library import Library
 from nats_identify.integrations._outage import Outage
-from nats_identify.integrations._resume import PAUSE_MOST_S, RETRIES_S, Resumer
-from nats_identify.integrations._websocket import Attempt, ResumingWebSocket
+from nats_identify.integrations._resume import PAUSE_MAX_S, RETRIES_S, Resumer
+from nats_identify.integrations._websocket import IdentifyAttempt, ResumingWebSocket
 from tests.clients.test_identifier import ClosedError, ReconnectError
 
 HOST, MAIN = "wss://resume.example/?v=10", "wss://gateway.example/?v=10&encoding=json"
@@ -57,10 +57,10 @@ class WebSocket:
         self._dispatch("socket_event_type", "RESUMED")
 
 
-def make(*script: Exception | None) -> tuple[Resumer, list[object], list[Attempt]]:
+def make(*script: Exception | None) -> tuple[Resumer, list[object], list[IdentifyAttempt]]:
     """A resumer, the addresses that it tries, and the attempts whose connections it ends."""
     tried: list[object] = []
-    abandoned: list[Attempt] = []
+    abandoned: list[IdentifyAttempt] = []
     resuming: Any = type("Resuming", (ResumingWebSocket, WebSocket), {"script": list(script), "tried": tried})
     resuming.library = Library(
         client=object,
@@ -91,7 +91,7 @@ def again(resume: bool = True) -> ReconnectError:
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch):
     monkeypatch.setattr(_resume, "RETRIES_S", (0.0,) * len(RETRIES_S))
-    monkeypatch.setattr(_resume, "PAUSE_MOST_S", 0.001)
+    monkeypatch.setattr(_resume, "PAUSE_MAX_S", 0.001)
 
 
 async def test_a_host_that_is_well_is_asked_once():
@@ -133,8 +133,8 @@ def test_the_pauses_are_bounded(monkeypatch):
     monkeypatch.undo()
     pauses_s = list(islice(_resume._pauses_s(), 1_000))
     assert tuple(pauses_s[: len(RETRIES_S)]) == RETRIES_S
-    assert all(1 <= pause_s <= PAUSE_MOST_S for pause_s in pauses_s[len(RETRIES_S) :])
-    assert max(pauses_s) > PAUSE_MOST_S / 2
+    assert all(1 <= pause_s <= PAUSE_MAX_S for pause_s in pauses_s[len(RETRIES_S) :])
+    assert max(pauses_s) > PAUSE_MAX_S / 2
 
 
 async def test_a_gateway_that_leaves_resume_unanswered_has_lost_the_session():

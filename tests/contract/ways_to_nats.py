@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import nats
 from nats.aio.client import Client
 
-from nats_identify.embedded import EmbeddedNats
+from nats_identify.processes.nats_server import EmbeddedNats
 from nats_identify.schedule.model import SECOND
 from tests.processes import WITHIN_S, settle
 from tests.simulation.broker import Delivery

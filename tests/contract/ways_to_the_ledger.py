@@ -19,7 +19,7 @@ from coordinator.edge.store import LedgerStore
 from coordinator.edge.watch import LedgerWatch
 from coordinator.settings import Settings
 from nats_identify.clock import now_ns
-from nats_identify.embedded import EmbeddedNats
+from nats_identify.processes.nats_server import EmbeddedNats
 from nats_identify.schedule.model import SECOND
 from tests.processes import until
 from tests.simulation.engine import Engine

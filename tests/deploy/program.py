@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from coordinator.edge.http import CLOSE_WITHIN_S
+from coordinator.edge.http_server import CLOSE_WITHIN_S
 from coordinator.process import RELEASE_WITHIN_S
 from coordinator.settings import Settings
-from nats_identify import environment, shards
+from nats_identify.client import environment, shards
 from tests.deploy.objects import Doc, containers, environment_of, get, name_of, of_kind, pod_of, ports_of, workloads
 from tests.deploy.rules import mib
 

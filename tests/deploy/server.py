@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from nats_identify.embedded import find_nats_server
+from nats_identify.processes.nats_server import find_nats_server
 from tests.deploy.objects import Doc, containers, environment_of, get, name_of, of_kind, plain
 from tests.processes import until
 

@@ -12,8 +12,8 @@ import nats.errors
 import pytest
 
 from nats_identify import NatsQueue
-from nats_identify.environment import nats_options, queue_from_environment
-from nats_identify.shards import Shards, shards_of_pod
+from nats_identify.client.environment import nats_options, queue_from_environment
+from nats_identify.client.shards import Shards, shards_of_pod
 from tests.deploy.conftest import docs_of
 from tests.deploy.server import environment_in_pod, running
 from tests.processes import QUICK, ROOT, WITHIN_S, CoordinatorProcess, until
@@ -257,10 +257,10 @@ async def allowed(server, role, what, subjects):
     """Return those of the subjects that the server lets this role use."""
     complaints = []
 
-    async def complain(error):
+    async def warn_throttled(error):
         complaints.append(str(error).lower())
 
-    client = await nats.connect(server.url, error_cb=complain, **server.way_in(role))
+    client = await nats.connect(server.url, error_cb=warn_throttled, **server.way_in(role))
     try:
         for subject in subjects:
             if what == "publish":

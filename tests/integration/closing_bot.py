@@ -14,7 +14,7 @@ from time import monotonic
 import nats
 
 from nats_identify import NatsQueue, QueueClosedError
-from nats_identify.environment import nats_options, queue_from_environment
+from nats_identify.client.environment import nats_options, queue_from_environment
 
 
 def say(text):
@@ -53,7 +53,9 @@ async def main(kind):
         await waiting
     say(f"closed after {monotonic() - began:.2f} s")
     if connection is not None:
-        os._exit(0)  # before Python 3.12 nats-py's own tasks may outlive their cancellation; that is not judged here
+        os._exit(
+            0
+        )  # before Python 3.12 nats-py's own tasks may run_while_alive their cancellation; that is not judged here
 
 
 def run(loop, kind):

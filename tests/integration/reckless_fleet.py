@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 
-from nats_identify.demo.fleet import parse_arguments
+from nats_identify.cli.demo.fleet import parse_arguments
 from nats_identify.testing import BareShard
 
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from nats_identify import NatsQueue, Queue
-from nats_identify.embedded import EmbeddedNats
+from nats_identify.processes.nats_server import EmbeddedNats
 from nats_identify.testing.conformance import CHECKS, Check
 
 WINDOW_S = 0.4

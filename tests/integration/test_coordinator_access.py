@@ -11,10 +11,10 @@ import nkeys
 import pytest
 from nats.aio.client import Srv
 
-from coordinator.edge.connections import CannotServeError, Connection, Link
+from coordinator.edge.connections import CannotServeError, Connection, ConnectionContext
 from coordinator.edge.log import make_log
 from coordinator.edge.metrics import Metrics
-from nats_identify.embedded import EmbeddedNats
+from nats_identify.processes.nats_server import EmbeddedNats
 from tests.processes import QUICK, WITHIN_S, CoordinatorProcess, until
 
 SECRET = "hunter2"  # noqa: S105  # what must never be shown
@@ -180,7 +180,7 @@ async def test_sigterm_without_nats_ends_within_seconds_and_with_0(coordinator, 
 
 async def checked(version, *, clustered):
     lost = asyncio.get_running_loop().create_future()
-    connection = Connection(Link("store", "nats://host", (), make_log("warning", "text"), Metrics(), lost))
+    connection = Connection(ConnectionContext("store", "nats://host", (), make_log("warning", "text"), Metrics(), lost))
     connection._server_info = {"cluster": "c"} if clustered else {}
     connection._current_server = Srv(urlparse("nats://host"), server_version=version)
     await connection.check_server()

@@ -8,7 +8,7 @@ import nats.js.errors
 import pytest
 from nats.js.api import KeyValueConfig
 
-from coordinator.edge.records import LedgerEntry
+from coordinator.edge.peer_messages import LedgerEntry
 from tests.processes import WITHIN_S, Mailbox, until
 
 

@@ -10,7 +10,7 @@ import pytest
 from nats import errors
 from nats.js.api import KeyValueConfig, StorageType
 
-from nats_identify.embedded import EmbeddedNats
+from nats_identify.processes.nats_server import EmbeddedNats
 from tests.chaos.nats_cluster import running_cluster
 from tests.processes import Mailbox, until
 

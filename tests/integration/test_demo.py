@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from nats_identify.children import ChildDiedError
-from nats_identify.demo.plan import Plan
-from nats_identify.demo.run import run_control, run_with_queue
-from nats_identify.demo.verdict import judge_control, judge_queue
+from nats_identify.cli.demo.plan import Plan
+from nats_identify.cli.demo.run import run_control, run_with_queue
+from nats_identify.cli.demo.verdict import judge_control, judge_queue
+from nats_identify.processes.subprocesses import ChildDiedError
 from tests.integration.command import command
 
 SMALL = ("--plain", "--shards", "6", "--window", "0.6", "--connect-delay-ms", "0:50", "--frame-latency-ms", "5:20")

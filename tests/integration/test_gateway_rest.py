@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from nats_identify.testing import Misbehaviour, SimulatedGateway
+from nats_identify.testing import ErrorResponse, SimulatedGateway
 from tests.integration.gateway_client import DEADLINE_S, TOKEN, get
 
 
@@ -45,11 +45,11 @@ async def test_rest_misbehaves_to_order_and_then_no_more() -> None:
     async with SimulatedGateway() as gateway:
         url = f"{gateway.rest_url}/gateway/bot"
         gateway.misbehave(
-            Misbehaviour.too_many_requests(1.5),
-            Misbehaviour.server_error(502),
-            Misbehaviour.unauthorized(),
-            Misbehaviour.nonsense(),
-            Misbehaviour.figures(max_concurrency=0),
+            ErrorResponse.too_many_requests(1.5),
+            ErrorResponse.server_error(502),
+            ErrorResponse.unauthorized(),
+            ErrorResponse.nonsense(),
+            ErrorResponse.figures(max_concurrency=0),
         )
         status, headers, body = await get(url)
         assert (status, headers["Retry-After"], body["retry_after"]) == (429, "2", 1.5)
@@ -62,7 +62,7 @@ async def test_rest_misbehaves_to_order_and_then_no_more() -> None:
 
 async def test_the_lookup_of_the_gateway_fails_to_order() -> None:
     async with SimulatedGateway() as gateway:
-        gateway.misbehave(Misbehaviour.server_error(502), lookup=True)
+        gateway.misbehave(ErrorResponse.server_error(502), lookup=True)
         assert (await get(f"{gateway.rest_url}/gateway/bot"))[0] == 200
         assert (await get(f"{gateway.rest_url}/gateway"))[0] == 502
         assert (await get(f"{gateway.rest_url}/gateway"))[0] == 200
@@ -70,7 +70,7 @@ async def test_the_lookup_of_the_gateway_fails_to_order() -> None:
 
 async def test_a_hanging_answer_does_not_keep_the_gateway_from_stopping() -> None:
     async with SimulatedGateway() as gateway:
-        gateway.misbehave(Misbehaviour.hang())
+        gateway.misbehave(ErrorResponse.hang())
         asked = asyncio.Event()
         gateway.record.listen(lambda _event: asked.set())
         asking = asyncio.ensure_future(get(f"{gateway.rest_url}/gateway/bot"))

@@ -11,8 +11,8 @@ from nats_identify.queue import Grant, OnProgress, Progress, Queue, QueueClosedE
 from nats_identify.reason import Reason
 from nats_identify.testing import BareShard, InstantQueue, ShardRefusedError, ShardState, SimulatedGateway
 from nats_identify.testing.codes import FATAL
+from nats_identify.testing.delays import Range
 from nats_identify.testing.events import Connected, Disconnected, Identified
-from nats_identify.testing.weather import Range
 
 TOKEN = "MTAwMDAw.not.real"  # noqa: S105  # opens nothing but the gateway of its test
 DEADLINE_S = 30.0

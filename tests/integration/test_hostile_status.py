@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from nats_identify.cluster import Cluster
 from nats_identify.nats_connection import NatsClient, open_connection
 from nats_identify.nats_options import NatsOptions
+from nats_identify.processes.local_cluster import Cluster
 from tests.hostile import GIANT, HEADERS, HostileCoordinator, publish
 from tests.processes import until
 

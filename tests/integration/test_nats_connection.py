@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from nats_identify import NatsQueue
-from nats_identify.embedded import EmbeddedNats
-from nats_identify.environment import queue_from_environment
+from nats_identify.client.environment import queue_from_environment
+from nats_identify.processes.nats_server import EmbeddedNats
 from tests.integration.command import command
 from tests.integration.conftest import INFO
 from tests.processes import QUICK, CoordinatorProcess, until

@@ -6,7 +6,7 @@ import ssl
 import pytest
 
 from nats_identify import NatsQueue
-from nats_identify.environment import queue_from_environment
+from nats_identify.client.environment import queue_from_environment
 from tests.processes import until
 
 SECRET = "hunter2"  # noqa: S105  # what must never be told

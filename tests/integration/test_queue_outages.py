@@ -70,11 +70,11 @@ def lines(caplog, *words: str) -> list[str]:
 async def test_nats_away_is_said_once_to_the_log_and_to_each_shard(
     start_coordinator, nats_server, queue, shards, caplog, monkeypatch
 ):
-    attempts = []
+    requesters = []
     keep = queue._log.error
 
     def keep_too(error):
-        attempts.append(error)
+        requesters.append(error)
         keep(error)
 
     monkeypatch.setattr(queue._log, "error", keep_too)
@@ -87,7 +87,7 @@ async def test_nats_away_is_said_once_to_the_log_and_to_each_shard(
     await shards.until_told("no_answer", 1, 2, 3)
 
     async def has_tried_often():
-        return len(attempts) >= 20
+        return len(requesters) >= 20
 
     await until(has_tried_often, "it tries on")
     (line,) = lines(caplog, "NATS")  # each attempt was a line of its own once

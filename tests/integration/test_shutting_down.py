@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 
-from nats_identify.embedded import EmbeddedNats
+from nats_identify.processes.nats_server import EmbeddedNats
 from tests.processes import QUICK, ROOT, WITHIN_S, CoordinatorProcess, until
 
 LOOPS = ("asyncio", "uvloop")

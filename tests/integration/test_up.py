@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nats_identify import NatsQueue
-from nats_identify.testing import BareShard, Misbehaviour, Report, ShardState, SimulatedGateway
+from nats_identify.testing import BareShard, ErrorResponse, Report, ShardState, SimulatedGateway
 from tests.integration.command import Command, command
 from tests.processes import WITHIN_S, until
 
@@ -115,7 +115,7 @@ async def test_with_a_refused_token_it_is_not_ready_and_says_so(tmp_path):
 
 async def test_with_discord_away_it_is_ready_once_discord_answers(tmp_path):
     async with SimulatedGateway() as gateway:
-        gateway.misbehave(Misbehaviour.server_error(), Misbehaviour.server_error())
+        gateway.misbehave(ErrorResponse.server_error(), ErrorResponse.server_error())
         settings = {**QUICK, "DISCORD_API_URL": gateway.rest_url, "DISCORD_TOKEN": "some"}
         async with command(tmp_path, *UP, "--store", str(tmp_path / "store"), **settings) as up:
             await up.until_said("ctrl-C stops both")

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from coordinator.core.limits_policy import SOON_NS
-from nats_identify.pace import BACK_OFF_MOST_NS, TOKEN_REFUSED_NS, Answer, Pace
+from nats_identify.discord.backoff import BACK_OFF_MAX_NS, TOKEN_REFUSED_NS, Backoff, FetchResult
 from nats_identify.schedule.model import SECOND, Limits, Reason
 from tests.simulation.dice import draw
 from tests.simulation.discord import Told
@@ -21,11 +21,11 @@ STEPS = 5
 
 
 TROUBLES = {
-    "429, wait 7 s": (Told(Answer.RATE_LIMITED, None, 7 * SECOND), 7 * SECOND),
-    "429, wait 10 minutes": (Told(Answer.RATE_LIMITED, None, 600 * SECOND), 600 * SECOND),
-    "5xx, nonsense, a cut connection": (Told(Answer.UNAVAILABLE), BACK_OFF_MOST_NS),
-    "401": (Told(Answer.TOKEN_REFUSED), TOKEN_REFUSED_NS),
-    "max_concurrency 0, believed by the edge": (Told(Answer.OK, Limits(0, 1_000, 1_000)), SOON_NS),
+    "429, wait 7 s": (Told(FetchResult.RATE_LIMITED, None, 7 * SECOND), 7 * SECOND),
+    "429, wait 10 minutes": (Told(FetchResult.RATE_LIMITED, None, 600 * SECOND), 600 * SECOND),
+    "5xx, nonsense, a cut connection": (Told(FetchResult.UNAVAILABLE), BACK_OFF_MAX_NS),
+    "401": (Told(FetchResult.TOKEN_REFUSED), TOKEN_REFUSED_NS),
+    "max_concurrency 0, believed by the edge": (Told(FetchResult.OK, Limits(0, 1_000, 1_000)), SOON_NS),
 }
 
 
@@ -35,7 +35,7 @@ def calm_world(seed):
     replicas = tuple(replace(plan.replicas[0], name=name) for name in "abc")
     timings = [variant for variant in plan.replicas[0].variants if variant[2] is None][:1] * 3
     replicas = tuple(replace(replica, variants=tuple(timings)) for replica in replicas)
-    discord = replace(plan.discord, fails=0.0, nonsense=0.0, answer_most_ns=200_000_000)
+    discord = replace(plan.discord, fails=0.0, nonsense=0.0, answer_max_ns=200_000_000)
     plan = replace(
         plan,
         replicas=replicas,
@@ -67,7 +67,7 @@ def test_an_hour_without_discord_grants_nothing_and_ends_with_the_next_question(
     assert leader.replica.schedule.state.budget.closed_for(10) is Reason.LIMITS_UNKNOWN
     gaps = [later - earlier for earlier, later in pairwise(asked)]
     # Only a back-off of our own begins shorter, and is less up to half of it.
-    steps, share = (STEPS, 2) if trouble.answer is Answer.UNAVAILABLE else (0, 1)
+    steps, share = (STEPS, 2) if trouble.answer is FetchResult.UNAVAILABLE else (0, 1)
     assert sum(gap_ns < longest_ns // share for gap_ns in gaps) <= steps
     assert len(asked) <= HOUR * share // longest_ns + steps + 1
     world.discord.trouble = None
@@ -83,12 +83,21 @@ def test_an_hour_without_discord_grants_nothing_and_ends_with_the_next_question(
 
 
 def test_whatever_happens_two_questions_are_a_second_apart_and_a_retry_after_is_honoured():
-    pace = Pace()
-    for answer in [*Answer, *[Answer.UNAVAILABLE] * 100, *Answer]:
-        for chance in (0.0, 0.5, 1.0):
-            wait_ns = pace.answered(answer, chance=chance, retry_after_ns=0)
-            assert SECOND <= wait_ns <= BACK_OFF_MOST_NS
-    assert pace.answered(Answer.RATE_LIMITED, chance=1.0, retry_after_ns=3_600 * SECOND) == 3_600 * SECOND
-    assert [pace.answered(Answer.UNAVAILABLE, chance=0.0) // SECOND for _ in range(8)] == [2, 4, 8, 16, 32, 60, 60, 60]
-    pace.answered(Answer.OK, chance=0.0)
-    assert pace.answered(Answer.UNAVAILABLE, chance=0.0) == 2 * SECOND
+    backoff = Backoff()
+    for answer in [*FetchResult, *[FetchResult.UNAVAILABLE] * 100, *FetchResult]:
+        for jitter in (0.0, 0.5, 1.0):
+            wait_ns = backoff.answered(answer, jitter=jitter, retry_after_ns=0)
+            assert SECOND <= wait_ns <= BACK_OFF_MAX_NS
+    assert backoff.answered(FetchResult.RATE_LIMITED, jitter=1.0, retry_after_ns=3_600 * SECOND) == 3_600 * SECOND
+    assert [backoff.answered(FetchResult.UNAVAILABLE, jitter=0.0) // SECOND for _ in range(8)] == [
+        2,
+        4,
+        8,
+        16,
+        32,
+        60,
+        60,
+        60,
+    ]
+    backoff.answered(FetchResult.OK, jitter=0.0)
+    assert backoff.answered(FetchResult.UNAVAILABLE, jitter=0.0) == 2 * SECOND

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from coordinator.core.limits_policy import SOON_NS
-from nats_identify.children import Children
 from nats_identify.clock import NS_PER_S, now_ns
-from nats_identify.cluster import environment_without
+from nats_identify.processes.local_cluster import environment_without
+from nats_identify.processes.subprocesses import Children
 from nats_identify.testing import SimulatedGateway
 from tests.processes import WITHIN_S, until
 
@@ -34,7 +34,7 @@ async def running_pods(gateway, url):
             hand = ",".join(str(shard_id) for shard_id in range(pod, SHARDS, PODS))
             await children.start(
                 f"pod-{pod}",
-                *(sys.executable, "-m", "nats_identify.demo.fleet", "--name", f"pod-{pod}"),
+                *(sys.executable, "-m", "nats_identify.cli.demo.fleet", "--name", f"pod-{pod}"),
                 *("--shard-ids", hand, "--shard-count", str(SHARDS), "--max-concurrency", "1"),
                 *("--api-url", gateway.rest_url, "--gateway-url", gateway.ws_url),
                 *("--window-s", str(WINDOW_S), "--nats-url", url),

@@ -16,7 +16,7 @@ def test_nothing_is_lost_no_window_broken_and_each_bucket_keeps_its_order(steps)
 
     def discord_says(number):
         fleet.tell(model.LimitsFetched(Limits(number, 10**6, 10**6, DAY)))
-        if 1 <= number <= model.MAX_BUCKETS:
+        if 1 <= number <= model.BUCKETS_MAX:
             fleet.max_concurrency = number
 
     for shard_id in range(SHARDS):
@@ -26,7 +26,7 @@ def test_nothing_is_lost_no_window_broken_and_each_bucket_keeps_its_order(steps)
     fleet.run(SHARDS * 7 * SECOND)
     assert sorted(judgement.shard_id for judgement in fleet.judged) == list(range(SHARDS))
     assert {judgement.verdict for judgement in fleet.judged} == {Verdict.ACCEPTED}
-    numbers = [number for number in steps if 1 <= number <= model.MAX_BUCKETS]
+    numbers = [number for number in steps if 1 <= number <= model.BUCKETS_MAX]
     assert fleet.schedule.state.max_concurrency == fleet.known == numbers[-1]
     changed_ns = (12 + 25 * len(steps[1:])) * SECOND
     for bucket in range(numbers[-1]):

@@ -35,13 +35,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _swarm(most_s: float, first: int | None) -> int:
+def _swarm(max_s: float, first: int | None) -> int:
     journal = Journal()
     first = journal.next_seed() if first is None else first
-    say(f"seeds from {first} on, for {most_s:.0f} s")
+    say(f"seeds from {first} on, for {max_s:.0f} s")
     tally = Tally()
     try:
-        swarm(itertools.count(first), tally, most_s=most_s)
+        swarm(itertools.count(first), tally, max_s=max_s)
     finally:
         journal.note(first, first + tally.seeds, [report.seed for report in tally.failed])
     return 1 if tally.failed else 0

@@ -22,7 +22,7 @@ A standby in touch with the ledger has then seen something newer than the copy, 
 """
 
 
-RECREATE_REVISION_LEAST: Final = 30
+RECREATE_REVISION_MIN: Final = 30
 """A bucket that is made anew counts from 1 again: a ledger of some age, so that the two counts do not meet at once."""
 
 
@@ -96,8 +96,8 @@ class Chaos:
             self._count(fault, "")
         self._engine.after(SECOND + self._engine.about(mean_ns), self._strike_again, fault, mean_ns)
 
-    def _later(self, least_ns: int, most_ns: int, call: Callable[..., None], *args: object) -> None:
-        self._engine.after(self._engine.between(least_ns, most_ns), call, *args)
+    def _later(self, least_ns: int, max_ns: int, call: Callable[..., None], *args: object) -> None:
+        self._engine.after(self._engine.between(least_ns, max_ns), call, *args)
 
     def _any_coordinator(self) -> Coordinator | None:
         there = [c for c in self._world.coordinators.values() if c.is_alive]
@@ -120,8 +120,8 @@ class Chaos:
         waiting = [(pod, entry) for pod in self._pods() for entry in pod.entries.values()]
         if waiting:
             pod, entry = self._engine.random.choice(waiting)
-            self._count("a request is cancelled by another", entry.attempt.request_id)
-            pod.line.publish(SUBJECTS.cancel(0), entry.attempt.request_id)
+            self._count("a request is cancelled by another", entry.requester.request_id)
+            pod.line.publish(SUBJECTS.cancel(0), entry.requester.request_id)
         pause_ns = self._world.plan.cancel_mean_ns // self._engine.random.choice((1, 1, 20))
         self._engine.after(self._engine.about(pause_ns), self._cancel)
 
@@ -158,8 +158,8 @@ class Chaos:
             return False
         process.pause()
         self._engine.note(process.name, "is paused")
-        most_ns = self._engine.random.choice((200 * MS, 2 * SECOND, 12 * SECOND))
-        self._later(most_ns // 10, most_ns, self._resume, process)
+        max_ns = self._engine.random.choice((200 * MS, 2 * SECOND, 12 * SECOND))
+        self._later(max_ns // 10, max_ns, self._resume, process)
         return True
 
     def _resume(self, process: Process) -> None:
@@ -215,7 +215,7 @@ class Chaos:
         return True
 
     def _recreate(self) -> bool:
-        if self._world.stream.key.revision < RECREATE_REVISION_LEAST:
+        if self._world.stream.key.revision < RECREATE_REVISION_MIN:
             return False
         self._world.stream.key.recreate(self._engine.now_ns)
         self._world.witness.lost("recreated")
@@ -223,7 +223,7 @@ class Chaos:
 
     def _restore(self) -> bool:
         engine, key = self._engine, self._world.stream.key
-        oldest_ns = engine.now_ns - self._world.plan.lease_most_ns - RESTORE_AGE_NS
+        oldest_ns = engine.now_ns - self._world.plan.lease_max_ns - RESTORE_AGE_NS
         copies = [copy for copy in key.copies if copy.until_ns < oldest_ns]
         if not copies:
             return False
@@ -271,7 +271,7 @@ class Chaos:
         leader = self._leader()
         if leader is None or leader.fetcher is None:
             return False
-        leader.meet(leader.fetcher.wish)
+        leader.meet(leader.fetcher.request_refresh)
         return True
 
     def _beside(self) -> bool:

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 SUBJECTS: Final = wire.Subjects("identify")
 
-BATCH_MOST_NS: Final = 5 * MS
+BATCH_MAX_NS: Final = 5 * MS
 """The product's loop applies what has arrived together before it does what is due: some milliseconds of events."""
 
-SPINS_MOST: Final = 50
+SPINS_MAX: Final = 50
 """So many wake-ups in a row at one instant mean that the replica asks to be woken and then does nothing."""
 
 
@@ -118,7 +118,7 @@ class Coordinator(Process):
             actions = self.replica.take_in(event, now_ns)
             if not self._is_batch_open:
                 self._is_batch_open = True
-                engine.after(engine.between(0, BATCH_MOST_NS), self.meet, self._close_batch)
+                engine.after(engine.between(0, BATCH_MAX_NS), self.meet, self._close_batch)
         else:
             actions = self.replica.handle(event, now_ns)
         self.world.witness.told(self, event, actions, now_ns)
@@ -157,10 +157,10 @@ class Coordinator(Process):
         at_ns = max(self.clock.real_ns(deadline_ns), self.engine.now_ns)
         if self._wake_at_ns < self.engine.now_ns or at_ns < self._wake_at_ns or self._wake_at_ns == -1:
             self._wake_at_ns = at_ns
-            late_ns = int(self.engine.random.random() * self.world.plan.wake_late_most_ns)
+            late_ns = int(self.engine.random.random() * self.world.plan.wake_late_max_ns)
             self.engine.at(at_ns + late_ns, self.meet, self._wake, at_ns)
         self._spins = self._spins + 1 if deadline_ns <= now_ns else 0
-        if self._spins > SPINS_MOST:
+        if self._spins > SPINS_MAX:
             self.world.witness.blame("sleeps", f"{self.name} asks to be woken at once, again and again")
             self._spins = 0
 
@@ -235,7 +235,7 @@ class Coordinator(Process):
 
     def _fetch(self, _action: FetchLimits) -> None:
         if self.fetcher is not None:
-            self.fetcher.wish()
+            self.fetcher.request_refresh()
 
     def _stopped(self, _action: Stopped) -> None:
         if not self.has_left:

@@ -9,7 +9,7 @@ from nats_identify.schedule.model import DAY, MS, SECOND, Limits, Timing
 from tests.simulation import styles
 from tests.simulation.discord import DiscordPlan
 from tests.simulation.plan import Fault, Mix, Plan, ReplicaPlan, Shape
-from tests.simulation.process import DRIFT_MOST_PPM
+from tests.simulation.process import DRIFT_MAX_PPM
 from tests.simulation.shards import Habits
 from tests.simulation.store import StreamWeather
 from tests.simulation.traffic import Weather
@@ -77,7 +77,7 @@ class _Dice:
             faults=faults,
             stall=pick((0.0, 0.0, 0.0005, 0.003)),
             dies_after_grant=pick(style.dies_after_grant),
-            wake_late_most_ns=pick((0, MS, 5 * MS)),
+            wake_late_max_ns=pick((0, MS, 5 * MS)),
             knows_limits=pick((0.0, 0.5, 1.0)),
             has_one_name=maybe(0.2),
             copies_queue=maybe(0.6),
@@ -144,7 +144,7 @@ class _Dice:
     def discord(self, replicas: tuple[ReplicaPlan, ...]) -> DiscordPlan:
         pick = self.pick
         timings = [timing for replica in replicas for timing, _, _ in replica.variants]
-        drift_ns = 4 * DRIFT_MOST_PPM * max(timing.full_hold_ns for timing in timings) // 1_000_000
+        drift_ns = 4 * DRIFT_MAX_PPM * max(timing.full_hold_ns for timing in timings) // 1_000_000
         day_ns = DAY
         if self.is_tight:
             day_ns = styles.STATIC_DAY_NS if self.is_static else pick(self.style.days_s) * SECOND
@@ -153,9 +153,9 @@ class _Dice:
             self.total,
             self.total if self.is_static else pick((self.total, self.total // 2, self.total)),
             day_ns,
-            latency_most_ns=max(0, self.base.margin_ns // 2 - drift_ns - MS),  # what the narrowest margin covers
-            lag_most_ns=pick((0, self.base.window_ns // 3)),
-            answer_most_ns=pick((200 * MS, SECOND, 6 * SECOND)),
+            latency_max_ns=max(0, self.base.margin_ns // 2 - drift_ns - MS),  # what the narrowest margin covers
+            lag_max_ns=pick((0, self.base.window_ns // 3)),
+            answer_max_ns=pick((200 * MS, SECOND, 6 * SECOND)),
             fails=pick((0.0, 0.1, 0.4)),
             nonsense=pick((0.0, 0.0, 0.2)),
         )
@@ -182,7 +182,7 @@ class _Dice:
         pick, style, base = self.pick, self.style, self.base
         brief_ns, long_ns = (20 * MS, 300 * MS), (base.use_within_ns // 2, base.use_within_ns, 8 * SECOND)
         return Habits(
-            connect_most_ns=pick(long_ns) if self.maybe(style.slow_connect) else pick(brief_ns),
+            connect_max_ns=pick(long_ns) if self.maybe(style.slow_connect) else pick(brief_ns),
             slow=pick((0.0, 0.05, 0.2)),
             declines=pick((0.0, 0.03, 0.2)),
             withdraws=pick(style.withdraws),
@@ -200,9 +200,9 @@ class _Dice:
             lost=pick(style.lost),
             doubled=pick((0.0, 0.02, 0.1)),
             late=pick(style.late),
-            late_most_ns=pick(style.late_most_s) * SECOND,
+            late_max_ns=pick(style.late_max_s) * SECOND,
             reorder=pick((0.0, 0.1)),
-            hop_most_ns=pick((1, 3, 50)) * MS,
+            hop_max_ns=pick((1, 3, 50)) * MS,
         )
 
     def stream(self) -> StreamWeather:
@@ -210,14 +210,14 @@ class _Dice:
         return StreamWeather(
             ack_lost=pick(trouble),
             late=pick((*trouble, 0.1)),
-            late_most_ns=pick((1, 4, 10)) * SECOND,
+            late_max_ns=pick((1, 4, 10)) * SECOND,
             refused=pick(trouble),
             done_refused=pick(trouble),
             call_lost=pick((0.0, 0.01)),
             watch_lost=pick((0.0, 0.1, 0.5, 1.0)),
             watch_late=pick((0.0, 0.1)),
-            watch_most_ns=pick((1, 3, 19)) * SECOND,
-            hop_most_ns=pick((1, 3, 100)) * MS,
+            watch_max_ns=pick((1, 3, 19)) * SECOND,
+            hop_max_ns=pick((1, 3, 100)) * MS,
             commit_least_ns=490 * MS if self.is_slow else 0,
         )
 

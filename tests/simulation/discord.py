@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nats_identify import wire
-from nats_identify.pace import Answer
+from nats_identify.discord.backoff import FetchResult
 from nats_identify.schedule.model import MS, SECOND, Limits
 from nats_identify.testing.judge import Day, Judge, Judgement
 from tests.simulation.engine import Engine
@@ -17,9 +17,9 @@ class DiscordPlan:
 
     Attributes:
         day_ns: how long a day lasts, from its first IDENTIFY.
-        latency_most_ns: an IDENTIFY arrives at most so long after it was sent.
-        lag_most_ns: the figures may be so far behind the gateway.
-        answer_most_ns: how long a figure takes, each way; ``fails``: how often there is none,
+        latency_max_ns: an IDENTIFY arrives at most so long after it was sent.
+        lag_max_ns: the figures may be so far behind the gateway.
+        answer_max_ns: how long a figure takes, each way; ``fails``: how often there is none,
             ``nonsense``: how often it says that no shard may identify at all.
     """
 
@@ -27,9 +27,9 @@ class DiscordPlan:
     total: int
     remaining: int
     day_ns: int
-    latency_most_ns: int
-    lag_most_ns: int = 0
-    answer_most_ns: int = SECOND
+    latency_max_ns: int
+    lag_max_ns: int = 0
+    answer_max_ns: int = SECOND
     fails: float = 0.0
     nonsense: float = 0.0
 
@@ -38,7 +38,7 @@ class DiscordPlan:
 class Told:
     """What a question about the figures came to."""
 
-    answer: Answer
+    answer: FetchResult
     limits: Limits | None = None
     retry_after_ns: int = 0
 
@@ -60,7 +60,7 @@ class Discord:
 
     def identify(self, grant: wire.Granted) -> None:
         """An IDENTIFY leaves its shard; it is judged by the max_concurrency that it was granted under."""
-        self._engine.after(self._engine.between(0, self.plan.latency_most_ns), self._arrive, grant)
+        self._engine.after(self._engine.between(0, self.plan.latency_max_ns), self._arrive, grant)
 
     def _arrive(self, grant: wire.Granted) -> None:
         now_ns = self._engine.now_ns
@@ -69,22 +69,22 @@ class Discord:
 
     def serve(self, answer: Callable[[Told], None]) -> None:
         """Somebody asks for the figures: they are of some moment between question and answer."""
-        engine, most_ns = self._engine, self.plan.answer_most_ns
-        there_ns, back_ns = engine.between(20 * MS, most_ns), engine.between(20 * MS, most_ns)
+        engine, max_ns = self._engine, self.plan.answer_max_ns
+        there_ns, back_ns = engine.between(20 * MS, max_ns), engine.between(20 * MS, max_ns)
         self.asked_at_ns.append(engine.now_ns)
         if self.trouble is not None:
             engine.after(there_ns + back_ns, answer, self.trouble)
         elif engine.chance(self.fails):
             is_limited = engine.chance(0.2)
-            failure = Told(Answer.RATE_LIMITED, None, 3 * SECOND) if is_limited else Told(Answer.UNAVAILABLE)
+            failure = Told(FetchResult.RATE_LIMITED, None, 3 * SECOND) if is_limited else Told(FetchResult.UNAVAILABLE)
             engine.after(there_ns + back_ns, answer, failure)
         else:
             engine.after(there_ns, self._serve, back_ns, answer)
 
     def _serve(self, back_ns: int, answer: Callable[[Told], None]) -> None:
         now_ns = self._engine.now_ns
-        lag_ns = self._engine.between(0, self.plan.lag_most_ns)
-        while self._recent and self._recent[0] < now_ns - self.plan.lag_most_ns:
+        lag_ns = self._engine.between(0, self.plan.lag_max_ns)
+        while self._recent and self._recent[0] < now_ns - self.plan.lag_max_ns:
             self._recent.popleft()
         remaining, resets_in_ns = self.day.remaining(now_ns), self.day.reset_after_ms(now_ns) * MS
         begun_ns = now_ns + resets_in_ns - self.plan.day_ns if resets_in_ns else now_ns
@@ -92,4 +92,4 @@ class Discord:
         is_nonsense = self._engine.chance(self.nonsense)
         number = 0 if is_nonsense else self.max_concurrency
         limits = Limits(number, self.day.total, remaining, resets_in_ns or None)  # 0: not begun
-        self._engine.after(back_ns, answer, Told(Answer.OK, limits))
+        self._engine.after(back_ns, answer, Told(FetchResult.OK, limits))

@@ -49,9 +49,9 @@ class Engine:
         """Whether it happens this time."""
         return probability > 0 and self.random.random() < probability
 
-    def between(self, least_ns: int, most_ns: int) -> int:
+    def between(self, least_ns: int, max_ns: int) -> int:
         """Any duration from the first to the second."""
-        return least_ns + int(self.random.random() * (most_ns - least_ns + 1))
+        return least_ns + int(self.random.random() * (max_ns - least_ns + 1))
 
     def about(self, mean_ns: int) -> int:
         """A duration with a long tail, five times its mean at most."""

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from nats_identify.pace import Answer, Pace
+from nats_identify.discord.backoff import Backoff, FetchResult
 from nats_identify.schedule.model import LimitsFetched, LimitsFetchStarted
 from tests.simulation.discord import Told
 
@@ -17,11 +17,11 @@ class Fetcher:
     def __init__(self, world: "World", owner: "Coordinator") -> None:
         self._world = world
         self._owner = owner
-        self._pace = Pace()
+        self._backoff = Backoff()
         self._is_wished = False
         self._is_busy = False
 
-    def wish(self) -> None:
+    def request_refresh(self) -> None:
         """Fetch as soon as that is allowed; wishes made meanwhile are one."""
         self._is_wished = True
         if not self._is_busy:
@@ -39,8 +39,8 @@ class Fetcher:
         engine = self._world.engine
         if told.limits is not None:
             self._owner.tell(LimitsFetched(told.limits))
-        wait_ns = self._pace.answered(told.answer, chance=engine.random.random(), retry_after_ns=told.retry_after_ns)
-        engine.after(wait_ns, self._owner.meet, self._rested, told.answer is not Answer.OK)
+        wait_ns = self._backoff.answered(told.answer, jitter=engine.random.random(), retry_after_ns=told.retry_after_ns)
+        engine.after(wait_ns, self._owner.meet, self._rested, told.answer is not FetchResult.OK)
 
     def _rested(self, failed: bool) -> None:  # called by the engine alone
         if self._is_wished or (failed and self._owner.is_leading):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LAST_MESSAGES_NS: Final = 60 * SECOND
 """What was late when all became well has arrived by then, and what it caused has been undone."""
 
-WAITS_MOST: Final = 7
+WAITS_MAX: Final = 7
 """A shard that loops through a whole history has been held back no more often."""
 
 NEW_FIGURE_NS: Final = 320 * SECOND
@@ -29,7 +29,7 @@ def short_days(plan: "Plan") -> Iterator[None]:
     day_least_ns = plan.day_ns - plan.day_ns // 1000
     with (
         patch.object(budget, "DAY", plan.day_ns),
-        patch.object(budget, "_DAY_LEAST_NS", day_least_ns),
+        patch.object(budget, "_DAY_MIN_NS", day_least_ns),
         patch.object(crash_loop, "FIRST_WAIT_NS", first_wait_ns),
     ):
         yield
@@ -40,12 +40,12 @@ def patience_ns(world: "World") -> int:
     plan = world.plan
     waiting = sum(len(shard_ids) for shard_ids in plan.pods) * 3
     in_one_bucket = -(-waiting // min(plan.discord.max_concurrency, world.discord.max_concurrency)) + 2
-    turn_ns = plan.hold_most_ns + 2 * SECOND
-    patience_ns = LAST_MESSAGES_NS + 4 * plan.lease_most_ns + 2 * plan.hold_most_ns + in_one_bucket * turn_ns
+    turn_ns = plan.hold_max_ns + 2 * SECOND
+    patience_ns = LAST_MESSAGES_NS + 4 * plan.lease_max_ns + 2 * plan.hold_max_ns + in_one_bucket * turn_ns
     if plan.is_tight and plan.is_static:
         patience_ns += plan.day_ns * 6 // 5 * (1 + waiting // max(1, plan.discord.total - 3))
     if not plan.is_static or plan.mix.are_kinds_mixed:
         patience_ns += NEW_FIGURE_NS
     if plan.crash_loop is not None:
-        patience_ns += plan.crash_loop.first_wait_ns << WAITS_MOST
+        patience_ns += plan.crash_loop.first_wait_ns << WAITS_MAX
     return patience_ns

@@ -71,11 +71,11 @@ class PlainPod(Process):
             return
         use_by_ns = self.world.witness.plain_use_by_ns(grant)
         use_at_ns = engine.now_ns + engine.between(0, 100 * MS)
-        if use_at_ns + self.world.discord.plan.latency_most_ns <= use_by_ns:
+        if use_at_ns + self.world.discord.plan.latency_max_ns <= use_by_ns:
             engine.at(use_at_ns, self.meet, self._use, grant, delivery.reply_to, use_by_ns)
 
     def _use(self, grant: wire.Granted, answer_to: str, use_by_ns: int) -> None:
-        if self.engine.now_ns + self.world.discord.plan.latency_most_ns > use_by_ns:
+        if self.engine.now_ns + self.world.discord.plan.latency_max_ns > use_by_ns:
             return  # it was paused meanwhile
         self.world.identify(grant, grant.request_id, is_broken=False)
         if self.engine.chance(0.5):

@@ -103,7 +103,7 @@ class Plan:
     faults: tuple[tuple[Fault, int], ...]  # each with the mean time between two
     stall: float  # how often a coordinator stalls between deciding and doing
     dies_after_grant: float
-    wake_late_most_ns: int
+    wake_late_max_ns: int
     knows_limits: float  # how often a pod knows max_concurrency at its start
     has_one_name: bool  # every replica calls itself the same
     copies_queue: bool  # a starting replica takes the queue from another
@@ -117,12 +117,12 @@ class Plan:
         return [variant[0] for replica in self.replicas for variant in replica.variants]
 
     @property
-    def lease_most_ns(self) -> int:
+    def lease_max_ns(self) -> int:
         """The longest lease that any replica may be told."""
         return max(variant[1] for replica in self.replicas for variant in replica.variants)
 
     @property
-    def hold_most_ns(self) -> int:
+    def hold_max_ns(self) -> int:
         """The longest that any grant can hold its bucket."""
         return max(timing.full_hold_ns for timing in self.timings)
 

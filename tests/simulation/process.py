@@ -5,7 +5,7 @@ from typing import Final
 
 from tests.simulation.engine import Engine
 
-DRIFT_MOST_PPM: Final = 200
+DRIFT_MAX_PPM: Final = 200
 """No clock runs faster or slower than real time by more than 0.02 %: four times what NTP calls a bad crystal.
 
 Two clocks differ by twice as much; over use_within, window and margin that is a few milliseconds, which the
@@ -40,7 +40,7 @@ class Process:
         self.name = name
         self.is_alive = True
         self.is_paused = False
-        drift_ppm = engine.between(-DRIFT_MOST_PPM, DRIFT_MOST_PPM)
+        drift_ppm = engine.between(-DRIFT_MAX_PPM, DRIFT_MAX_PPM)
         self.clock = Clock(engine, offset_ns=engine.between(10**12, 10**15), drift_ppm=drift_ppm)
         self._mailbox: list[tuple[Callable[..., None], tuple[object, ...]]] = []
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 PREFIX: Final = "rogue"
-IDS_MOST: Final = 6
+IDS_MAX: Final = 6
 """It uses its ids again and again, also those that have ended."""
 
 
@@ -44,7 +44,7 @@ class Rogue(Process):
         if not self.world.is_open:
             return
         random = self.engine.random
-        request_id = f"{PREFIX}-{self.name}-{random.randrange(IDS_MOST)}"
+        request_id = f"{PREFIX}-{self.name}-{random.randrange(IDS_MAX)}"
         match random.randrange(8):
             case 0:
                 self.line.publish(SUBJECTS.cancel(random.randrange(4)), request_id)

@@ -86,7 +86,7 @@ def _live(world: World, plan: Plan) -> None:
         raise Violation("ends", world.engine.now_ns, f"still waiting long after all is well: {', '.join(waiting[:5])}")
 
     if plan.seed % BOUNDS_EVERY == 1:
-        world.engine.run(world.engine.now_ns + 2 * plan.hold_most_ns + QUIET_NS)
+        world.engine.run(world.engine.now_ns + 2 * plan.hold_max_ns + QUIET_NS)
         for coordinator in world.coordinators.values():
             answered = world.witness.declines.answered(coordinator.name)
             check_bounds(coordinator, world.witness.order.askings.count(coordinator.name), answered)

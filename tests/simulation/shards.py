@@ -1,15 +1,32 @@
-"""Processes of a bot: shards that wait by the product's own `Attempt`, identify, live, and lose their session.
+"""Processes of a bot: shards that wait by the product's own `Requester`, identify, live, and lose their session.
 
-A pod drives attempts as the library's driver does. It judges nothing: it does what `Attempt` says.
+A pod drives attempts as the library's driver does. It judges nothing: it does what `Requester` says.
 """
 
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from nats_identify import attempt as words
 from nats_identify import wire
-from nats_identify.attempt import AskAnew, Attempt, HandOver, SendAnswer, SendCancel, SendRequest, Source
+from nats_identify.client.requester import (
+    PACE_NS,
+    AskAnew,
+    Begin,
+    Decline,
+    DeliverGrant,
+    Identified,
+    Received,
+    Reconnected,
+    Requester,
+    RequesterEvent,
+    SendAnswer,
+    SendCancel,
+    SendRequest,
+    Source,
+    State,
+    Tick,
+    Withdraw,
+)
 from nats_identify.schedule.model import MS, SECOND, Outcome
 from tests.simulation.broker import Delivery
 from tests.simulation.coordinator import SUBJECTS
@@ -19,14 +36,14 @@ from tests.simulation.traffic import Line
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-ENDED_MOST: Final = 64
+ENDED_MAX: Final = 64
 
 
 @dataclass(slots=True, eq=False)
 class Entry:
     """One asking of one shard, and when its attempt wants to be woken."""
 
-    attempt: Attempt
+    requester: Requester
     begun_at_ns: int
     wake_at_ns: int = -1
     held: wire.Granted | None = None
@@ -39,20 +56,20 @@ class Habits:
     """How the shards of a bot behave.
 
     Attributes:
-        connect_most_ns: from the turn to the moment IDENTIFY could be sent; ``slow``: how often five times that.
+        connect_max_ns: from the turn to the moment IDENTIFY could be sent; ``slow``: how often five times that.
         declines, withdraws: how often a turn is turned down, an asking withdrawn.
         session_mean_ns: how long a session lives; ``broken``: how often IDENTIFY never reaches Discord;
             ``rejected``: how often Discord refuses it for reasons of its own.
     """
 
-    connect_most_ns: int = 400 * MS
+    connect_max_ns: int = 400 * MS
     slow: float = 0.05
     declines: float = 0.03
     withdraws: float = 0.02
     session_mean_ns: int = 60 * SECOND
     broken: float = 0.02
     rejected: float = 0.0
-    pace_ns: int = words.PACE_NS
+    pace_ns: int = PACE_NS
 
 
 class Pod(Process):
@@ -89,15 +106,15 @@ class Pod(Process):
         """A shard wants to identify."""
         if not self.world.is_open:
             return
-        entry = Entry(self._attempt(shard_id, priority), self.engine.now_ns)
-        self.entries[entry.attempt.request_id] = entry
-        self._drive(entry, words.Begin())
+        entry = Entry(self._requester(shard_id, priority), self.engine.now_ns)
+        self.entries[entry.requester.request_id] = entry
+        self._step(entry, Begin())
         if self.engine.chance(self.habits.withdraws):
             self.engine.after(self.engine.about(20 * SECOND), self.meet, self._withdraw, entry)
 
-    def _attempt(self, shard_id: int, priority: int, anew_count: int = 0) -> Attempt:
+    def _requester(self, shard_id: int, priority: int, anew_count: int = 0) -> Requester:
         self._asked += 1
-        return Attempt(
+        return Requester(
             shard_id,
             f"{self.name}-{self._asked}",
             max_concurrency=self._max_concurrency,
@@ -111,7 +128,7 @@ class Pod(Process):
     def leave(self) -> None:
         """SIGTERM: withdraw everything, then go."""
         for entry in list(self.entries.values()):
-            self._drive(entry, words.Withdraw())
+            self._step(entry, Withdraw())
         self.engine.after(100 * MS, self.meet, self.kill)
 
     def kill(self) -> None:
@@ -123,11 +140,11 @@ class Pod(Process):
 
     # --- the driver
 
-    def _drive(self, entry: Entry, event: words.AttemptEvent) -> None:
-        engine, attempt, now_ns = self.engine, entry.attempt, self.clock()
+    def _step(self, entry: Entry, event: RequesterEvent) -> None:
+        engine, requester, now_ns = self.engine, entry.requester, self.clock()
         engine.core_events += 1
         anew: AskAnew | None = None
-        for action in attempt.handle(event, now_ns):
+        for action in requester.handle(event, now_ns):
             kind = type(action)
             if kind is SendRequest:
                 self._send(action)  # type: ignore[arg-type]  # by its kind
@@ -135,40 +152,40 @@ class Pod(Process):
                 self.line.publish(action.to, action.outcome)  # type: ignore[union-attr]  # by its kind
             elif kind is SendCancel:
                 self.line.publish(SUBJECTS.cancel(action.bucket), action.request_id)  # type: ignore[union-attr]  # by its kind
-            elif kind is HandOver:
+            elif kind is DeliverGrant:
                 self._handed(entry, action)  # type: ignore[arg-type]  # by its kind
             elif kind is AskAnew:
                 anew = action  # type: ignore[assignment]  # by its kind
-        self._max_concurrency = attempt.max_concurrency or self._max_concurrency
-        if attempt.state is words.State.OVER:
+        self._max_concurrency = requester.max_concurrency or self._max_concurrency
+        if requester.state is State.OVER:
             self._end(entry)
             if anew is not None:
                 self._ask_anew(entry, anew)
             return
-        deadline_ns = attempt.next_deadline_ns()
+        deadline_ns = requester.next_deadline_ns()
         if deadline_ns is not None and not 0 <= entry.wake_at_ns <= deadline_ns:
             entry.wake_at_ns = deadline_ns
             engine.at(self.clock.real_ns(deadline_ns), self.meet, self._tick, entry, deadline_ns)
 
     def _ask_anew(self, entry: Entry, anew: AskAnew) -> None:
-        ended = entry.attempt
+        ended = entry.requester
         self._ended[ended.request_id] = Entry(ended, entry.begun_at_ns, answer_to=entry.answer_to)
-        entry.attempt = self._attempt(ended.shard_id, ended.priority, anew.anew_count)
+        entry.requester = self._requester(ended.shard_id, ended.priority, anew.anew_count)
         entry.wake_at_ns, entry.held, entry.answer_to = -1, None, ""
-        self.entries[entry.attempt.request_id] = entry
-        self.engine.note(self.name, f"asks anew as {entry.attempt.request_id} for {ended.request_id}")
-        self._drive(entry, words.Begin(anew.pause_ns))
+        self.entries[entry.requester.request_id] = entry
+        self.engine.note(self.name, f"asks anew as {entry.requester.request_id} for {ended.request_id}")
+        self._step(entry, Begin(anew.pause_ns))
 
     def _tick(self, entry: Entry, at_ns: int) -> None:
         if entry.wake_at_ns == at_ns:
             entry.wake_at_ns = -1
-            self._drive(entry, words.Tick())
+            self._step(entry, Tick())
 
     def _end(self, entry: Entry) -> None:
-        request_id = entry.attempt.request_id
+        request_id = entry.requester.request_id
         if self.entries.pop(request_id, None) is not None:
             self._ended[request_id] = entry
-            if len(self._ended) > ENDED_MOST:
+            if len(self._ended) > ENDED_MAX:
                 self._ended.popitem(last=False)
 
     def _send(self, send: SendRequest) -> None:
@@ -185,20 +202,20 @@ class Pod(Process):
             entry.answer_to = delivery.reply_to
         reply = delivery.payload
         assert isinstance(reply, wire.Granted | wire.Queued | wire.Refused)
-        self._drive(entry, words.Received(reply, delivery.reply_to))
+        self._step(entry, Received(reply, delivery.reply_to))
 
     def _reconnected(self) -> None:
         for entry in list(self.entries.values()):
-            self._drive(entry, words.Reconnected())
+            self._step(entry, Reconnected())
 
     # --- the shard
 
-    def _handed(self, entry: Entry, handed: HandOver) -> None:
+    def _handed(self, entry: Entry, handed: DeliverGrant) -> None:
         entry.held, entry.use_by_ns = handed.grant, handed.use_by_ns
         engine, habits = self.engine, self.habits
         use_within_ns = handed.grant.use_within_ms * MS
-        most_ns = habits.connect_most_ns if self.world.is_open else min(habits.connect_most_ns, use_within_ns // 5)
-        connect_ns = engine.between(0, most_ns)
+        max_ns = habits.connect_max_ns if self.world.is_open else min(habits.connect_max_ns, use_within_ns // 5)
+        connect_ns = engine.between(0, max_ns)
         if engine.chance(habits.slow) and self.world.is_open:
             connect_ns *= 5
         engine.after(connect_ns, self.meet, self._use, entry, handed.grant.grant_id)
@@ -206,19 +223,19 @@ class Pod(Process):
     def _use(self, entry: Entry, grant_id: str) -> None:
         """HELLO has come: look at the clock, then send or decline; the two are one step."""
         grant, habits = entry.held, self.habits
-        if grant is None or grant.grant_id != grant_id or entry.attempt.state is not words.State.HOLDING:
+        if grant is None or grant.grant_id != grant_id or entry.requester.state is not State.HOLDING:
             return
         if self.world.is_open and self.engine.chance(habits.declines):
             goes_on = self.engine.chance(0.7)
-            self._drive(entry, words.Decline(goes_on=goes_on))
+            self._step(entry, Decline(goes_on=goes_on))
             if not goes_on:
                 self.engine.after(self.engine.about(10 * SECOND), self.meet, self._lost, grant.shard_id)
             return
         if self.clock() > entry.use_by_ns:
-            self._drive(entry, words.Decline(goes_on=True))
+            self._step(entry, Decline(goes_on=True))
             return
-        self.world.identify(grant, entry.attempt.request_id, is_broken=self.engine.chance(habits.broken))
-        self._drive(entry, words.Identified())
+        self.world.identify(grant, entry.requester.request_id, is_broken=self.engine.chance(habits.broken))
+        self._step(entry, Identified())
         self.engine.after(self.engine.between(50 * MS, SECOND), self.meet, self._ready, entry)
         self.engine.after(self.engine.about(habits.session_mean_ns), self.meet, self._lost, grant.shard_id)
 
@@ -231,6 +248,6 @@ class Pod(Process):
         self.ask(shard_id, 1 if self.engine.chance(0.3) else 0)
 
     def _withdraw(self, entry: Entry) -> None:
-        if entry.attempt.request_id in self.entries:
-            self._drive(entry, words.Withdraw())
-            self.engine.after(self.engine.about(10 * SECOND), self.meet, self._lost, entry.attempt.shard_id)
+        if entry.requester.request_id in self.entries:
+            self._step(entry, Withdraw())
+            self.engine.after(self.engine.about(10 * SECOND), self.meet, self._lost, entry.requester.shard_id)

@@ -34,19 +34,19 @@ class StreamWeather:
     Attributes:
         ack_lost: the write is done, nobody says so. ``late``: it is done after the caller has given up.
         refused: "wrong last sequence" with no competitor, the write not done; ``done_refused``: or done.
-        watch_lost, watch_late: a commit that the watch does not show, or up to ``watch_most_ns`` later.
+        watch_lost, watch_late: a commit that the watch does not show, or up to ``watch_max_ns`` later.
     """
 
     ack_lost: float = 0.0
     late: float = 0.0
-    late_most_ns: int = 3 * SECOND
+    late_max_ns: int = 3 * SECOND
     refused: float = 0.0
     done_refused: float = 0.0
     call_lost: float = 0.0
     watch_lost: float = 0.0
     watch_late: float = 0.0
-    watch_most_ns: int = 2 * SECOND
-    hop_most_ns: int = 3 * MS
+    watch_max_ns: int = 2 * SECOND
+    hop_max_ns: int = 3 * MS
     commit_least_ns: int = 0
 
 
@@ -149,7 +149,7 @@ class StoreLine:
             return
         if engine.chance(weather.late):
             self._stream.suffered += 1
-            delay_ns += engine.between(0, weather.late_most_ns)
+            delay_ns += engine.between(0, weather.late_max_ns)
         engine.after(delay_ns, self._write, call, write)
 
     # --- calls
@@ -172,7 +172,7 @@ class StoreLine:
         return True
 
     def _hop_ns(self) -> int:
-        return 200_000 + int(self._engine.random.random() * self._stream.weather.hop_most_ns)
+        return 200_000 + int(self._engine.random.random() * self._stream.weather.hop_max_ns)
 
     def _read(self, call: int) -> None:
         if self._stream.is_away:
@@ -216,7 +216,7 @@ class StoreLine:
             self._stream.suffered += 1
             self._is_showing = False
             engine.after(
-                engine.between(0, weather.watch_most_ns), self._show, self._stream.key.ledger, self._stream.key.revision
+                engine.between(0, weather.watch_max_ns), self._show, self._stream.key.ledger, self._stream.key.revision
             )
             return
         engine.after(self._hop_ns(), self._show_newest)

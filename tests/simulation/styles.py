@@ -46,7 +46,7 @@ class Style:
     dies_after_grant: tuple[float, ...] = (0.05, 0.15, 0.4)
     lost: tuple[float, ...] = (0.0, 0.01, 0.05, 0.25)
     late: tuple[float, ...] = (0.02, 0.1)
-    late_most_s: tuple[int, ...] = (1, 5, 12, 30)
+    late_max_s: tuple[int, ...] = (1, 5, 12, 30)
     stream_trouble: tuple[float, ...] = (0.0, 0.01, 0.05)
     withdraws: tuple[float, ...] = (0.0, 0.02, 0.1)
 

@@ -63,7 +63,7 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def swarm(seeds: Iterable[int], tally: Tally, *, most_s: float | None = None, say_every_s: float = 10.0) -> None:
+def swarm(seeds: Iterable[int], tally: Tally, *, max_s: float | None = None, say_every_s: float = 10.0) -> None:
     """Run these seeds, as many as the time allows, count them, and print how it goes."""
     gc.set_threshold(GC_THRESHOLD)
     began_s = said_s = time.monotonic()
@@ -77,7 +77,7 @@ def swarm(seeds: Iterable[int], tally: Tally, *, most_s: float | None = None, sa
         if time.monotonic() - said_s > say_every_s:
             said_s = time.monotonic()
             say(tally.line())
-        if most_s is not None and tally.seconds > most_s:
+        if max_s is not None and tally.seconds > max_s:
             break
     say(tally.line())
     for what, count in sorted(tally.faults.items()):

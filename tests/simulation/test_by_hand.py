@@ -2,9 +2,8 @@
 
 import pytest
 
-from nats_identify import attempt as told
 from nats_identify import wire
-from nats_identify.attempt import Attempt, SendAnswer
+from nats_identify.client.requester import Begin, Identified, Received, Requester, SendAnswer
 from nats_identify.schedule import model
 from nats_identify.schedule.model import MS, SECOND, Limits, Outcome, Timing
 from tests.simulation import test_found
@@ -115,20 +114,20 @@ def a_plain_grant_is_not_sent_late():
 
 def a_shard_that_has_identified_repeats_that_it_has():
     """Its first answer was lost; a copy of the grant comes. Were it declined, the next one would be too early."""
-    shard = Attempt(0, "r0")
-    shard.handle(told.Begin(), 0)
-    shard.handle(told.Received(_grant("g1"), "g1"), SECOND)
-    shard.handle(told.Identified(), 2 * SECOND)
-    assert shard.handle(told.Received(_grant("g1"), "g1"), 3 * SECOND) == [SendAnswer("g1", Outcome.IDENTIFIED)]
+    shard = Requester(0, "r0")
+    shard.handle(Begin(), 0)
+    shard.handle(Received(_grant("g1"), "g1"), SECOND)
+    shard.handle(Identified(), 2 * SECOND)
+    assert shard.handle(Received(_grant("g1"), "g1"), 3 * SECOND) == [SendAnswer("g1", Outcome.IDENTIFIED)]
 
 
 def a_second_grant_of_a_request_is_declined():
     """A renewal that came late was taken for news when the hold of the first grant was over."""
-    shard = Attempt(0, "r0")
-    shard.handle(told.Begin(), 0)
-    shard.handle(told.Received(_grant("g1"), "g1"), SECOND)
-    shard.handle(told.Identified(), 2 * SECOND)
-    assert shard.handle(told.Received(_grant("g2"), "g2"), 3 * SECOND) == [SendAnswer("g2", Outcome.DECLINED)]
+    shard = Requester(0, "r0")
+    shard.handle(Begin(), 0)
+    shard.handle(Received(_grant("g1"), "g1"), SECOND)
+    shard.handle(Identified(), 2 * SECOND)
+    assert shard.handle(Received(_grant("g2"), "g2"), 3 * SECOND) == [SendAnswer("g2", Outcome.DECLINED)]
 
 
 def _grant(grant_id):

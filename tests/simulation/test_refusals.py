@@ -7,7 +7,7 @@ import pytest
 
 from nats_identify.schedule.model import SECOND, Limits
 from tests.simulation import patience
-from tests.simulation.checkers.pace import PAUSE_MOST_NS
+from tests.simulation.checkers.pace import PAUSE_MAX_NS
 from tests.simulation.dice import draw
 from tests.simulation.plan import Mix, Shape
 from tests.simulation.store import FAIR
@@ -20,7 +20,7 @@ LASTS_NS = 30 * SECOND
 
 def calm(seed):
     plan = draw(seed, Shape.ORDINARY)
-    habits = replace(plan.habits, connect_most_ns=SECOND // 100, slow=0.0, declines=0.0, withdraws=0.0)
+    habits = replace(plan.habits, connect_max_ns=SECOND // 100, slow=0.0, declines=0.0, withdraws=0.0)
     discord = replace(plan.discord, fails=0.0, nonsense=0.0, total=100_000, remaining=100_000)
     calm_ways: dict[str, Any] = {
         "discord": discord,
@@ -57,7 +57,7 @@ def test_refused_writes_are_few_and_turns_are_granted_within_two_seconds_of_the_
         terms = {c.replica.term for c in world.coordinators.values()}
         world.engine.run(BEGINS_NS + LASTS_NS + 2 * SECOND)
     leases_ns = [c.settings.lease_ns for c in world.coordinators.values()]
-    pauses = sum(LASTS_NS // min(lease_ns // 3, PAUSE_MOST_NS) for lease_ns in leases_ns)
+    pauses = sum(LASTS_NS // min(lease_ns // 3, PAUSE_MAX_NS) for lease_ns in leases_ns)
     assert before > 0
     assert during <= before + plan.discord.max_concurrency  # what had been written when it began
     assert refused <= pauses + 5 * len(leases_ns)

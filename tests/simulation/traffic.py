@@ -14,16 +14,16 @@ class Weather:
     """How often a hop fails a message; there are two hops from one process to another.
 
     Attributes:
-        late: how often a message takes up to ``late_most_ns`` longer, and others overtake it.
+        late: how often a message takes up to ``late_max_ns`` longer, and others overtake it.
         reorder: how often a message may overtake the one before it by a little.
     """
 
     lost: float = 0.0
     doubled: float = 0.0
     late: float = 0.0
-    late_most_ns: int = 5 * SECOND
+    late_max_ns: int = 5 * SECOND
     reorder: float = 0.0
-    hop_most_ns: int = 3 * MS
+    hop_max_ns: int = 3 * MS
 
 
 CALM = Weather()
@@ -43,7 +43,7 @@ class Traffic:
         """When each copy of a message arrives over one hop, and when the next one in order may."""
         engine, weather = self.engine, self.weather
         chance = engine.random.random
-        hop_ns = 100_000 + int(chance() * weather.hop_most_ns)
+        hop_ns = 100_000 + int(chance() * weather.hop_max_ns)
         if weather is CALM:
             at_ns = max(engine.now_ns + hop_ns, free_at_ns)
             return [at_ns], at_ns
@@ -52,13 +52,13 @@ class Traffic:
             return [], free_at_ns
         if chance() < weather.late:
             self.suffered += 1
-            return [engine.now_ns + hop_ns + int(chance() * weather.late_most_ns)], free_at_ns
+            return [engine.now_ns + hop_ns + int(chance() * weather.late_max_ns)], free_at_ns
         at_ns = engine.now_ns + hop_ns
         if chance() >= weather.reorder:
             at_ns = free_at_ns = max(at_ns, free_at_ns)
         if may_double and chance() < weather.doubled:
             self.suffered += 1
-            longer_ns = weather.late_most_ns if chance() < 0.3 else 20 * MS
+            longer_ns = weather.late_max_ns if chance() < 0.3 else 20 * MS
             return [at_ns, at_ns + int(chance() * longer_ns)], free_at_ns
         return [at_ns], free_at_ns
 

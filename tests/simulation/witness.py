@@ -157,8 +157,8 @@ class Witness:
         """Somebody took the ledger back, or away."""
         self.losses += 1
         self._engine.note("LEDGER", how)
-        late_ns = self._world.plan.stream.late_most_ns  # a write on the same number may be on its way
-        self.commits.lost(self._engine.now_ns + self._world.plan.lease_most_ns + late_ns + SECOND)
+        late_ns = self._world.plan.stream.late_max_ns  # a write on the same number may be on its way
+        self.commits.lost(self._engine.now_ns + self._world.plan.lease_max_ns + late_ns + SECOND)
         self.charges.lost()
         self.finals.lost()
         self.left.lost(may_forget=self._may_forget)

@@ -3,13 +3,13 @@
 from typing import Any
 
 from nats_identify import wire
-from nats_identify.attempt import (
-    Attempt,
-    AttemptAction,
-    AttemptEvent,
+from nats_identify.client.requester import (
     Begin,
-    HandOver,
+    DeliverGrant,
     Received,
+    Requester,
+    RequesterAction,
+    RequesterEvent,
     SendAnswer,
     SendRequest,
     Tick,
@@ -25,56 +25,56 @@ class Shard:
 
     def __init__(self, **options: Any) -> None:
         self.now_ns = 1_000 * SECOND
-        self.attempt = Attempt(5, NAME, **{"max_concurrency": 4, **options})
+        self.requester = Requester(5, NAME, **{"max_concurrency": 4, **options})
 
-    def tell(self, event: AttemptEvent, *, after_ms: float = 0) -> list[AttemptAction]:
+    def tell(self, event: RequesterEvent, *, after_ms: float = 0) -> list[RequesterAction]:
         self.now_ns += int(after_ms * MS)
-        return self.attempt.handle(event, self.now_ns)
+        return self.requester.handle(event, self.now_ns)
 
     def begin(self) -> SendRequest:
         (sent,) = self.tell(Begin())
         assert isinstance(sent, SendRequest)
         return sent
 
-    def pass_ms(self, duration_ms: float) -> list[AttemptAction]:
+    def pass_ms(self, duration_ms: float) -> list[RequesterAction]:
         """Move time forward, stopping at each deadline on the way."""
-        said: list[AttemptAction] = []
+        said: list[RequesterAction] = []
         end_ns = self.now_ns + int(duration_ms * MS)
-        while (deadline_ns := self.attempt.next_deadline_ns()) is not None and deadline_ns <= end_ns:
+        while (deadline_ns := self.requester.next_deadline_ns()) is not None and deadline_ns <= end_ns:
             self.now_ns = max(self.now_ns, deadline_ns)
             said += self.tell(Tick())
         self.now_ns = end_ns
         return said
 
-    def queued(self, *, after_ms: float = 0, **fields: Any) -> list[AttemptAction]:
+    def queued(self, *, after_ms: float = 0, **fields: Any) -> list[RequesterAction]:
         defaults: dict[str, Any] = {"position": 2, "eta_ms": 20_000, "renew_in_ms": 10_000, "reason": Reason.WINDOW}
         ids: dict[str, Any] = {"shard_id": 5, "bucket": 1, "request_id": NAME, "max_concurrency": 4}
         return self.tell(Received(wire.Queued(**{**ids, **defaults, **fields})), after_ms=after_ms)
 
     def granted(
         self, grant_id: str = "g1", *, renewal: int = 0, to: str = "", after_ms: float = 0, **fields: Any
-    ) -> list[AttemptAction]:
+    ) -> list[RequesterAction]:
         ids: dict[str, Any] = {"shard_id": 5, "bucket": 1, "request_id": NAME, "grant_id": grant_id}
         rest: dict[str, Any] = {"use_within_ms": 5_000, "waited_ms": 0, "remaining": 9, "max_concurrency": 4}
         grant = wire.Granted(**{**ids, **rest, "renewal": renewal, **fields})
         return self.tell(Received(grant, to or f"confirm.{grant_id}"), after_ms=after_ms)
 
-    def refused(self, code: Code, *, request_id: str = NAME, **fields: Any) -> list[AttemptAction]:
+    def refused(self, code: Code, *, request_id: str = NAME, **fields: Any) -> list[RequesterAction]:
         return self.tell(Received(wire.Refused(code=code, message="why", request_id=request_id, **fields)))
 
 
-def requests(actions: list[AttemptAction]) -> list[wire.Request]:
+def requests(actions: list[RequesterAction]) -> list[wire.Request]:
     return [action.request for action in actions if isinstance(action, SendRequest)]
 
 
-def renewals(actions: list[AttemptAction]) -> list[int]:
+def renewals(actions: list[RequesterAction]) -> list[int]:
     return [request.renewal for request in requests(actions)]
 
 
-def answers(actions: list[AttemptAction]) -> list[tuple[str, Outcome]]:
+def answers(actions: list[RequesterAction]) -> list[tuple[str, Outcome]]:
     return [(action.to, action.outcome) for action in actions if isinstance(action, SendAnswer)]
 
 
-def handed_over(actions: list[AttemptAction]) -> HandOver:
-    (action,) = [action for action in actions if isinstance(action, HandOver)]
+def handed_over(actions: list[RequesterAction]) -> DeliverGrant:
+    (action,) = [action for action in actions if isinstance(action, DeliverGrant)]
     return action

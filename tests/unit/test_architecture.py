@@ -13,8 +13,8 @@ CORE_MAY_IMPORT = {
     *("abc", "bisect", "collections", "dataclasses", "enum", "hashlib", "heapq", "itertools", "math", "typing"),
     *("nats_identify.schedule", "coordinator.core"),
 }
-FUNCTION_LINES_MOST = 55
-TEST_FILE_LINES_MOST = 450
+FUNCTION_LINES_MAX = 55
+TEST_FILE_LINES_MAX = 450
 LONG_TEST_FILES = {"tests/unit/test_replica.py", "tests/unit/test_schedule.py"}
 """Files of one topic each that are longer: a new one is split by topic."""
 
@@ -67,7 +67,7 @@ def test_the_library_never_imports_the_server(path):
     assert not any(name.split(".")[0] == "coordinator" for name in imports(path))
 
 
-@pytest.mark.parametrize("path", [ROOT / "nats_identify/attempt.py"], ids=name_of)
+@pytest.mark.parametrize("path", [ROOT / "nats_identify/client/requester.py"], ids=name_of)
 def test_the_attempt_is_pure_too(path):
     assert not {"asyncio", "time", "random", "nats", "aiohttp"} & set(imports(path))
 
@@ -91,12 +91,12 @@ def test_every_file_says_its_job_and_its_functions_are_small(path):
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
-            assert node.end_lineno - node.lineno < FUNCTION_LINES_MOST, f"{node.name} does not fit on a screen"
+            assert node.end_lineno - node.lineno < FUNCTION_LINES_MAX, f"{node.name} does not fit on a screen"
 
 
 @pytest.mark.parametrize("path", [path for path in modules("tests") if path.name.startswith("test_")], ids=name_of)
 def test_a_file_of_tests_has_one_topic(path):
-    is_long = len(path.read_text().splitlines()) > TEST_FILE_LINES_MOST
+    is_long = len(path.read_text().splitlines()) > TEST_FILE_LINES_MAX
     assert is_long is (name_of(path) in LONG_TEST_FILES), "split it by topic, or take it off the list of long ones"
 
 

@@ -5,7 +5,7 @@ import pytest
 from coordinator import settings
 from coordinator.settings import SettingsError
 from nats_identify import LargeBotQueue
-from nats_identify.bot_token import BotTokenError, clean_bot_token, decode_bot_token
+from nats_identify.discord.bot_token import BotTokenError, clean_bot_token, decode_bot_token
 from tests.tokens import MEANT, TOKEN, WRONG
 
 IN_A_VARIABLE = [name for name in MEANT if "UTF-16" not in name]

@@ -30,7 +30,7 @@ def said(caplog):
 def test_what_goes_on_is_said_once_in_half_a_minute(clock, said):
     outage = Outage(3, clock)
     for _ in range(1_000):
-        outage.happened("4000", "lost its connection")
+        outage.note("4000", "lost its connection")
         clock.now_s += 0.1  # 100 s in all
     assert said() == ["shard 3 lost its connection"] * 4
 
@@ -38,29 +38,29 @@ def test_what_goes_on_is_said_once_in_half_a_minute(clock, said):
 def test_a_change_is_said_at_once_and_coming_and_going_is_none(clock, said):
     outage = Outage(3, clock)
     for _ in range(10):
-        outage.happened("a", "is ill")
-        outage.happened("b", "is worse")
+        outage.note("a", "is ill")
+        outage.note("b", "is worse")
     assert said() == ["shard 3 is ill", "shard 3 is worse"]
 
 
 def test_the_end_is_said_once_and_what_follows_is_new(clock, said):
     outage = Outage(3, clock)
     outage.over()
-    outage.happened("a", "is ill")
+    outage.note("a", "is ill")
     clock.now_s += 12.34
     outage.over()
     outage.over()
-    outage.happened("a", "is ill")
+    outage.note("a", "is ill")
     assert said() == ["shard 3 is ill", "shard 3 is up again after 12.3 s", "shard 3 is ill"]
 
 
 def test_so_many_kinds_are_told_apart_and_no_more(clock, said):
     outage = Outage(3, clock)
     for number in range(1_000):
-        outage.happened(f"{number}", "is ill")
-    assert len(said()) == _outage.KINDS_MOST + 1
+        outage.note(f"{number}", "is ill")
+    assert len(said()) == _outage.KINDS_MAX + 1
     clock.now_s += SAY_EVERY_S
-    outage.happened("0", "is still ill")
+    outage.note("0", "is still ill")
     assert said()[-1] == "shard 3 is still ill"
 
 

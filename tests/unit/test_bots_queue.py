@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from nats_identify import LocalQueue, NatsQueue
-from nats_identify.environment import queue_from_environment
+from nats_identify.client.environment import queue_from_environment
 from nats_identify.integrations._queue import ChosenQueue, OtherQueue, ranges
 from nats_identify.queue import Grant, QueueClosedError
 from nats_identify.testing import InstantQueue

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 import nats_identify
-from nats_identify.commands import app
+from nats_identify.cli.commands import app
 
 
 @pytest.mark.parametrize(
@@ -60,5 +60,5 @@ def test_the_version_needs_no_extra():
 
 
 def test_status_needs_nothing_of_the_demo():
-    program = "import sys; sys.modules['aiohttp'] = None; import nats_identify.commands"
+    program = "import sys; sys.modules['aiohttp'] = None; import nats_identify.cli.commands"
     subprocess.run([sys.executable, "-c", program], check=True)

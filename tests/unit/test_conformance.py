@@ -51,7 +51,7 @@ BAD = {
     bad_queues.DropsACrossedGrant: conformance.a_cancel_that_crosses_its_grant_gives_the_turn_back,
     bad_queues.KeepsTheTurnOfAFailedBlock: conformance.an_exception_before_granted_gives_the_turn_back,
     bad_queues.LateGoesToTheEnd: conformance.a_late_grant_is_given_back_and_keeps_its_place,
-    bad_queues.OneAskingForAShard: conformance.two_askings_of_one_shard_are_two_askings,
+    bad_queues.OneAskingForAShard: conformance.two_requests_of_one_shard_are_two_requests,
     bad_queues.ForgetsOneOfMany: conformance.of_many_each_is_granted_once,
 }
 
@@ -69,7 +69,7 @@ async def test_a_good_queue_keeps_every_rule(make_queue: QueueFactory, rule: Che
 @pytest.mark.parametrize(("kind", "rule"), BAD.items(), ids=lambda value: getattr(value, "__name__", "of"))
 async def test_a_planted_fault_is_found(kind: type[LocalQueue], rule: Check):
     with pytest.raises(NonConformingError, match=rule.name) as found:
-        await rule(factory_of(kind), window_s=WINDOW_S, patience_s=2 if kind in HANGING else 30)
+        await rule(factory_of(kind), window_s=WINDOW_S, timeout_s=2 if kind in HANGING else 30)
     assert all(part in str(found.value) for part in (rule.reason, rule.advice))
 
 

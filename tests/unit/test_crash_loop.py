@@ -120,8 +120,8 @@ def test_a_successor_is_told_of_those_that_may_loop_and_of_no_other():
 
 
 def test_what_is_remembered_and_told_is_bounded(monkeypatch):
-    monkeypatch.setattr(crash_loop, "SHARDS_MOST", 50)
-    monkeypatch.setattr(crash_loop, "TOLD_MOST", 20)
+    monkeypatch.setattr(crash_loop, "SHARDS_MAX", 50)
+    monkeypatch.setattr(crash_loop, "TOLD_MAX", 20)
     guard = CrashLoopGuard(2)
     for turn in range(10):
         for shard_id in range(200):

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from nats_identify.cli.demo.board import Board, Stage
+from nats_identify.cli.demo.picture import draw
+from nats_identify.cli.demo.plan import Plan
+from nats_identify.cli.demo.verdict import Run, judge_control, judge_queue, no_control, together
 from nats_identify.clock import NS_PER_S
-from nats_identify.demo.board import Board, Stage
-from nats_identify.demo.picture import draw
-from nats_identify.demo.plan import Plan
-from nats_identify.demo.verdict import Run, judge_control, judge_queue, no_control, together
 
 GOOD = Run(
     identifies=4,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from coordinator.edge import records
+from coordinator.edge import peer_messages
 from nats_identify import wire
 from nats_identify.schedule.model import Outcome, Reason
 
@@ -86,7 +86,7 @@ def models_of(module):
     return [one for one in classes if issubclass(one, BaseModel) and one.__module__ == module.__name__]
 
 
-LEDGER = [model for model in models_of(records) if model.__name__.startswith("Ledger")]
+LEDGER = [model for model in models_of(peer_messages) if model.__name__.startswith("Ledger")]
 
 
 @pytest.mark.parametrize("model", [*models_of(wire), *LEDGER], ids=lambda model: model.__name__)

@@ -6,7 +6,7 @@ import pytest
 
 from coordinator.settings import Settings
 from nats_identify import LocalQueue, NatsQueue
-from nats_identify.environment import (
+from nats_identify.client.environment import (
     WrongEnvironmentError,
     nats_options,
     queue_from_environment,

@@ -7,19 +7,19 @@ import pytest
 from pydantic import ValidationError
 
 from nats_identify import wire
-from nats_identify.attempt import (
+from nats_identify.client.requester import (
     SENDINGS_MAX,
     USE_WITHIN_MAX_NS,
-    Attempt,
     Begin,
-    HandOver,
+    DeliverGrant,
     Received,
+    Requester,
     SendRequest,
     State,
     Tick,
 )
 from nats_identify.schedule.model import MS, SECOND
-from nats_identify.schedule.timers import SPARE_MOST, TimerKind, Timers
+from nats_identify.schedule.timers import SPARE_MAX, TimerKind, Timers
 
 NAME = "r1"
 IDS = {"shard_id": 5, "bucket": 1, "request_id": NAME}
@@ -46,9 +46,9 @@ REFUSED = {"status": "refused", "code": "overloaded", "message": "why", "request
 
 
 def begun():
-    attempt = Attempt(5, NAME, max_concurrency=4)
-    attempt.handle(Begin(), 0)
-    return attempt
+    requester = Requester(5, NAME, max_concurrency=4)
+    requester.handle(Begin(), 0)
+    return requester
 
 
 def decoded(reply, **fields):
@@ -85,34 +85,34 @@ def test_a_number_that_cannot_be_is_no_reply(reply, fields):
 
 @pytest.mark.parametrize("fields", [{"shard_id": 9}, {"bucket": 2}, {"max_concurrency": 3}])
 def test_a_grant_that_is_not_this_shards_is_dropped(fields):
-    attempt = begun()
-    assert attempt.handle(Received(decoded(GRANTED, **fields), "to"), 1) == []
-    assert attempt.state is State.ASKING
-    (handed,) = attempt.handle(Received(decoded(GRANTED), "to"), 2)
-    assert isinstance(handed, HandOver)
+    requester = begun()
+    assert requester.handle(Received(decoded(GRANTED, **fields), "to"), 1) == []
+    assert requester.state is State.ASKING
+    (handed,) = requester.handle(Received(decoded(GRANTED), "to"), 2)
+    assert isinstance(handed, DeliverGrant)
 
 
 def test_a_grant_is_never_usable_for_longer_than_the_longest_setting():
     (handed,) = begun().handle(Received(decoded(GRANTED, use_within_ms=2**50), "to"), 1)
-    assert isinstance(handed, HandOver)
+    assert isinstance(handed, DeliverGrant)
     assert handed.use_by_ns == USE_WITHIN_MAX_NS
 
 
-def sent_within(attempt, reply_to_each, duration_ns):
+def sent_within(requester, reply_to_each, duration_ns):
     """Answer each request at once; return how many were sent."""
     sent, now_ns = 1, 0
-    actions = attempt.handle(Received(reply_to_each(sent), "to"), now_ns)
+    actions = requester.handle(Received(reply_to_each(sent), "to"), now_ns)
     while True:
         if any(isinstance(action, SendRequest) for action in actions):
             sent += 1
-            actions = attempt.handle(Received(reply_to_each(sent), "to"), now_ns)
+            actions = requester.handle(Received(reply_to_each(sent), "to"), now_ns)
             continue
-        deadline_ns = attempt.next_deadline_ns()
+        deadline_ns = requester.next_deadline_ns()
         if deadline_ns is None or deadline_ns > duration_ns:
             return sent
         assert deadline_ns > now_ns, "a deadline in the past would block the event loop"
         now_ns = deadline_ns
-        actions = attempt.handle(Tick(), now_ns)
+        actions = requester.handle(Tick(), now_ns)
 
 
 @pytest.mark.parametrize(
@@ -133,11 +133,11 @@ def test_no_reply_makes_a_shard_send_without_end(reply):
 
 
 def test_a_slow_pace_does_not_let_the_request_expire():
-    attempt = begun()
-    attempt.handle(Received(decoded(QUEUED, renew_in_ms=2**50), "to"), 0)
-    assert (attempt.next_deadline_ns() or 0) <= 60 * SECOND
-    attempt.handle(Received(decoded(REFUSED, retry_after_ms=2**50), "to"), 0)
-    assert (attempt.next_deadline_ns() or 0) <= 72 * SECOND  # with the jitter of a fifth
+    requester = begun()
+    requester.handle(Received(decoded(QUEUED, renew_in_ms=2**50), "to"), 0)
+    assert (requester.next_deadline_ns() or 0) <= 60 * SECOND
+    requester.handle(Received(decoded(REFUSED, retry_after_ms=2**50), "to"), 0)
+    assert (requester.next_deadline_ns() or 0) <= 72 * SECOND  # with the jitter of a fifth
 
 
 NUMBERS = (-(2**63), -5, -1, 0, 1, 2, 3, 4, 5, 1_000, 60_000, 2**31, 2**53, 2**60, 10**400)
@@ -155,25 +155,25 @@ def random_reply(dice):
 
 def test_random_replies_neither_raise_nor_flood_nor_hurry():
     dice = random.Random(13)
-    attempt, now_ns, sent, handed = begun(), 0, 1, 0
+    requester, now_ns, sent, handed = begun(), 0, 1, 0
     for _ in range(100_000):
         now_ns += dice.randrange(2 * MS)
-        actions = attempt.handle(Tick(), now_ns)
+        actions = requester.handle(Tick(), now_ns)
         try:
             reply = wire.decode_reply(random_reply(dice))
         except ValidationError:
             continue
         finally:
             sent += sum(isinstance(action, SendRequest) for action in actions)
-        actions = attempt.handle(Received(reply, "to"), now_ns)
+        actions = requester.handle(Received(reply, "to"), now_ns)
         sent += sum(isinstance(action, SendRequest) for action in actions)
         for action in actions:
-            if isinstance(action, HandOver):
+            if isinstance(action, DeliverGrant):
                 handed += 1
                 assert (action.grant.shard_id, action.grant.request_id) == (5, NAME)
                 assert now_ns <= action.use_by_ns <= now_ns + USE_WITHIN_MAX_NS
-                attempt = Attempt(5, NAME, max_concurrency=4)  # the next one: this turn is used
-                attempt.handle(Begin(), now_ns)
+                requester = Requester(5, NAME, max_concurrency=4)  # the next one: this turn is used
+                requester.handle(Begin(), now_ns)
     assert sent <= SENDINGS_MAX * (now_ns // SECOND + 1) + handed * SENDINGS_MAX
     assert handed > 10
 
@@ -182,6 +182,6 @@ def test_replies_that_replace_alarms_do_not_fill_the_memory():
     alarms = Timers()
     for number in range(100_000):  # each looks a little earlier than the one before
         alarms.at(10**12 - number, TimerKind.REQUEST, f"r{number % 8}")
-    assert len(alarms._heap) <= 2 * 8 + SPARE_MOST + 1
+    assert len(alarms._heap) <= 2 * 8 + SPARE_MAX + 1
     due = [alarms.pop_due(10**12) for _ in range(9)]
     assert [alarm and alarm.key for alarm in due] == ["r7", "r6", "r5", "r4", "r3", "r2", "r1", "r0", None]

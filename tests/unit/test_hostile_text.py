@@ -19,19 +19,19 @@ from coordinator.edge.log import make_log
 from coordinator.edge.trouble import Trouble
 from coordinator.settings import SettingsError
 from nats_identify import NatsQueue, wire
-from nats_identify.attempt import Received
-from nats_identify.children import ChildDiedError
+from nats_identify.cli.demo.board import Board
+from nats_identify.cli.demo.watch import Watch
+from nats_identify.cli.status import draw_status
+from nats_identify.cli.up import _until_ready
+from nats_identify.client.discord_local_queue import LargeBotQueue
+from nats_identify.client.outage import OutageLog, address_of
+from nats_identify.client.requester import Received
 from nats_identify.clock import NS_PER_S
-from nats_identify.demo.board import Board
-from nats_identify.demo.watch import Watch
+from nats_identify.discord.backoff import FetchResult
 from nats_identify.integrations._outage import Outage
 from nats_identify.integrations._websocket import what_ended
-from nats_identify.large import LargeBotQueue
-from nats_identify.outage import OutageLog, address_of
-from nats_identify.pace import Answer
 from nats_identify.printable import printable, printable_lines
-from nats_identify.status import draw_status
-from nats_identify.up import _until_ready
+from nats_identify.processes.subprocesses import ChildDiedError
 from tests.hostile import NUMBERS, OTHER, TEXTS
 
 FORGED = "2026-11-27 ERROR all is lost"
@@ -96,12 +96,12 @@ def line(caplog):
 async def test_a_refusals_message(line, code):
     queue = NatsQueue.connect("nats://127.0.0.1:1")
     queue._enter()
-    entry = queue._begin(0, 0, None)
-    refused = {"status": "refused", "code": code, "message": HOSTILE, "request_id": entry.attempt.request_id}
+    pending = queue._begin(0, 0, None)
+    refused = {"status": "refused", "code": code, "message": HOSTILE, "request_id": pending.requester.request_id}
     payload = json.dumps(refused).encode()
     if "\ud800" in HOSTILE:  # no JSON in UTF-8 can carry it
         payload = json.dumps({**refused, "message": HOSTILE.replace("\ud800", "")}).encode()
-    queue._received(entry.attempt.request_id, Received(wire.decode_reply(payload)))
+    queue._received(pending.requester.request_id, Received(wire.decode_reply(payload)))
     assert_plain(line())
     await queue.close()
 
@@ -139,13 +139,13 @@ def test_discords_close_reason_and_a_librarys_error(line):
     websocket: Any = SimpleNamespace(closed_with=(4004, HOSTILE))
     assert_plain(what_ended(LIBRARY, Closed(), websocket))
     assert_plain(what_ended(LIBRARY, Verbatim(HOSTILE), None))
-    Outage(3).happened("kind", f"lost its connection: {HOSTILE}")
+    Outage(3).note("kind", f"lost its connection: {HOSTILE}")
     assert_plain(line())
 
 
 def test_what_discords_api_says(line):
     queue = LargeBotQueue("a.b.c" + "d" * 60)
-    queue._failed(Answer.UNAVAILABLE, 0, HOSTILE)
+    queue._failed(FetchResult.UNAVAILABLE, 0, HOSTILE)
     assert_plain(line())
 
 

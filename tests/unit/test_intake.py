@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.edge.inbox import Inbox
+from coordinator.edge.event_queue import EventQueue
 from coordinator.edge.intake import HEADER_BYTES_MAX, REPLY_TO_BYTES_MAX, Intake
 from coordinator.edge.metrics import Metrics
 from nats_identify.schedule.model import Cancel, Code, Confirmation, Outcome, RequestReceived, Undeliverable
@@ -20,11 +20,18 @@ class Desk:
     is_full = False
 
     def __init__(self):
-        self.inbox, self.metrics = Inbox(), Metrics()
+        self.event_queue, self.metrics = EventQueue(), Metrics()
         self.refused = []
         self.handlers = {}
-        me: Any = self  # its connection, its refusals and its seat, as far as it looks at them
-        self.intake = Intake(me, Subjects("identify"), self.inbox, refusals=me, seat=me, metrics=self.metrics)
+        me: Any = self  # its connection, its refusals and its role, as far as it looks at them
+        self.intake = Intake(
+            me,
+            Subjects("identify"),
+            self.event_queue,
+            refusals=me,
+            is_leading=lambda: me.is_leading,
+            metrics=self.metrics,
+        )
 
     async def receive(self, subject, handler):
         self.handlers[subject] = handler
@@ -40,7 +47,7 @@ class Desk:
         else:
             handler.take(subject.encode(), reply, header, body)
         events = []
-        while (entry := self.inbox.take()) is not None:
+        while (entry := self.event_queue.take()) is not None:
             events.append(entry[0])
         return events
 
@@ -99,8 +106,8 @@ async def test_what_the_parser_does_not_keep_is_refused_or_counted_all_the_same(
 
 
 async def test_a_sender_whose_share_of_the_inbox_is_full_is_not_parsed(desk, monkeypatch):
-    desk.inbox = Inbox(offered_max=10, sender_max=1)
-    desk.intake._inbox = desk.inbox
+    desk.event_queue = EventQueue(queued_max=10, sender_max=1)
+    desk.intake._event_queue = desk.event_queue
     handler = desk.handlers["identify.request.*"]
     handler.take(b"identify.request.0", REPLY, b"", b"{}")
     monkeypatch.setattr("coordinator.edge.intake.decode_request", lambda _: pytest.fail("it was parsed"))

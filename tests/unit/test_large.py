@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from nats_identify import LargeBotQueue, LocalQueue, session_limit
-from nats_identify.pace import Pace
+from nats_identify import LargeBotQueue, LocalQueue
+from nats_identify.discord import session_limit
+from nats_identify.discord.backoff import Backoff
 from nats_identify.schedule.model import SECOND
 from nats_identify.testing import SimulatedGateway
 
@@ -35,7 +36,7 @@ class Api:
 
 
 async def test_an_api_that_is_away_is_said_once_then_each_half_minute_and_when_it_is_back(monkeypatch, caplog):
-    monkeypatch.setattr(Pace, "answered", lambda *_, **__: 0)
+    monkeypatch.setattr(Backoff, "answered", lambda *_, **__: 0)
     why = "no answer from Discord"
     api = Api(monkeypatch, *[session_limit.DiscordUnavailableError(why)] * 13)
     async with api.queue() as queue, asyncio.timeout(10):

@@ -1,7 +1,6 @@
 """The one who asks Discord, without NATS: what is known of a refused token, and that it is asked again."""
 
 import asyncio
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -11,23 +10,21 @@ from coordinator.edge import limits
 from coordinator.edge.limits import DiscordLimits
 from coordinator.edge.log import make_log
 from coordinator.edge.metrics import Metrics
-from nats_identify import pace
+from nats_identify.discord import backoff
+from nats_identify.discord.session_limit import DiscordUnavailableError, SessionLimit, TokenRefusedError
 from nats_identify.schedule.model import LimitsFetched
-from nats_identify.session_limit import DiscordUnavailableError, SessionLimit, TokenRefusedError
 
 GOOD = SessionLimit(shards=4, max_concurrency=2, total=1000, remaining=900, reset_after_ms=0)
 
-STANDBY: Any = SimpleNamespace(is_leading=False)
 
-
-class Inbox:
+class EventQueue:
     """Takes everything in at once, and keeps it."""
 
     def __init__(self):
-        self.told = []
+        self.events = []
 
-    async def tell_and_wait(self, event):
-        self.told.append(event)
+    async def put_and_wait(self, event):
+        self.events.append(event)
 
 
 @pytest.fixture
@@ -37,7 +34,12 @@ def ask(monkeypatch):
     async def asking(*answers):
         script, seen, done = list(answers), [], asyncio.Event()
         made = DiscordLimits(
-            settings.Settings(), "token", cast("Any", Inbox()), seat=STANDBY, metrics=Metrics(), log=log
+            settings.Settings(),
+            "token",
+            cast("Any", EventQueue()),
+            is_leading=lambda: False,
+            metrics=Metrics(),
+            log=log,
         )
 
         async def fetch(*_arguments, **_options):
@@ -58,7 +60,7 @@ def ask(monkeypatch):
 
     log = make_log("error", "text")
     monkeypatch.setattr(limits, "STANDBY_ASKS_AFTER_S", 0)
-    monkeypatch.setattr(pace, "TOKEN_REFUSED_NS", 1)
+    monkeypatch.setattr(backoff, "TOKEN_REFUSED_NS", 1)
     return asking
 
 
@@ -66,7 +68,7 @@ async def test_a_standby_that_was_refused_asks_until_discord_takes_its_token(ask
     made, seen = await ask(TokenRefusedError("refused"), TokenRefusedError("refused"), GOOD)
     assert seen == [(None, None), ("refused", "refused"), ("refused", "refused")]
     assert (made.refusal, made.shards) == (None, 4)
-    assert [event for event in made._inbox.told if isinstance(event, LimitsFetched)]
+    assert [event for event in made._event_queue.events if isinstance(event, LimitsFetched)]
 
 
 async def test_discord_being_away_is_no_refusal(ask):

@@ -4,7 +4,7 @@ import tracemalloc
 
 import pytest
 
-from coordinator.edge.inbox import Inbox
+from coordinator.edge.event_queue import EventQueue
 from coordinator.edge.intake import decode_request
 from nats_identify.schedule import model, requests
 from nats_identify.schedule.model import MS
@@ -13,10 +13,10 @@ from nats_identify.schedule.requests import ENDED_MAX
 from tests.chaos.crowd import BUCKETS, worst
 from tests.unit.desk import Desk
 
-REQUEST_BYTES_MOST = 1_750
+REQUEST_BYTES_MAX = 1_750
 """Of one that waits: 350 MB for 200,000 of them. A thousand of these bytes are its strings."""
 
-LEFT_BYTES_MOST = 60
+LEFT_BYTES_MAX = 60
 """Of one that has gone, when as many as are remembered have gone before."""
 
 
@@ -59,7 +59,7 @@ def test_a_request_takes_a_bounded_number_of_bytes(managed):
         hear(desk, event(number, managed=managed), 1_001)
     assert len(desk.schedule.state.requests.by_id) == count + BUCKETS
     each = (traced_bytes() - before) / count
-    assert each <= REQUEST_BYTES_MOST
+    assert each <= REQUEST_BYTES_MAX
 
 
 @pytest.mark.parametrize("managed", [False, True])
@@ -74,7 +74,7 @@ def test_a_renewal_leaves_nothing_behind(managed):
             priority = (renewal * 7 + number) % 21 - 10
             hear(desk, event(number, managed=managed, renewal=renewal, priority=priority), 1_001)
     assert len(desk.schedule.state.requests.by_id) == count + BUCKETS
-    assert (traced_bytes() - before) / (5 * count) <= LEFT_BYTES_MOST
+    assert (traced_bytes() - before) / (5 * count) <= LEFT_BYTES_MAX
 
 
 @pytest.mark.parametrize("managed", [False, True])
@@ -92,7 +92,7 @@ def test_requests_that_come_and_go_leave_nothing_behind(managed, monkeypatch):
     before = traced_bytes()
     churn(1_000, 1_000 + count)
     left = (traced_bytes() - before) / count
-    assert left <= LEFT_BYTES_MOST
+    assert left <= LEFT_BYTES_MAX
 
 
 def test_requests_that_are_refused_leave_nothing_behind():
@@ -104,15 +104,15 @@ def test_requests_that_are_refused_leave_nothing_behind():
     before = traced_bytes()
     for number in range(full, full + count):
         hear(desk, event(number), MS)
-    assert (traced_bytes() - before) / count <= LEFT_BYTES_MOST
+    assert (traced_bytes() - before) / count <= LEFT_BYTES_MAX
 
 
 async def test_a_sender_with_one_event_takes_little_of_the_inbox():
     """Each of its own inbox: what stands around an event is much less than the event."""
-    inbox, count = Inbox(), 3_000
+    event_queue, count = EventQueue(), 3_000
     cancel = model.Cancel("a")
     before = traced_bytes()
     for number in range(count):
-        inbox.offer_request(cancel, f"_INBOX.{number:0247d}")
+        event_queue.try_put_request(cancel, f"_INBOX.{number:0247d}")
     each = (traced_bytes() - before) / count
     assert each <= 450

@@ -5,7 +5,7 @@ from typing import cast
 import pytest
 from nats.aio.client import Client as NatsClient
 
-from nats_identify.nats_protocol import Handler, Protocol
+from nats_identify.nats_protocol import Handler, StrictParser
 
 STREAM = (
     b"PING\r\n"
@@ -52,7 +52,7 @@ def _refuse(*message):
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 20, len(STREAM)])
 async def test_every_message_is_read_however_it_is_cut(size):
     client = Client()
-    protocol = Protocol(cast("NatsClient", client))
+    protocol = StrictParser(cast("NatsClient", client))
     for start in range(0, len(STREAM), size):
         await protocol.parse(STREAM[start : start + size])
     assert client.seen == SEEN
@@ -62,7 +62,7 @@ async def test_every_message_is_read_however_it_is_cut(size):
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 20, len(STREAM)])
 async def test_a_handler_gets_its_subscriptions_messages_and_nobody_elses(size):
     client, handled = Client(), []
-    protocol = Protocol(cast("NatsClient", client))
+    protocol = StrictParser(cast("NatsClient", client))
     for sid in (b"1", b"3", b"4"):
         protocol.handlers[sid] = Handler(lambda *message: handled.append(message), _refuse, 100)
     for start in range(0, len(STREAM), size):
@@ -78,7 +78,7 @@ async def test_a_handler_gets_its_subscriptions_messages_and_nobody_elses(size):
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 20, 60, 10_000])
 async def test_a_large_message_is_told_by_its_sizes_and_no_byte_of_it_is_kept(size):
     client, handled = Client(), []
-    protocol = Protocol(cast("NatsClient", client))
+    protocol = StrictParser(cast("NatsClient", client))
     protocol.handlers[b"1"] = Handler(
         lambda *message: handled.append(message), lambda *message: handled.append(message), 10
     )
@@ -99,7 +99,7 @@ async def test_a_large_message_is_told_by_its_sizes_and_no_byte_of_it_is_kept(si
 
 async def test_a_new_connection_begins_with_a_new_stream():
     client, handled = Client(), []
-    protocol = Protocol(cast("NatsClient", client))
+    protocol = StrictParser(cast("NatsClient", client))
     protocol.handlers[b"1"] = Handler(lambda *message: handled.append(message), lambda *_: None, 10)
     for cut_short in (b"MSG a 1 100\r\nxxx", b"MSG a 1 5\r\nxx", b"MSG b 2 5\r\nxx", b"MSG a"):
         await protocol.parse(cut_short)
@@ -113,7 +113,7 @@ async def test_what_follows_a_line_that_ends_the_connection_is_not_read_as_the_n
         async def _process_ping(self):
             protocol.reset()  # as nats-py does where a connection breaks while it is read
 
-    protocol = Protocol(cast("NatsClient", Ending()))
+    protocol = StrictParser(cast("NatsClient", Ending()))
     await protocol.parse(b"PING\r\nMSG a 1")
     assert not protocol.buf
 
@@ -122,5 +122,5 @@ async def test_whatever_arrives_stands_for_a_pong():
     """A pong stands behind all that the server has to send, for longer than a few pings in a flood."""
     client = Client()
     client._pings_outstanding = 2
-    await Protocol(cast("NatsClient", client)).parse(b"MSG a 1 1")
+    await StrictParser(cast("NatsClient", client)).parse(b"MSG a 1 1")
     assert client._pings_outstanding == 0

@@ -13,10 +13,10 @@ import pytest
 
 import nats_identify
 from nats_identify import Grant, LocalQueue, Progress, QueueClosedError, Reason, Shards, Turn, wire
-from nats_identify.attempt import AskAnew, Attempt, Begin, Received, SendRequest, State, Tell, Tick
+from nats_identify.client.requester import AskAnew, Begin, Received, ReportProgress, Requester, SendRequest, State, Tick
 from nats_identify.schedule import model
 from nats_identify.schedule.model import SECOND
-from nats_identify.testing import Judgement, Misbehaviour, Report
+from nats_identify.testing import ErrorResponse, Judgement, Report
 from tests.unit.hand_queue import until
 
 UNITS = {"_ms": "millisecond", "_ns": "nanosecond", "_s": "second"}
@@ -57,7 +57,7 @@ def test_every_public_thing_says_what_it_is(name):
         assert [method.__name__ for method in methods if not method.__doc__] == []
 
 
-@pytest.mark.parametrize("public", [Grant, Progress, Shards, Judgement, Misbehaviour, Report])
+@pytest.mark.parametrize("public", [Grant, Progress, Shards, Judgement, ErrorResponse, Report])
 def test_every_field_is_documented_with_its_unit(public):
     for field in dataclasses.fields(public):
         found = re.search(rf"^    {field.name}: (.*)$", str(inspect.getdoc(public)), re.MULTILINE)
@@ -88,15 +88,15 @@ def test_every_reason_is_documented():
     assert named == [reason.name for reason in Reason]
 
 
-def begun() -> Attempt:
-    attempt = Attempt(5, "r", max_concurrency=4)
-    attempt.handle(Begin(), 0)
-    return attempt
+def begun() -> Requester:
+    requester = Requester(5, "r", max_concurrency=4)
+    requester.handle(Begin(), 0)
+    return requester
 
 
-def told_by(attempt: Attempt, reply: dict[str, object]) -> list[Tell]:
+def told_by(requester: Requester, reply: dict[str, object]) -> list[ReportProgress]:
     received = Received(wire.decode_reply(json.dumps(reply).encode()))
-    return [action for action in attempt.handle(received, 0) if isinstance(action, Tell)]
+    return [action for action in requester.handle(received, 0) if isinstance(action, ReportProgress)]
 
 
 @pytest.mark.parametrize("value", [reason.value for reason in Reason])
@@ -106,30 +106,30 @@ def test_a_shard_is_told_each_reason_that_is_on_the_wire(value):
 
 
 def test_a_reason_that_is_newer_than_this_library_is_unknown_and_the_wait_goes_on():
-    attempt = begun()
-    (told,) = told_by(attempt, {**QUEUED, "reason": "of next year"})
+    requester = begun()
+    (told,) = told_by(requester, {**QUEUED, "reason": "of next year"})
     assert (told.reason, told.position) == (Reason.UNKNOWN, 2)
-    assert attempt.state is State.ASKING
-    (renewal,) = attempt.handle(Tick(), 10 * SECOND)
+    assert requester.state is State.ASKING
+    (renewal,) = requester.handle(Tick(), 10 * SECOND)
     assert isinstance(renewal, SendRequest)
 
 
 def test_a_refusal_that_is_newer_than_this_library_is_unknown_and_the_shard_asks_again():
-    attempt = begun()
-    (told,) = told_by(attempt, {**REFUSED, "code": "of next year", "retry_after_ms": 3_000})
+    requester = begun()
+    (told,) = told_by(requester, {**REFUSED, "code": "of next year", "retry_after_ms": 3_000})
     assert (told.reason, told.problem) == (Reason.UNKNOWN, "why")
-    assert attempt.state is State.ASKING
-    assert attempt.handle(Tick(), 2 * SECOND) == []
-    (again,) = attempt.handle(Tick(), 4 * SECOND)
+    assert requester.state is State.ASKING
+    assert requester.handle(Tick(), 2 * SECOND) == []
+    (again,) = requester.handle(Tick(), 4 * SECOND)
     assert isinstance(again, SendRequest)
 
 
 @pytest.mark.parametrize("code", [code.value for code in model.Code])
 def test_a_shard_is_told_each_refusal_as_a_reason(code):
-    attempt = begun()
+    requester = begun()
     reply = wire.decode_reply(json.dumps({**REFUSED, "code": code}).encode())
-    actions = attempt.handle(Received(reply), 0)
-    assert [action.reason for action in actions if isinstance(action, Tell)] == [Reason(code)]
+    actions = requester.handle(Received(reply), 0)
+    assert [action.reason for action in actions if isinstance(action, ReportProgress)] == [Reason(code)]
     assert any(isinstance(action, AskAnew) for action in actions) is (code == "ended")
 
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from coordinator.core import ledger as words
-from coordinator.core.replica import REFUSED_MOST_NS, RETRY_NS, Role
+from coordinator.core.replica import REFUSED_MAX_NS, RETRY_NS, Role
 from nats_identify.schedule import model
 from nats_identify.schedule.model import MS, SECOND, Limits, Outcome, Timing
 from tests.unit.cluster import Cluster
@@ -691,7 +691,7 @@ def test_a_refused_write_is_repeated_ever_more_slowly_and_granted_soon_after_the
     tried_ns = [at_ns for at_ns, _ in cluster.refused]
     pauses_ms = [(later - earlier) // MS for earlier, later in pairwise(tried_ns)]
     assert pauses_ms[:2] == [250, 500]
-    assert set(pauses_ms[2:]) == {REFUSED_MOST_NS // MS}  # a third of the lease of 3 s
+    assert set(pauses_ms[2:]) == {REFUSED_MAX_NS // MS}  # a third of the lease of 3 s
     assert len({id(write.ledger) for _, write in cluster.refused}) == 1  # the same bytes each time
     assert shards(cluster) == []
     cluster.refuse_writes = False
@@ -701,14 +701,14 @@ def test_a_refused_write_is_repeated_ever_more_slowly_and_granted_soon_after_the
     assert cluster.ledger.term == 1
 
 
-@pytest.mark.parametrize(("lease_ms", "most_ms"), [(600, 200), (3_000, 1_000), (300_000, 1_000)])
-def test_a_refused_write_is_repeated_no_faster_than_a_lease_needs(lease_ms, most_ms):
+@pytest.mark.parametrize(("lease_ms", "max_ms"), [(600, 200), (3_000, 1_000), (300_000, 1_000)])
+def test_a_refused_write_is_repeated_no_faster_than_a_lease_needs(lease_ms, max_ms):
     cluster = Cluster("a", lease_ns=lease_ms * MS)
     cluster.refuse_writes = True
     cluster.ask(0)
     cluster.pass_ms(6_000)
     (second_last_ns, _), (last_ns, _) = cluster.refused[-2:]
-    assert last_ns - second_last_ns == most_ms * MS
+    assert last_ns - second_last_ns == max_ms * MS
 
 
 def test_the_pause_begins_anew_once_a_write_was_accepted():

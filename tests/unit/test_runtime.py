@@ -6,7 +6,7 @@ from contextlib import suppress
 from coordinator.core.ledger import LedgerRead, TrafficHeard, Written
 from coordinator.core.replica import Replica, Role
 from coordinator.core.settings import Settings
-from coordinator.edge.inbox import Inbox
+from coordinator.edge.event_queue import EventQueue
 from coordinator.edge.log import make_log
 from coordinator.runtime import Runtime
 from nats_identify.clock import NS_PER_S, now_ns
@@ -39,10 +39,10 @@ class Recorder:
             self.granted.append(reply.body)
             self.arrived.set()
 
-    async def happened(self, happened):
+    async def publish_event(self, event):
         pass
 
-    def wish(self, why):
+    def request_refresh(self, why):
         pass
 
     async def next(self):
@@ -59,7 +59,7 @@ def ask(shard_id, priority):
 
 async def test_a_decline_that_arrives_with_requests_frees_the_turn_for_the_first_in_order():
     """The decline is applied first; the request of the lowest priority that came before it must not have the turn."""
-    inbox, voice, skipped_ns = Inbox(), Recorder(), 0
+    event_queue, publisher, skipped_ns = EventQueue(), Recorder(), 0
     limits = Limits(1, 1000, 1000)
     settings = Settings("one", "identify", "one", Timing(), 60 * NS_PER_S, static=limits, fresh_start=True)
     replica = Replica(settings)
@@ -68,21 +68,21 @@ async def test_a_decline_that_arrives_with_requests_frees_the_turn_for_the_first
     def clock():
         return now_ns() + skipped_ns
 
-    runtime = Runtime(replica, inbox, store=store, voice=voice, figures=voice, clock=clock, log=log)
+    runtime = Runtime(replica, event_queue, store=store, publisher=publisher, figures=publisher, clock=clock, log=log)
     running = asyncio.create_task(runtime.run())
     async with asyncio.timeout(60):
-        await inbox.tell_and_wait(TrafficHeard())
+        await event_queue.put_and_wait(TrafficHeard())
         skipped_ns = settings.lease_ns  # a lease without a leader
         while replica.role is not Role.LEADER:
-            await inbox.tell_and_wait(TrafficHeard())
-        inbox.offer_request(ask(9, 0), "bot")
-        held = await voice.next()
+            await event_queue.put_and_wait(TrafficHeard())
+        event_queue.try_put_request(ask(9, 0), "bot")
+        held = await publisher.next()
         for shard_id, priority in ((1, -1), (2, 0), (3, 1), (4, 0), (5, 1)):
-            inbox.offer_request(ask(shard_id, priority), "bot")
+            event_queue.try_put_request(ask(shard_id, priority), "bot")
         order: list[int] = []
         while len(order) < 5:
-            inbox.offer(Confirmation(held.grant_id, Outcome.DECLINED))
-            held = await voice.next()
+            event_queue.try_put(Confirmation(held.grant_id, Outcome.DECLINED))
+            held = await publisher.next()
             order.append(held.shard_id)
     runtime.give_up()
     running.cancel()

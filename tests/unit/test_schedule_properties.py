@@ -13,7 +13,7 @@ from nats_identify.schedule.model import DAY, MS, SECOND, Granted, Limits, Outco
 from nats_identify.schedule.scheduler import Scheduler
 
 TIMING = Timing(window_ns=2 * SECOND, margin_ns=100 * MS, use_within_ns=1500 * MS)
-LATE_MOST_MS = 200
+LATE_MAX_MS = 200
 QUIET_ROUNDS = 40
 """Of 300 ms: 12 s, longer than every hold. After so long without a grant there will be none."""
 
@@ -64,14 +64,14 @@ class ScheduleMachine(RuleBasedStateMachine):
 
     # --- what shards do
 
-    @rule(shard_id=st.integers(0, 11), priority=st.sampled_from([0, 0, 0, 1]), late_ms=st.integers(0, LATE_MOST_MS))
+    @rule(shard_id=st.integers(0, 11), priority=st.sampled_from([0, 0, 0, 1]), late_ms=st.integers(0, LATE_MAX_MS))
     def ask(self, shard_id, priority, late_ms):
         request_id = f"r{len(self.shards)}"
         self.shards[request_id] = Shard(shard_id, priority, self.now_ns)
         self.send(request_id, late_ms)
 
     @precondition(lambda self: self.waiting())
-    @rule(data=st.data(), late_ms=st.integers(0, LATE_MOST_MS))
+    @rule(data=st.data(), late_ms=st.integers(0, LATE_MAX_MS))
     def renew(self, data, late_ms):
         self.send(data.draw(st.sampled_from(self.waiting())), late_ms)
 
@@ -206,7 +206,7 @@ class ScheduleMachine(RuleBasedStateMachine):
                 continue
             if other.shard_id % self.number != grant.bucket or self.now_ns - other.heard_ns > TIMING.fresh_ns:
                 continue
-            before = (-other.priority, other.first_asked_ns + LATE_MOST_MS * MS) < (-mine.priority, mine.first_asked_ns)
+            before = (-other.priority, other.first_asked_ns + LATE_MAX_MS * MS) < (-mine.priority, mine.first_asked_ns)
             before = before and not (other.is_behind and other.priority == mine.priority)
             assert not before or self.may_be_silent(request_id), f"{grant.request_id} overtakes {request_id}"
 

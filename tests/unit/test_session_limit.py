@@ -4,7 +4,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from nats_identify.session_limit import (
+from nats_identify.discord.session_limit import (
     DiscordUnavailableError,
     RateLimitedError,
     SessionLimit,

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
-from nats_identify.session_limit import (
+from nats_identify.discord.session_limit import (
     BODY_BYTES_MAX,
     DiscordUnavailableError,
     RateLimitedError,
@@ -122,7 +122,7 @@ async def test_a_status_counts_whatever_its_body_is(status, error, body):
 
 
 async def test_a_body_that_never_ends_is_given_up(monkeypatch):
-    monkeypatch.setattr("nats_identify.session_limit.ANSWER_WITHIN_S", 0.2)
+    monkeypatch.setattr("nats_identify.discord.session_limit.ANSWER_WITHIN_S", 0.2)
     async with answering(sized(), BODY[:-1], holds_open=True) as address:
         with pytest.raises(DiscordUnavailableError, match="TimeoutError"):
             await fetched(address)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from nats_identify.environment import WrongEnvironmentError
-from nats_identify.shards import Shards, shard_options, shards_of_pod
+from nats_identify.client.environment import WrongEnvironmentError
+from nats_identify.client.shards import Shards, shard_options, shards_of_pod
 
 POD = {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}
 

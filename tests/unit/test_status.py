@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from nats_identify.cli.status import draw_status
 from nats_identify.schedule.model import Reason
-from nats_identify.status import draw_status
 from nats_identify.wire import BucketStatus, HeldBack, Projection, SessionStartLimit, Status
 
 

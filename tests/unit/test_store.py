@@ -10,7 +10,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from coordinator.edge import store
-from coordinator.edge.connections import Connection, Link
+from coordinator.edge.connections import Connection, ConnectionContext
 from coordinator.edge.log import make_log
 from coordinator.edge.metrics import Metrics
 
@@ -81,8 +81,8 @@ async def test_a_cancellation_that_comes_with_the_answer_is_let_through(monkeypa
 
     monkeypatch.setattr(Client, "request", request)
     lost = asyncio.get_running_loop().create_future()
-    link = Link("store", "nats://host", (), make_log("warning", "text"), Metrics(), lost)
-    task = asyncio.create_task(Connection(link).request("$JS.API.INFO"))
+    context = ConnectionContext("store", "nats://host", (), make_log("warning", "text"), Metrics(), lost)
+    task = asyncio.create_task(Connection(context).request("$JS.API.INFO"))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
+from nats_identify.client.outage import OutageLog, addresses_in
 from nats_identify.clock import NS_PER_S
-from nats_identify.outage import OutageLog, addresses_in
 from nats_identify.trouble import Trouble
 
 

@@ -15,7 +15,7 @@ NOT_YET = (
     "coordinator/core/",
     "nats_identify/queue.py",
     "coordinator/edge/connections.py",
-    "coordinator/edge/inbox.py",
+    "coordinator/edge/event_queue.py",
     "coordinator/edge/intake.py",
     "coordinator/edge/probe.py",
     "coordinator/edge/refusals.py",
@@ -102,3 +102,43 @@ def test_vague_words_are_rare():
 def test_vague_words_are_rare_in_documents():
     count = Counter({name_of(path): len(VAGUE.findall(path.read_text())) for path in DOCUMENTS})
     assert count.total() <= VAGUE_MAX, +count
+
+
+OLD_NAMES = frozenset(
+    {
+        "AttemptAction",
+        "AttemptEvent",
+        "AttemptQueue",
+        "Bench",
+        "COMPLAIN_EVERY_S",
+        "CopiedAsking",
+        "HandOver",
+        "Inbox",
+        "MAX_BUCKETS",
+        "Misbehaviour",
+        "Pace",
+        "Replies",
+        "Vitals",
+        "Voice",
+        "Weather",
+        "complain",
+        "offer_request",
+        "outlive",
+        "tell_and_wait",
+        "why_dead",
+        "why_unready",
+        "wish",
+    }
+)
+"""Identifiers for which the field has its own word."""
+
+OLD_CONSTANT = re.compile(r"_?([A-Z0-9]+_)+(MOST|LEAST)(_[A-Z0-9]+)?")
+"""`X_MAX` and `X_MIN` are the names of bounds."""
+
+
+@pytest.mark.parametrize("path", SOURCE, ids=name_of)
+def test_old_names_do_not_come_back(path):
+    for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
+        if token.type == tokenize.NAME:
+            assert token.string not in OLD_NAMES, f"line {token.start[0]}"
+            assert not OLD_CONSTANT.fullmatch(token.string), f"line {token.start[0]}: {token.string}"

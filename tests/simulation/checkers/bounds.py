@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nats_identify.schedule.requests import ENDED_MAX
 from nats_identify.schedule.state import EARLY_CONFIRMS_MAX
-from nats_identify.schedule.timers import SPARE_MOST
+from nats_identify.schedule.timers import SPARE_MAX
 from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
@@ -25,13 +25,13 @@ def check_bounds(coordinator: "Coordinator", requests: int, grants: int) -> None
 
     Args:
         coordinator: which.
-        requests: how many it has received; each is remembered, `REMEMBERED_MOST` at most.
-        grants: how many it has received an answer to; of each that it knows no more the answer is kept, `STASHED_MOST`
+        requests: how many it has received; each is remembered, `REMEMBERED_MAX` at most.
+        grants: how many it has received an answer to; of each that it knows no more the answer is kept, `STASHED_MAX`
             at most.
 
-    The heap of alarms may hold `SPARE_MOST` that were replaced.
+    The heap of alarms may hold `SPARE_MAX` that were replaced.
     """
-    most = SPARE + SPARE_MOST + REMEMBERED_EACH * min(requests, ENDED_MAX) + min(grants, EARLY_CONFIRMS_MAX)
+    most = SPARE + SPARE_MAX + REMEMBERED_EACH * min(requests, ENDED_MAX) + min(grants, EARLY_CONFIRMS_MAX)
     count = items(coordinator.replica)
     if count > most:
         came = f"{requests} requests and answers to {grants} grants"

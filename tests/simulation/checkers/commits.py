@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from tests.simulation.coordinator import Coordinator
 
 
-READ_MOST_NS = 1100 * MS
+READ_MAX_NS = 1100 * MS
 """A candidate looks whether it is deaf before it reads; the read may take so long."""
 
-BLANKETS_MOST = 40
+BLANKETS_MAX = 40
 """Records that hold every bucket: each takeover that trusts nothing leaves one, until its hold is over."""
 
 
@@ -78,7 +78,7 @@ class Commits:
         if (
             write.ledger.leader is not None
             and not is_repeated
-            and deaf_ns > coordinator.settings.lease_ns + READ_MOST_NS
+            and deaf_ns > coordinator.settings.lease_ns + READ_MAX_NS
         ):
             what = f"{name} leads, and has heard nothing for {deaf_ns / MS:.0f} ms"
             raise Violation("deaf", coordinator.engine.now_ns, what)
@@ -114,7 +114,7 @@ class Commits:
         for (number, bucket), count in counts.items():
             if count > 1:
                 raise Violation("one turn", 0, f"{count} live grants in bucket {bucket} of {number}")
-        if len(ledger.grants) - sum(counts.values()) > BLANKETS_MOST:
+        if len(ledger.grants) - sum(counts.values()) > BLANKETS_MAX:
             raise Violation("bounded", 0, f"{len(ledger.grants)} records in the ledger")
 
     def lost(self, until_ns: int) -> None:

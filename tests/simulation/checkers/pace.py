@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tests.simulation.coordinator import Coordinator
 
 FIRST_PAUSE_NS: Final = 250 * MS
-PAUSE_MOST_NS: Final = SECOND
+PAUSE_MAX_NS: Final = SECOND
 
 
 class Pace:
@@ -33,8 +33,8 @@ class Pace:
             if event.is_refused:
                 self.refused += 1
                 self._refusals[name] = count = self._refusals.get(name, 0) + 1
-                most_ns = min(coordinator.settings.lease_ns // 3, PAUSE_MOST_NS)
-                self._next_ns[name] = now_ns + min(most_ns, FIRST_PAUSE_NS << min(count - 1, 8))
+                max_ns = min(coordinator.settings.lease_ns // 3, PAUSE_MAX_NS)
+                self._next_ns[name] = now_ns + min(max_ns, FIRST_PAUSE_NS << min(count - 1, 8))
         elif kind is words.Written:
             self._forget(name)
         elif kind is words.LedgerRead:

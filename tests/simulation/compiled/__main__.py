@@ -20,7 +20,7 @@ COPIED = ("nats_identify", "coordinator", "tests/simulation", "tests/__init__.py
 COMPILED = (
     "coordinator/core/*.py",
     "nats_identify/schedule/*.py",
-    "nats_identify/attempt.py",
+    "nats_identify/client/requester.py",
     "tests/simulation/*.py",
     "tests/simulation/checkers/*.py",
 )

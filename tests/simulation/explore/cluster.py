@@ -11,9 +11,22 @@ from coordinator.core import ledger as words
 from coordinator.core.ledger import Ledger, Read, ReplicaAction, ReplicaEvent, Write
 from coordinator.core.replica import Replica
 from coordinator.core.settings import Settings
-from nats_identify import attempt as told
 from nats_identify import wire
-from nats_identify.attempt import Attempt, AttemptEvent, HandOver, SendAnswer, SendCancel, SendRequest
+from nats_identify.client.requester import (
+    Begin,
+    Decline,
+    DeliverGrant,
+    Identified,
+    Received,
+    Requester,
+    RequesterEvent,
+    SendAnswer,
+    SendCancel,
+    SendRequest,
+    State,
+    Tick,
+    Withdraw,
+)
 from nats_identify.schedule import model
 from nats_identify.schedule.model import SECOND, Limits, Outcome, Reply, Timing
 from tests.simulation.explore.judge import Judge
@@ -24,11 +37,11 @@ LEASE_NS = 3 * SECOND
 TIMEOUT_NS = SECOND
 """A write without an outcome is given up then, as the edge does; it may still be done later."""
 
-PASS_MOST_NS = 20 * SECOND
-STEPS_MOST = 2_000
+PASS_MAX_NS = 20 * SECOND
+STEPS_MAX = 2_000
 """So many events while time passes without a choice mean that something spins."""
 
-WARM_UPS_MOST = 20
+WARM_UPS_MAX = 20
 
 TOTAL = 5
 
@@ -69,7 +82,7 @@ class Node:
 class Shard:
     """One shard, and the turn in its hand."""
 
-    attempt: Attempt
+    requester: Requester
     held: wire.Granted | None = None
     use_by_ns: int = 0
     answer_to: str = ""
@@ -122,7 +135,7 @@ class Cluster:
         """The first replica leads, the second has seen the ledger move, and both shards ask."""
         self._start("a")
         self._start("b")
-        for _ in range(WARM_UPS_MOST):
+        for _ in range(WARM_UPS_MAX):
             self._pass(self.now_ns + 2 * SECOND)
             self._is_warm = self.revision >= 3 and not self.pool
             if self._is_warm:
@@ -131,8 +144,8 @@ class Cluster:
             raise Violation("starts", self.now_ns, "nobody comes to lead, and stays")
         for index in range(2):
             pace_ns = min(timing.nudge_lead_ns for timing in self.timings.values())
-            self.shards.append(Shard(Attempt(index, f"r{index}", max_concurrency=1, pace_ns=pace_ns)))
-            self._drive(index, told.Begin())
+            self.shards.append(Shard(Requester(index, f"r{index}", max_concurrency=1, pace_ns=pace_ns)))
+            self._step(index, Begin())
 
     def _start(self, name: str) -> None:
         self.lives += 1
@@ -182,14 +195,14 @@ class Cluster:
             records = self.ledger.grants if self.ledger is not None else ()
             is_known = any(r.grant_id == shard.used and r.outcome is not None for r in records)
             return ("says that it was not used",) if is_known else ()  # before, nobody could know better
-        is_asking = shard.attempt.state is told.State.ASKING
+        is_asking = shard.requester.state is State.ASKING
         return ("withdraw",) if is_asking else ("decline", "withdraw") if shard.held else ()
 
     def happen(self, event: Event) -> None:
         """Let it happen."""
         what, *about = event
         if what == "time passes":
-            self._pass(self.now_ns + PASS_MOST_NS)
+            self._pass(self.now_ns + PASS_MAX_NS)
         elif about and about[0].isdigit():
             self._arrive(what, self.pool.pop(int(about[0])))
         elif about and about[0].startswith("r"):
@@ -210,8 +223,8 @@ class Cluster:
             return thing.is_late and thing.write.revision not in {self.revision, ANY_REVISION}
         if thing.grant is None:
             return False
-        attempt = self.shards[thing.grant.shard_id].attempt
-        sent_ns = attempt._first_sent_ns.get(thing.grant.renewal)
+        requester = self.shards[thing.grant.shard_id].requester
+        sent_ns = requester._first_sent_ns.get(thing.grant.renewal)
         return sent_ns is not None and self.now_ns > sent_ns + thing.grant.use_within_ns + LEASE_NS
 
     def describe(self, event: Event) -> str:
@@ -259,7 +272,7 @@ class Cluster:
             index = thing.grant.shard_id
             if what == "used, and comes again":
                 self.pool.append(replace(thing, is_copy=True))
-            self._drive(index, told.Received(wire.reply_of(thing.grant, 1), thing.grant.grant_id))
+            self._step(index, Received(wire.reply_of(thing.grant, 1), thing.grant.grant_id))
             if what != "arrives":
                 self._do("use", index)
 
@@ -268,15 +281,15 @@ class Cluster:
         self.faults -= what != "use"
         if what == "use" and shard.held is not None:
             if self.now_ns > shard.use_by_ns:
-                self._drive(index, told.Decline(goes_on=True))
+                self._step(index, Decline(goes_on=True))
                 return
             shard.used = shard.held.grant_id
-            self.judge.identify(shard.attempt.request_id, shard.used, self.now_ns)
-            self._drive(index, told.Identified())
+            self.judge.identify(shard.requester.request_id, shard.used, self.now_ns)
+            self._step(index, Identified())
         elif what == "decline":
-            self._drive(index, told.Decline(goes_on=True))
+            self._step(index, Decline(goes_on=True))
         elif what == "withdraw":
-            self._drive(index, told.Withdraw())
+            self._step(index, Withdraw())
         elif what == "says that it was not used":  # it breaks the contract
             self.pool.append(OnItsWay("answer", grant_id=shard.used, outcome=Outcome.DECLINED))
 
@@ -313,7 +326,7 @@ class Cluster:
         landmarks = [at_ns for at_ns in self._last_moments() if at_ns > self.now_ns]
         until_ns = min([until_ns, *landmarks])
         begun = self._choices()
-        for _ in range(STEPS_MOST):
+        for _ in range(STEPS_MAX):
             at_ns = min(self._deadlines(), default=until_ns)
             if at_ns >= until_ns:
                 self.now_ns = until_ns
@@ -339,7 +352,7 @@ class Cluster:
                 yield shard.use_by_ns
         for thing in self.pool:
             if thing.grant is not None:
-                sent_ns = self.shards[thing.grant.shard_id].attempt._first_sent_ns.get(thing.grant.renewal)
+                sent_ns = self.shards[thing.grant.shard_id].requester._first_sent_ns.get(thing.grant.renewal)
                 if sent_ns is not None:
                     yield sent_ns + thing.grant.use_within_ns
 
@@ -351,7 +364,7 @@ class Cluster:
                 if deadline_ns is not None:
                     yield deadline_ns
         for shard in self.shards:
-            deadline_ns = shard.attempt.next_deadline_ns()
+            deadline_ns = shard.requester.next_deadline_ns()
             if deadline_ns is not None:
                 yield deadline_ns
         for thing in self.pool:
@@ -374,9 +387,9 @@ class Cluster:
             elif (deadline_ns := node.replica.next_deadline_ns()) is not None and self.now_ns >= deadline_ns:
                 self._tell(name, model.Wake())
         for index, shard in enumerate(self.shards):
-            deadline_ns = shard.attempt.next_deadline_ns()
+            deadline_ns = shard.requester.next_deadline_ns()
             if deadline_ns is not None and self.now_ns >= deadline_ns:
-                self._drive(index, told.Tick())
+                self._step(index, Tick())
 
     # --- replicas
 
@@ -410,8 +423,8 @@ class Cluster:
                 if sum(thing.grant is not None and thing.grant.grant_id == body.grant_id for thing in self.pool) < 2:
                     self.pool.append(OnItsWay("grant", node.instance, grant=body))  # of more copies the others are lost
             else:
-                shard = next(s for s in self.shards if s.attempt.request_id == body.request_id)
-                self._drive(self.shards.index(shard), told.Received(wire.reply_of(body, 1)))
+                shard = next(s for s in self.shards if s.requester.request_id == body.request_id)
+                self._step(self.shards.index(shard), Received(wire.reply_of(body, 1)))
 
     def _write(self, node: Node, write: Write) -> None:
         if node.open_write is not None:
@@ -453,9 +466,9 @@ class Cluster:
 
     # --- shards
 
-    def _drive(self, index: int, event: AttemptEvent) -> None:
+    def _step(self, index: int, event: RequesterEvent) -> None:
         shard = self.shards[index]
-        for action in shard.attempt.handle(event, self.now_ns):
+        for action in shard.requester.handle(event, self.now_ns):
             if isinstance(action, SendRequest):
                 request = action.request
                 ask = request.ask(bucket=action.bucket, reply_to=request.request_id or "", request_id="")
@@ -466,7 +479,7 @@ class Cluster:
                     self._tell(name, model.Cancel(action.request_id))
             elif isinstance(action, SendAnswer):
                 self.pool.append(OnItsWay("answer", grant_id=action.to, outcome=action.outcome))
-            elif isinstance(action, HandOver):
+            elif isinstance(action, DeliverGrant):
                 shard.held, shard.use_by_ns, shard.answer_to = action.grant, action.use_by_ns, action.grant.grant_id
-        if shard.attempt.state is not told.State.HOLDING:
+        if shard.requester.state is not State.HOLDING:
             shard.held = None

@@ -98,7 +98,7 @@ TUNING: tuple[Planted, ...] = (
     ),
     Planted(
         "a refusal narrows the margin",
-        (Edit(f"{MARGIN}:widened", "clamp(margin_ns + max(margin_ns, WIDER_LEAST_NS), setting_ns)", "0"),),
+        (Edit(f"{MARGIN}:widened", "clamp(margin_ns + max(margin_ns, WIDER_MIN_NS), setting_ns)", "0"),),
     ),
 )
 """How wide the margin is."""

@@ -44,11 +44,11 @@ COMMITS: tuple[Planted, ...] = (
     ),
     Planted(
         "replies leave after the lease",
-        (Edit(f"{REPLICA}._is_heard", " and now_ns <= self.lease_until_ns", ""),),
+        (Edit(f"{REPLICA}.is_leading", " and now_ns <= self.lease_until_ns", ""),),
     ),
     Planted(
         "standbys speak",
-        (Edit(f"{REPLICA}._is_heard", "self.role is Role.LEADER and now_ns <= self.lease_until_ns", "True"),),
+        (Edit(f"{REPLICA}.is_leading", "self.role is Role.LEADER and now_ns <= self.lease_until_ns", "True"),),
     ),
     Planted(
         "a plain grant is sent however late its commit was",
@@ -185,7 +185,7 @@ CHARGING: tuple[Planted, ...] = (
         "max_concurrency 0 is believed",
         (
             Edit(
-                "nats_identify.schedule.limits:learn", "if not 1 <= limits.max_concurrency <= MAX_BUCKETS:", "if False:"
+                "nats_identify.schedule.limits:learn", "if not 1 <= limits.max_concurrency <= BUCKETS_MAX:", "if False:"
             ),
         ),
     ),

@@ -5,7 +5,7 @@ from tests.simulation.planted.fault import Planted
 from tests.simulation.planted.patching import Edit
 from tests.simulation.planted.rules import EVALUATE, SCHEDULER, STATE
 
-ATTEMPT = "nats_identify.attempt:Attempt"
+REQUESTER = "nats_identify.client.requester:Requester"
 REQUEST = "nats_identify.schedule.bucket_queue:QueuedRequest"
 QUEUE = "nats_identify.schedule.bucket_queue:BucketQueue"
 REQUESTS = "nats_identify.schedule.requests:RequestTable"
@@ -147,13 +147,13 @@ QUEUEING: tuple[Planted, ...] = (
 REQUESTING: tuple[Planted, ...] = (
     Planted(
         "use_within counts from the grant's arrival",
-        (Edit(f"{ATTEMPT}._granted", "self._first_sent_ns.get(grant.renewal)", "now_ns"),),
+        (Edit(f"{REQUESTER}._granted", "self._first_sent_ns.get(grant.renewal)", "now_ns"),),
     ),
     Planted(
         "use_within counts from the newest renewal",
         (
             Edit(
-                f"{ATTEMPT}._granted",
+                f"{REQUESTER}._granted",
                 "self._first_sent_ns.get(grant.renewal)",
                 "self._first_sent_ns.get(self._renewal)",
             ),
@@ -161,13 +161,13 @@ REQUESTING: tuple[Planted, ...] = (
     ),
     Planted(
         "a shard sends one renewal number again and again, and counts from the last",
-        (Edit(f"{ATTEMPT}._renew", "self._renewal += 1", "self._renewal = 0"),),
+        (Edit(f"{REQUESTER}._renew", "self._renewal += 1", "self._renewal = 0"),),
     ),
     Planted(
         "the answer to a copy is a decline, whatever was decided",
         (
             Edit(
-                f"{ATTEMPT}._granted",
+                f"{REQUESTER}._granted",
                 "return [SendAnswer(answer_to, decided)]",
                 "return [SendAnswer(answer_to, Outcome.DECLINED)]",
             ),
@@ -177,7 +177,7 @@ REQUESTING: tuple[Planted, ...] = (
         "a shard that has identified forgets its grant",
         (
             Edit(
-                f"{ATTEMPT}._decide",
+                f"{REQUESTER}._decide",
                 "    self._remember(grant_id, outcome)\n",
                 "",
             ),
@@ -188,7 +188,7 @@ REQUESTING: tuple[Planted, ...] = (
         "a withdrawn grant is answered as used, a used one as withdrawn",
         (
             Edit(
-                f"{ATTEMPT}._decide",
+                f"{REQUESTER}._decide",
                 "    return [SendAnswer(answer_to, outcome)]",
                 "    return [SendAnswer(answer_to, Outcome.DECLINED)]",
             ),
@@ -198,7 +198,7 @@ REQUESTING: tuple[Planted, ...] = (
         "a second grant is used after the first",
         (
             Edit(
-                f"{ATTEMPT}._granted",
+                f"{REQUESTER}._granted",
                 "if self.state is not State.ASKING or now_ns > use_by_ns:",
                 "if now_ns > use_by_ns:",
             ),
@@ -208,7 +208,7 @@ REQUESTING: tuple[Planted, ...] = (
         "a shard whose request has ended never asks anew",
         (
             Edit(
-                f"{ATTEMPT}._refused",
+                f"{REQUESTER}._refused",
                 "    if refused.code is Reason.ENDED:\n        return self._ask_anew(refused, now_ns)\n",
                 "",
             ),
@@ -218,7 +218,7 @@ REQUESTING: tuple[Planted, ...] = (
         "a shard that was refused never asks again",
         (
             Edit(
-                f"{ATTEMPT}._refused",
+                f"{REQUESTER}._refused",
                 "self._renew_at_ns, self._near_at_ns = now_ns + wait_ns, None",
                 "self._renew_at_ns = self._near_at_ns = None",
             ),

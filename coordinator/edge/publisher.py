@@ -1,0 +1,123 @@
+"""Publishes replies to requesters, and events. It never waits for a subscriber."""
+
+import json
+from datetime import UTC, datetime
+from typing import Final
+
+from nats import errors
+from nats.aio.msg import Msg
+
+from coordinator.edge.allowance import Allowance
+from coordinator.edge.connections import Connection
+from coordinator.edge.event_queue import EventQueue
+from coordinator.edge.log import Log
+from coordinator.edge.metrics import Metrics
+from nats_identify.clock import Clock
+from nats_identify.schedule import model
+from nats_identify.schedule.model import Event, NudgeUndeliverable, Reply
+from nats_identify.wire import ERROR_NUMBERS, Subjects, encode_reply
+
+Fields = dict[str, str | int | None]
+
+REFUSALS_PER_SECOND: Final = 1_000
+"""Refusals that a sender can provoke at will: beyond it they are dropped, and the sender gets no reply."""
+
+REFUSED_EVENTS_PER_SECOND: Final = 50
+"""Events of refusals: people read them, and the metric counts them all."""
+
+REFUSALS_LOGGED_PER_SECOND: Final = 1
+"""Of these, those that are logged: a day of nothing but refusals makes a log of some 20 MB."""
+
+REFUSALS_LOGGED_AT_ONCE: Final = 50
+"""As many are logged at once after a quiet time."""
+
+_PROVOKED: Final = frozenset({model.Code.BAD_REQUEST, model.Code.WRONG_BUCKET, model.Code.OVERLOADED})
+_QUIET: Final = frozenset({"queued", "identified", "ready", "cancelled"})
+_LOUD: Final = frozenset({"undeliverable", "rejected", "exhausted", "crash_loop"})
+
+
+class Publisher:
+    """Publishes replies and events.
+
+    Args:
+        traffic: carries the replies.
+        subjects: where events and answers to grants go.
+        event_queue: gets an event for each nudge without a receiver.
+        metrics: counts what happens.
+        log: for events, too.
+        clock: nanoseconds that only grow.
+    """
+
+    def __init__(
+        self,
+        traffic: Connection,
+        subjects: Subjects,
+        event_queue: EventQueue,
+        *,
+        metrics: Metrics,
+        log: Log,
+        clock: Clock,
+    ) -> None:
+        self._traffic = traffic
+        self._subjects = subjects
+        self._event_queue = event_queue
+        self._metrics = metrics
+        self._log = log
+        self._nudges = f"{traffic.new_inbox()}."
+        self._refusals_left = Allowance(REFUSALS_PER_SECOND, REFUSALS_PER_SECOND, clock)
+        self._refused_events_left = Allowance(REFUSED_EVENTS_PER_SECOND, REFUSED_EVENTS_PER_SECOND, clock)
+        self._refusals_logged_left = Allowance(REFUSALS_LOGGED_PER_SECOND, REFUSALS_LOGGED_AT_ONCE, clock)
+
+    async def open(self) -> None:
+        """Subscribe to the 503 of nudges without a receiver."""
+        await self._traffic.subscribe(f"{self._nudges}*", cb=self._nudge_came_back)
+
+    async def reply(self, reply: Reply, term: int) -> None:
+        """Send a reply of the schedule; NATS answers a grant or a nudge without a receiver with 503."""
+        body, answer_to, headers = reply.body, "", None
+        match body:
+            case model.Granted():
+                answer_to = self._subjects.confirm(body.bucket, body.grant_id)
+            case model.Queued(nudge=True):
+                answer_to = self._nudges + body.request_id
+            case model.Refused(code=code) if code in _PROVOKED and not self._refusals_left.take():
+                self._metrics.drop("refusal")
+                return
+            case model.Refused():
+                headers = {
+                    "Nats-Service-Error-Code": str(ERROR_NUMBERS[body.code]),
+                    "Nats-Service-Error": body.message,
+                }
+        await self.send(reply.to, encode_reply(body, term), answer_to=answer_to, headers=headers)
+
+    async def publish_event(self, event: Event) -> None:
+        """Publish, count and log an event."""
+        name, fields = event.name, event.fields
+        self._metrics.count_event(name, fields)
+        if name == "refused" and not self._refused_events_left.take():
+            return
+        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        await self.send(self._subjects.event(name), json.dumps({"at": at, **fields}).encode())
+        if name in _LOUD:
+            self._log.warning(name, **fields)
+        elif name in _QUIET or (name == "refused" and not self._refusals_logged_left.take()):
+            self._log.debug(name, **fields)
+        else:
+            self._log.info(name, **fields)
+
+    async def send(
+        self, to: str, payload: bytes, *, answer_to: str = "", headers: dict[str, str] | None = None
+    ) -> None:
+        """Publish now or not at all: a requester asks again, and a grant that is sent late is of no use."""
+        if not self._traffic.can_send:
+            self._metrics.drop("unsent")
+            return
+        try:
+            await self._traffic.publish(to, payload, reply=answer_to, headers=headers)
+        except errors.Error as error:
+            self._metrics.drop("unsent")
+            self._log.debug("not sent", to=to, error=str(error))
+
+    async def _nudge_came_back(self, message: Msg) -> None:
+        if message.headers and message.headers.get("Status") == "503":
+            self._event_queue.try_put(NudgeUndeliverable(message.subject.removeprefix(self._nudges)))

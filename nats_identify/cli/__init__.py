@@ -1,0 +1,1 @@
+"""The commands of `nats-identify`. A bot imports none of it."""
