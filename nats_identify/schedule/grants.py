@@ -54,26 +54,19 @@ class Grant:
 class HoldState(Enum):
     """What is known of a grant; the transitions are in the table of this module."""
 
-    UNCOMMITTED = "uncommitted"  # the ledger does not hold it yet: no reply may leave
-    UNANSWERED = "unanswered"  # committed by this leader
-    INHERITED = "inherited"  # committed, and not by this leader in this term: a 503 proves nothing
-    IDENTIFIED = "identified"
-    READY = "ready"
-    REJECTED = "rejected"
+    UNCOMMITTED = ("uncommitted",)  # the ledger does not hold it yet: no reply may leave
+    UNANSWERED = ("unanswered",)  # committed by this leader
+    INHERITED = ("inherited",)  # committed, and not by this leader in this term: a 503 proves nothing
+    IDENTIFIED = ("identified", Outcome.IDENTIFIED)
+    READY = ("ready", Outcome.READY)
+    REJECTED = ("rejected", Outcome.REJECTED)
 
-    @property
-    def outcome(self) -> Outcome | None:
+    def __init__(self, _name: str, outcome: Outcome | None = None) -> None:
+        self.outcome = outcome
         """The outcome as the ledger records it; None until the grant is confirmed."""
-        return _OUTCOMES.get(self)
 
 
-_OUTCOMES: Final = {
-    HoldState.IDENTIFIED: Outcome.IDENTIFIED,
-    HoldState.READY: Outcome.READY,
-    HoldState.REJECTED: Outcome.REJECTED,
-}
-
-CONFIRMED: Final = {outcome: state for state, outcome in _OUTCOMES.items()}
+CONFIRMED: Final = {state.outcome: state for state in HoldState if state.outcome is not None}
 """The state after each outcome; `declined` is none of them: it ends the hold."""
 
 AWAITING: Final = frozenset({HoldState.UNANSWERED, HoldState.INHERITED})
@@ -163,17 +156,17 @@ def _record(hold: Hold | GlobalHold, now_ns: int) -> GrantRecord:
             outcome=Outcome.IDENTIFIED,
         )
     grant = hold.grant
-    return GrantRecord(
-        grant_id=grant.grant_id,
-        request_id=grant.request_id,
-        shard_id=grant.shard_id,
-        bucket=grant.bucket,
-        max_concurrency=grant.max_concurrency,
-        renewal=grant.renewal,
-        use_within_ns=grant.use_within_ns,
-        hold_ns=hold_ns,
-        outcome=_OUTCOMES.get(hold.state),
-        plain=not grant.managed,
+    return GrantRecord(  # by position: keywords double the time of a commit with a thousand holds
+        grant.grant_id,
+        grant.request_id,
+        grant.shard_id,
+        grant.bucket,
+        grant.max_concurrency,
+        grant.renewal,
+        grant.use_within_ns,
+        hold_ns,
+        hold.state.outcome,
+        not grant.managed,
     )
 
 
