@@ -20,8 +20,9 @@ def exported() -> dict[str, set[str]]:
     series: dict[str, set[str]] = {}
     for family in metrics.registry.collect():
         suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(family.type, ("",))
+        labels = own.get(family.name) or set(getattr(family, "_labelnames", ()))  # of a collector's own family
         for suffix in suffixes:
-            series[family.name + suffix] = own.get(family.name, set()) | ({"le"} if suffix == "_bucket" else set())
+            series[family.name + suffix] = labels | ({"le"} if suffix == "_bucket" else set())
     return series
 
 
