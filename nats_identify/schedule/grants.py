@@ -22,7 +22,7 @@ congruent to its shard modulo gcd(m, n): the two numberings cannot be told apart
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from math import gcd
 from typing import Final, NamedTuple
 
@@ -51,22 +51,29 @@ class Grant:
     managed: bool = True
 
 
-class HoldState(Enum):
+class HoldState(StrEnum):  # its hash is that of a string: it is looked up a thousand times in each commit
     """What is known of a grant; the transitions are in the table of this module."""
 
-    UNCOMMITTED = ("uncommitted",)  # the ledger does not hold it yet: no reply may leave
-    UNANSWERED = ("unanswered",)  # committed by this leader
-    INHERITED = ("inherited",)  # committed, and not by this leader in this term: a 503 proves nothing
-    IDENTIFIED = ("identified", Outcome.IDENTIFIED)
-    READY = ("ready", Outcome.READY)
-    REJECTED = ("rejected", Outcome.REJECTED)
+    UNCOMMITTED = "uncommitted"  # the ledger does not hold it yet: no reply may leave
+    UNANSWERED = "unanswered"  # committed by this leader
+    INHERITED = "inherited"  # committed, and not by this leader in this term: a 503 proves nothing
+    IDENTIFIED = "identified"
+    READY = "ready"
+    REJECTED = "rejected"
 
-    def __init__(self, _name: str, outcome: Outcome | None = None) -> None:
-        self.outcome = outcome
+    @property
+    def outcome(self) -> Outcome | None:
         """The outcome as the ledger records it; None until the grant is confirmed."""
+        return _OUTCOMES.get(self)
 
 
-CONFIRMED: Final = {state.outcome: state for state in HoldState if state.outcome is not None}
+_OUTCOMES: Final = {
+    HoldState.IDENTIFIED: Outcome.IDENTIFIED,
+    HoldState.READY: Outcome.READY,
+    HoldState.REJECTED: Outcome.REJECTED,
+}
+
+CONFIRMED: Final = {outcome: state for state, outcome in _OUTCOMES.items()}
 """The state after each outcome; `declined` is none of them: it ends the hold."""
 
 AWAITING: Final = frozenset({HoldState.UNANSWERED, HoldState.INHERITED})
@@ -165,7 +172,7 @@ def _record(hold: Hold | GlobalHold, now_ns: int) -> GrantRecord:
         grant.renewal,
         grant.use_within_ns,
         hold_ns,
-        hold.state.outcome,
+        _OUTCOMES.get(hold.state),
         not grant.managed,
     )
 
