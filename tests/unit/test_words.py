@@ -11,8 +11,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 NOT_YET = (
-    "nats_identify/schedule/",
-    "coordinator/core/",
     "nats_identify/queue.py",
     "coordinator/edge/connections.py",
     "coordinator/edge/event_queue.py",
