@@ -1,6 +1,6 @@
-"""What a shard is handed: the Queue interface, the Grant it yields and the Turn that uses it.
+"""The Queue interface, the Grant that it returns and the Turn that uses it.
 
-This module knows no schedule, no NATS and no Discord; every queue of the library and every queue that a
+This module depends on no schedule, no NATS and no Discord; every queue of the library and every queue that a
 bot author writes fits behind it.
 """
 
@@ -22,10 +22,10 @@ SHARD_ID_MAX: Final = 2**53
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where an asking stands in its queue.
+    """The position of a request in its queue.
 
     Attributes:
-        position: its place in its bucket, 1 is next; None while there is no answer yet.
+        position: its place in its bucket, 1 is next; None while there is no reply yet.
         eta_ms: milliseconds until the turn, exact at position 1; None while it cannot be known.
         reason: why it waits.
         near: the turn is about two seconds away or less: the moment to open the gateway connection.
@@ -44,12 +44,12 @@ class Grant:
     Attributes:
         shard_id: the shard that may send it, 0 or more.
         grant_id: the grant's own name, unique in its queue; decided on once.
-        request_id: the asking that it answers.
+        request_id: the request that it replies to.
         bucket: Discord's ``rate_limit_key``, ``shard_id % max_concurrency``.
         max_concurrency: the number of buckets when it was granted, 1 or more.
         use_by_ns: the last instant at which IDENTIFY may be sent: nanoseconds on `nats_identify.clock.now_ns`.
         waited_ms: how long the shard waited, in milliseconds.
-        remaining: session starts left today after this one, or None where nobody counts them.
+        remaining: session starts left today after this one, or None where they are not counted.
     """
 
     shard_id: int
@@ -93,7 +93,7 @@ class Queue(Protocol):
             priority: -10 … 10, higher goes first; convention: 1 for a session that was live and was lost.
             on_progress: called whenever the position, the ETA or the reason changes.
             replaces: a grant of this shard that came too late to be used: it is declined, and the
-                asking goes on at its old place.
+                request goes on at its old place.
 
         Raises:
             QueueClosedError: the queue was closed by its owner.
@@ -189,8 +189,8 @@ class Turn:
             await websocket.send(identify)
             turn.identified()
 
-    An exception before `granted` returned gives the place or the turn back. After that nobody can know
-    whether IDENTIFY left, so the turn counts as used, unless `decline` was called.
+    An exception before `granted` returned gives the place or the turn back. After that it cannot be known
+    whether IDENTIFY was sent, so the turn counts as used, unless `decline` was called.
 
     Leaving the full form's block without `granted` having returned is an error, unless `decline` was called:
     an IDENTIFY that was sent there had no turn.
@@ -199,7 +199,7 @@ class Turn:
         queue: the queue that gives the turn.
         shard_id: the shard, 0 or more.
         priority: -10 … 10, higher goes first.
-        progress: the newest that the queue told, or None before it told any.
+        progress: the newest one of the queue, or None before the first.
 
     Raises:
         TypeError, ValueError: no such shard or priority can be asked for, or ``on_progress`` cannot be called.
@@ -270,7 +270,7 @@ class Turn:
         finally:
             waiting.cancel()
         if acquire_task.done():
-            acquire_task.result()  # raises what ended the asking, if anything did
+            acquire_task.result()  # raises what ended the request, if anything did
 
     async def granted(self) -> Grant:
         """Wait until IDENTIFY may be sent; call it again right before the send, it costs nothing.
@@ -335,7 +335,7 @@ class Turn:
         return self._grant
 
     def _unseen(self) -> Grant | None:
-        """Return a grant that is there and was not looked at, or None."""
+        """Return a grant that `granted` has not returned, or None."""
         acquire_task = self._acquire_task
         if (
             self._decided
@@ -358,7 +358,7 @@ class Turn:
             raise RuntimeError(message)
 
     def _asked(self) -> asyncio.Task[Grant]:
-        """Return the asking of this block."""
+        """Return the acquire of this block."""
         if self._acquire_task is None:
             message = "this turn was not entered; use it with `async with`, which gives the place back whatever happens"
             raise RuntimeError(message)
@@ -381,7 +381,7 @@ class Turn:
             self._on_progress(progress)
 
     async def _withdraw(self) -> None:
-        """End the asking; a grant that nobody looked at is declined, since nothing was sent with it."""
+        """Withdraw the request; a grant that was not returned is declined, since nothing was sent with it."""
         if self._acquire_task is None:
             return
         self._acquire_task.cancel()

@@ -1,4 +1,4 @@
-"""The ledger's content, and the words between a replica and its edge. It is neither stored nor encoded here."""
+"""The ledger's content, and the events and actions between a replica and its edge. Nothing is stored here."""
 
 from dataclasses import dataclass
 
@@ -25,22 +25,22 @@ class LeaseHeader:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """Who leads, what is left of the day, and what each bucket was last granted: all that a successor needs.
+    """The leader, the rest of the day's budget, and the last grants of each bucket: all that a successor needs.
 
     Attributes:
-        leader: the replica's name for people; None when nobody leads. ``instance``: random for each process.
+        leader: the replica's name for people; None when there is no leader. ``instance``: random for each process.
         term: one higher for each leader. ``sequence``: one higher for each write.
-        lineage: who began it without trusting what was there, or nothing was. Within one lineage age tells all; a
-            copy from before a loss may be of any age.
-        lease_ns: a standby that has seen no movement for so long may take over.
-        max_concurrency, total, remaining, reset_in_ns: today's limits; None where nobody knows. ``remaining`` is below
-            zero where more was spent than the total of today allows.
+        lineage: names the write that began it, where there was no ledger or an untrusted one. Within one lineage the
+            age is enough to compare two copies; a copy from before a loss may be of any age.
+        lease_ns: a standby that has seen no write for this time may take over.
+        max_concurrency, total, remaining, reset_in_ns: today's limits; None where they are unknown. ``remaining`` is
+            below zero where more was spent than the total of today allows.
         static_day: what is known of a day of static limits, as ages: ``total`` and ``remaining`` are settings then.
             None: they are Discord's.
         crash_loops: what was granted lately to shards that may loop, as ages.
-        full_hold_ns: how long a grant of its leader may matter; None in the ledger of one that did not write it.
+        full_hold_ns: how long a grant of its leader may matter; None in the ledger of a leader that did not write it.
         replied: plain requests that have had their reply, and for how long to know it; None: as above.
-        margin_ns: as the leader has tuned it; None in the ledger of one that did not.
+        margin_ns: the margin as tuned; None in the ledger of a leader that did not write it.
     """
 
     prefix: str
@@ -79,7 +79,7 @@ class Ledger:
 
     @property
     def age(self) -> tuple[int, int]:
-        """Orders ledgers, whatever the revision: a restored copy may come back at a higher one."""
+        """The order of ledgers, whatever their revisions: a restored copy may come back at a higher one."""
         return (self.term, self.sequence)
 
 
@@ -107,21 +107,21 @@ def entry(header: LeaseHeader, snapshot: Snapshot) -> Ledger:
 
 
 def full_hold_ns_of(ledger: Ledger, confirmed_hold_ns: int) -> int:
-    """How long anything may matter that this entry tells of; ``confirmed_hold_ns`` is window and margin."""
+    """How long any grant of this entry may matter; ``confirmed_hold_ns`` is window and margin."""
     holds_ns = [max(record.hold_ns, record.use_within_ns + confirmed_hold_ns) for record in ledger.grants]
     return max(holds_ns, default=0) if ledger.full_hold_ns is None else max(ledger.full_hold_ns, *holds_ns, 0)
 
 
-# --- what the edge tells
+# --- events of the edge
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerRead:
     """The answer to `Read`, from the stream's leader.
 
-    ``ledger`` is None where there is none; ``never_written`` tells that there has never been one. ``written_on``
-    is the revision that it was written on by compare-and-set, as the stream has kept it: a copy that somebody put
-    back has none.
+    ``ledger`` is None where there is none; ``never_written``: there has never been one. ``written_on`` is
+    the revision that it was written on by compare-and-set, as the stream has kept it: a copy that was restored by hand
+    has none.
     """
 
     ledger: Ledger | None
@@ -137,7 +137,7 @@ class LedgerUnreadable:
 
 @dataclass(frozen=True, slots=True)
 class LedgerSeen:
-    """A watch showed this: a hint, perhaps late."""
+    """The watch delivered this: a hint, perhaps late."""
 
     ledger: Ledger
     revision: int
@@ -154,8 +154,8 @@ class Written:
 class WriteUnsettled:
     """The last `Write` was refused, or its outcome is unknown: both are settled by reading.
 
-    ``is_refused``: the server will not store it as things are (a limit, a full disk). Until somebody changes that it
-    says the same each time, so it is asked again after a pause. A revision that was not the newest is no such refusal.
+    ``is_refused``: the server will not store it as things are (a limit, a full disk). Until an operator changes
+    that, each write is refused, so it is repeated after a pause. A revision that was not the newest is no such refusal.
     """
 
     is_refused: bool = False
@@ -173,7 +173,7 @@ class TrafficReturned:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Leave: grant no more, and release the lock."""
+    """Stop: make no further grant, and release the lock."""
 
 
 ReplicaEvent = (
@@ -188,7 +188,7 @@ ReplicaEvent = (
     | Stop
 )
 
-# --- what the edge is told
+# --- actions for the edge
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +206,7 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """Nothing is owed any more: the process may end."""
+    """No write is pending and the lock is released: the process may end."""
 
 
 ReplicaAction = ScheduleAction | Read | Write | Stopped

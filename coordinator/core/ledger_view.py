@@ -1,18 +1,18 @@
-"""What a replica has seen of the ledger, on its own clock: has it moved, and can it be trusted? It writes nothing."""
+"""What a replica has seen of the ledger, on its own clock: has it changed, and is it trusted? It writes nothing."""
 
 from coordinator.core.ledger import Ledger
 
 
 class LedgerView:
-    """The last known ledger and when it was last seen to move.
+    """The last known ledger, and when it was last seen to change.
 
     Attributes:
         ledger, revision: as last seen; the revision is what a takeover compares against.
         newest_age: the highest (term, sequence) ever seen; anything below is an older copy.
         newest_at_ns: when that was.
-        moved_at_ns: when it last changed before our eyes.
-        is_trusted: it was seen to move forward since we have been in contact. A copy that was restored while
-            nobody looked does not; neither does one that we have only just met, or that is of another lineage.
+        last_change_ns: when it was last seen to change.
+        is_trusted: it was seen to advance since we have been in contact. A copy that was restored while we were out
+            of contact is not trusted; neither is the first one that we read, or one of another lineage.
     """
 
     def __init__(self, lease_ns: int) -> None:
@@ -26,10 +26,10 @@ class LedgerView:
         self._contact_at_ns: int | None = None
 
     def observe(self, ledger: Ledger | None, revision: int, now_ns: int, *, is_put_back: bool = False) -> bool:
-        """Take in what was read or watched; return whether it is newer than all seen before.
+        """Apply what was read or watched; return whether it is newer than all seen before.
 
         Whether the ledger is trusted is decided here alone. ``is_put_back``: it was not written by compare-and-set,
-        so it is a copy: two older copies, one after the other, look like movement.
+        so it is a copy: two older copies, one after the other, look like progress.
         """
         before = self._contact_at_ns
         was_out_of_contact = before is None or now_ns - before > self.lease_ns
@@ -37,7 +37,7 @@ class LedgerView:
         age = ledger.age if ledger else (0, 0)
         has_moved = revision != self.revision or age != (self.ledger.age if self.ledger else (0, 0))
         is_newer = age > self.newest_age
-        # Somebody who puts an entry back loses its lineage with its headers: no two of those are of one lineage.
+        # An entry that is put back by hand has no lineage, which is in its headers: no two such entries are of one.
         is_descended = ledger is not None and ledger.lineage == self.lineage != ""
         self.ledger, self.revision, self.newest_age = ledger, revision, max(age, self.newest_age)
         if is_newer:
@@ -53,7 +53,7 @@ class LedgerView:
         return is_newer
 
     def record_own_write(self, ledger: Ledger, revision: int, now_ns: int) -> None:
-        """Our own write is the newest there is."""
+        """Record our own write: it is the newest entry."""
         self.ledger, self.revision, self.newest_age = ledger, revision, ledger.age
         self.last_change_ns = self.newest_at_ns = self._contact_at_ns = now_ns
         self.is_trusted = True
@@ -74,7 +74,7 @@ class LedgerView:
         return self._contact_at_ns is not None
 
     def lease_expires_at_ns(self) -> int:
-        """When the lease of whoever leads has run out, as far as we can see; at once where nobody leads."""
+        """When the leader's lease expires, as seen from here; in the past where there is no leader."""
         if self.ledger is None or self.ledger.leader is None:
             return self.last_change_ns
         return self.last_change_ns + max(self.lease_ns, self.ledger.lease_ns)

@@ -1,41 +1,41 @@
-"""When to ask Discord for its figures, and which answer to believe. It neither asks nor keeps the figures.
+"""When to fetch Discord's limits, and which response to accept. Nothing is fetched or kept here.
 
-An answer counts only for a leader that has led, in one term, since before it asked; and, after a blind
-takeover, only if it was asked for when every grant that nobody here knows of must have been used or lapsed.
+A response counts only for a leader that has led, in one term, since before the fetch; and, after a takeover
+without a trusted ledger, only if the fetch began when every unknown grant must have been used or lapsed.
 """
 
 from nats_identify.schedule.model import SECOND
 
 FIGURE_EVERY_NS = 300 * SECOND
-"""Discord's figure is corrected so often; `GET /gateway/bot` is not to be cached for long."""
+"""The time between two fetches; `GET /gateway/bot` is not to be cached for long."""
 
 SOON_NS = 30 * SECOND
-"""And so often where little of the day is left, or nothing: higher limits are then news that shards wait for."""
+"""The time where little or nothing of the day is left: shards then wait for higher limits."""
 
 
 class LimitsPolicy:
-    """One replica's dealings with Discord's figures.
+    """When one replica fetches Discord's limits.
 
     Attributes:
-        due_at_ns: when to ask next; None while there is nobody to ask or to tell.
+        due_at_ns: when to fetch next; None: no fetch is due.
     """
 
     def __init__(self) -> None:
         self.due_at_ns: int | None = None
         self._believed_from_ns = 0
-        self._latest_ns = 0  # when it was last wanted, or came
+        self._latest_ns = 0  # when it was last due, or received
         self._asked: tuple[int, int] | None = None  # in which term, and when
 
     def become_leader(self, now_ns: int, wait_ns: int) -> None:
-        """A lead begins: what is asked for within ``wait_ns`` may miss what an unknown leader granted."""
+        """Become leader: a fetch within ``wait_ns`` may not show what an unknown leader granted."""
         self._believed_from_ns = self.due_at_ns = now_ns + wait_ns
 
     def fetch_started(self, term: int, now_ns: int) -> None:
-        """Discord is being asked from now on."""
+        """Record that a fetch starts now."""
         self._asked = (term, now_ns)
 
     def is_due(self, now_ns: int, *, is_low: bool) -> bool:
-        """Whether to ask now; then the next time is an interval away, a short one if little of the day is left."""
+        """Whether to fetch now; then the next time is an interval away, a short one if little of the day is left."""
         if self.due_at_ns is None:
             return False
         if is_low:
@@ -46,7 +46,7 @@ class LimitsPolicy:
         return True
 
     def believes(self, term: int, now_ns: int) -> bool:
-        """Whether the answer that has just come counts for the leader of this term."""
+        """Whether the response just received counts for the leader of this term."""
         asked, self._asked = self._asked, None
         if asked is None or asked[0] != term:
             return False

@@ -1,7 +1,7 @@
 """One coordinator: standby, candidate or leader, behind one `handle`. It never waits, sends, logs or reads a clock.
 
 The order of the actions is a contract: what a successor must know is written before the reply that it
-concerns is returned. One write is under way at a time; all that falls due meanwhile goes into the next.
+concerns is returned. One write is in flight at a time; all that falls due meanwhile goes into the next.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ from nats_identify.schedule.plain import REPLIED_FOR_NS
 from nats_identify.schedule.scheduler import Scheduler
 
 RETRY_NS = 250 * MS
-"""An unanswered read is repeated so soon: a ledger that comes back is noticed well within a second."""
+"""The pause before an unanswered read is repeated: a ledger that comes back is read well within a second."""
 
 REFUSED_MAX_NS = SECOND
 """The longest pause before a refused write is repeated, and a third of the lease, the heartbeat's pace, where that is
@@ -43,7 +43,7 @@ less. The first is `RETRY_NS`, each further one twice as long; shards are grante
 
 
 class Role(Enum):
-    """What a replica is."""
+    """The role of a replica."""
 
     STANDBY = "standby"
     CANDIDATE = "candidate"
@@ -70,11 +70,11 @@ class Replica:
         )
         self.schedule.state.become_standby()
         self.view = LedgerView(settings.lease_ns)
-        self._longest_hold_ns = settings.timing.full_hold_ns  # the longest that anything seen can matter
+        self._longest_hold_ns = settings.timing.full_hold_ns  # the longest that a grant of any ledger seen can matter
         self._pending: Pending | None = None
-        self._is_unsettled = False  # nobody knows whether the pending write was done
+        self._is_unsettled = False  # it is unknown whether the pending write was done
         self._refusals = 0  # of writes, since one was last accepted
-        self._write_soon = False  # a standby should hear of something before the next heartbeat
+        self._write_soon = False  # a standby should receive news before the next heartbeat
         self._is_reading = False
         self._is_traffic_lost = True
         self._stopping = False
@@ -107,7 +107,7 @@ class Replica:
             case words.LedgerSeen(ledger, revision):
                 self._remember(ledger, now_ns)
                 is_news = revision > self.view.revision and ledger.instance != self.settings.instance
-                if is_news and self._pending is None:  # a pending write will fail, and teach the same
+                if is_news and self._pending is None:  # a pending write will fail, which leads to a read
                     actions += self._observe_ledger(ledger, revision, now_ns)
             case words.Written(revision):
                 actions += self._written(revision, now_ns)
@@ -143,7 +143,7 @@ class Replica:
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def _advance(self, now_ns: int) -> list[ReplicaAction]:
-        """Do what is due in the state that we are in."""
+        """Do what is due in the current role."""
         heard_ns = self._heard_at_ns
         self._is_traffic_lost = heard_ns is None or now_ns - heard_ns > self.settings.lease_ns
         if self._pending is not None:
@@ -169,7 +169,7 @@ class Replica:
     # --- standby
 
     def _remember(self, ledger: Ledger | None, now_ns: int) -> None:
-        """Keep what is true of any ledger, adopted or not: how long a grant may matter, and who has had a reply."""
+        """Keep what counts of any ledger, adopted or not: how long a grant may matter, and its ``replied``."""
         if ledger is not None:
             hold_ns = full_hold_ns_of(ledger, self.schedule.state.timing.confirmed_hold_ns)
             self._longest_hold_ns = max(self._longest_hold_ns, hold_ns)
@@ -232,7 +232,7 @@ class Replica:
     # --- leader
 
     def _lead(self, now_ns: int) -> list[ReplicaAction]:
-        if now_ns > self.lease_until_ns:  # we slept: others may have led, and a restore may have undone their writes
+        if now_ns > self.lease_until_ns:  # paused: others may have led, and a restore may have undone their writes
             self._step_down()
             return self._start_read(now_ns)
         if self._stopping or self._is_traffic_lost:
@@ -280,7 +280,7 @@ class Replica:
         return self._if_leading(self.schedule.on_committed(pending.holds, now_ns, in_time=in_time), now_ns)
 
     def _settle(self, pending: Pending, event: words.LedgerRead, now_ns: int) -> list[ReplicaAction]:
-        """The outcome of a write was unknown: it is there, or it is written again, or another has written."""
+        """The outcome of a write was unknown: it is there, or it is written again, or another replica has written."""
         self._is_unsettled = False
         if pending.has_landed(event):
             if now_ns <= pending.sent_at_ns + self.settings.lease_ns:
@@ -288,22 +288,22 @@ class Replica:
             may_lead = pending.write.ledger.leader is not None and not self._stopping
             if may_lead and pending.is_where_it_was_made(event):
                 return self._write_on(pending, event.revision, now_ns)
-        elif pending.may_be_written_again(event):  # or the first one lands after all: after that look, in any case
+        elif pending.may_be_written_again(event):  # or the first one lands after all: after that read, in any case
             self._pending = replace(pending, sent_at_ns=self._looked_at_ns)
             return [pending.write]
         self._step_down()
         return self._observe_ledger(event.ledger, event.revision, now_ns)
 
     def _back_off_ns(self) -> int:
-        """How long to wait before that look, right after which the same bytes are written again: longer each time."""
+        """How long to wait before the read after which the same bytes are written again: longer each time."""
         max_ns = min(self.settings.lease_ns // 3, REFUSED_MAX_NS)
         pause_ns = min(max_ns, RETRY_NS << min(self._refusals, 8))
         self._refusals += 1
         return pause_ns
 
     def _write_on(self, pending: Pending, revision: int, now_ns: int) -> list[ReplicaAction]:
-        """Our write is there with nothing after it, and our lease is over: the next write tells who leads."""
-        if self._is_traffic_lost:  # whoever hears the shards again may be quicker
+        """Our write is there with nothing after it, and our lease is over: the next write decides who leads."""
+        if self._is_traffic_lost:  # a replica that receives the shards' requests may be quicker
             self._is_unsettled, self._read_at_ns = True, now_ns + RETRY_NS
             return []
         self.view.record_own_write(pending.write.ledger, revision, now_ns)
@@ -322,15 +322,15 @@ class Replica:
         return self._if_leading(self.schedule.handle(event, now_ns), now_ns)
 
     def _if_leading(self, actions: list[model.ScheduleAction], now_ns: int) -> list[ReplicaAction]:
-        """Only a leader within its own lease is heard."""
+        """Return the actions if this replica leads within its lease; else none."""
         if self.is_leading(now_ns):
             return list(actions)
         if any(isinstance(action, FetchLimits) for action in actions):
-            self._limits_policy.due_at_ns = now_ns  # whoever leads on asks
+            self._limits_policy.due_at_ns = now_ns  # the next leader fetches
         return []
 
     def is_leading(self, now_ns: int) -> bool:
-        """Return whether what this replica says counts: it leads, within its lease, by its own clock."""
+        """Return whether this replica leads, within its lease, by its own clock."""
         return self.role is Role.LEADER and now_ns <= self.lease_until_ns
 
     def _deaf_at_ns(self) -> int:

@@ -1,4 +1,4 @@
-"""What one replica is told at its start. It is read from the environment elsewhere."""
+"""The settings of one replica's core. They are read from the environment elsewhere."""
 
 from dataclasses import dataclass, field
 
@@ -7,16 +7,16 @@ from nats_identify.schedule.model import SECOND, Limits, Timing
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What one replica is told at its start.
+    """The settings of one replica's core.
 
     Attributes:
-        name, prefix: who it is, and for which bot.
+        name, prefix: the replica's name, and the subject prefix of its bot.
         instance: random for each process: two replicas may have one name.
         grant_key: random and secret for each process, 64 bytes at most; grant ids are derived from it.
-        lease_ns: a standby takes over when the ledger has not moved for so long.
+        lease_ns: a standby takes over when the ledger has not changed for this time.
         fresh_start: a ledger that never existed means that nothing was ever granted.
         static: the limits where there is no token to ask Discord with, else None.
-        crash_loop_grants, crash_loop_period_ns: so many grants of one shard in such a period are free; 0: no guard.
+        crash_loop_grants, crash_loop_period_ns: how many grants of one shard are free in a period; 0: no guard.
     """
 
     name: str

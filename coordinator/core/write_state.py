@@ -1,4 +1,4 @@
-"""The write under way, and what a read tells of it. It neither writes nor decides what follows."""
+"""The write in flight, and its outcome by a later read. Nothing is written or decided here."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ class Pending:
 
     Attributes:
         base: what it was made from.
-        holds: whose grants it commits.
+        holds: the holds whose grants it commits.
         sent_at_ns: the lease counts from here.
     """
 
@@ -22,7 +22,7 @@ class Pending:
     sent_at_ns: int
 
     def has_landed(self, read: LedgerRead) -> bool:
-        """Whether it is what was read."""
+        """Whether this write is what was read."""
         return _identity(read.ledger) == _identity(self.write.ledger)
 
     def is_where_it_was_made(self, read: LedgerRead) -> bool:
@@ -30,7 +30,7 @@ class Pending:
         return self.has_landed(read) and read.written_on == self.write.revision
 
     def may_be_written_again(self, read: LedgerRead) -> bool:
-        """Whether nothing at all has happened since it was made."""
+        """Whether the ledger has not changed since the write was made."""
         return read.revision == self.write.revision and _identity(read.ledger) == _identity(self.base)
 
 

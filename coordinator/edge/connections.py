@@ -1,4 +1,4 @@
-"""The two connections to NATS, kept for as long as the process lives. They do not know what they carry.
+"""The two connections to NATS, kept for as long as the process lives. Message contents are handled elsewhere.
 
 `store` commits the ledger and `traffic` carries requests and replies: one that is clogged must not hold up
 the other. Neither buffers while it is disconnected: what is sent late is worse than what is not sent.
@@ -20,7 +20,7 @@ from nats_identify.nats_connection import NatsClient, open_connection
 from nats_identify.nats_protocol import Handler
 
 WARN_EVERY_S: Final = 10.0
-"""The same trouble is logged so often."""
+"""The least time between two log lines of the same trouble."""
 
 OLDEST_SERVER: Final = (2, 11)
 """Older servers acknowledge two winners of one compare-and-set in a cluster."""
@@ -38,15 +38,15 @@ _TIMEOUTS: Final[dict[str, Any]] = {
 
 
 class CannotServeError(Exception):
-    """This process cannot go on; whoever started it must act on what the message says."""
+    """This process cannot go on; the operator must act: the message names the action."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionContext:
-    """What a connection is called, and whom it tells of its troubles.
+    """A connection's name, and where its troubles are reported.
 
     Attributes:
-        private: nobody is answered on a subject that begins like this: a requester could otherwise have us
+        private: no reply is sent to a subject that begins like this: a requester could otherwise have us
             write where only we may, the ledger first of all.
     """
 
@@ -60,7 +60,7 @@ class ConnectionContext:
 
 
 class Connection(NatsClient):
-    """A NATS client that answers nobody on a private subject, and serves handlers straight off the wire.
+    """A NATS client that sends no reply to a private subject, and serves handlers straight off the wire.
 
     Attributes:
         received: messages that were handled straight off the wire; it only grows.
@@ -80,7 +80,7 @@ class Connection(NatsClient):
 
     @property
     def can_send(self) -> bool:
-        """Whether what is published now leaves now."""
+        """Whether what is published now is sent now."""
         return self.is_connected and self.pending_data_size < UNSENT_BYTES_MAX
 
     async def receive(self, subject: str, handler: Handler) -> None:
@@ -124,7 +124,7 @@ class Connection(NatsClient):
         self._context.log.debug("a message that cannot be read was dropped", error=repr(error))
 
     async def on_error(self, error: Exception) -> None:
-        """Take note of what the client library could not do."""
+        """Count and log an error of the client library."""
         if isinstance(error, errors.SlowConsumerError):
             self._context.metrics.drop("slow_consumer")
         self.warn_throttled(type(error).__name__, str(error) or type(error).__name__)
@@ -144,7 +144,7 @@ class Connection(NatsClient):
             )
 
     async def on_reconnected(self) -> None:
-        """Take note that the connection is back."""
+        """Log that the connection is back."""
         self._context.metrics.connected.labels(self._context.name).set(1)
         self._context.log.info("NATS is back", connection=self._context.name, url=self._context.url)
         if self._context.returned is not None:
@@ -152,13 +152,13 @@ class Connection(NatsClient):
         await self.check_server()
 
     async def on_disconnected(self) -> None:
-        """Take note that the connection is lost; nats-py tries on."""
+        """Log that the connection is lost; nats-py keeps reconnecting."""
         self._context.metrics.connected.labels(self._context.name).set(0)
         if not self.is_closed:
             self._context.log.warning("NATS is gone; trying on", connection=self._context.name, url=self._context.url)
 
     async def on_closed(self) -> None:
-        """Tell the process that this connection will never come back."""
+        """Fail ``lost``: this connection will never come back."""
         if not self._is_leaving and not self._context.lost.done():
             reason = self.last_error or "closed by the server"
             message = f"NATS has closed the {self._context.name} connection for good ({reason}); see its log"
@@ -170,7 +170,7 @@ class Connection(NatsClient):
         await self.close()
 
     async def check_server(self) -> None:
-        """Tell the process where the server is too old to be trusted with a cluster's ledger."""
+        """Fail ``lost`` where the server is too old for a cluster's ledger; warn where it is too old for one later."""
         version = self.connected_server_version
         if (version.major, version.minor) >= OLDEST_SERVER:
             return
@@ -197,14 +197,14 @@ async def connect(
     metrics: Metrics,
     lost: "asyncio.Future[None]",
 ) -> Connection:
-    """Return a connection, once there is one; until then, keep trying and say so.
+    """Return a connection, once there is one; until then, keep trying and log it.
 
     Args:
-        settings: where NATS is, and who we are there.
+        settings: the server's URL and our credentials.
         name: what the connection carries, for people.
-        private: nobody is answered on subjects that begin like this.
+        private: no reply is sent to subjects that begin like this.
         returned: called whenever the connection was lost, and is there again.
-        log: told of troubles.
+        log: gets the troubles.
         metrics: counts what is dropped.
         lost: gets the reason why this process cannot go on.
 

@@ -1,4 +1,4 @@
-"""The bounded event queue of the loop: events that wait until the replica takes them in. It reads nothing itself."""
+"""The bounded event queue of the loop: events that wait until the replica applies them. It reads nothing itself."""
 
 import asyncio
 from collections import OrderedDict, deque
@@ -19,9 +19,9 @@ SENDER_MAX: Final = QUEUED_MAX // 4
 class EventQueue:
     """Three lanes: our own events first; then, in turn, confirms and requests, these sender by sender.
 
-    A confirm gives a bucket back, and there is one for each grant: it never stands behind more than one request. Nor
-    does a request stand behind more than one confirm for each before it: anybody can send confirms. The requests of one
-    sender stay in their order; among senders each has its turn, so that a flood delays its own sender alone.
+    A confirm gives a bucket back, and there is one for each grant: it is never behind more than one request. Nor is
+    a request behind more than one confirm for each before it: any client can send confirms. The requests of one
+    sender stay in their order; among senders it is round-robin, so that a flood delays its own sender alone.
 
     Args:
         queued_max: how many events of each of the two lanes from outside wait at most.
@@ -47,7 +47,7 @@ class EventQueue:
         self._arrived.set()
 
     async def put_and_wait(self, event: ReplicaEvent) -> None:
-        """Put in an event of our own, and wait until the replica has taken it in."""
+        """Put in an event of our own, and wait until the replica has applied it."""
         handled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._own.append((event, handled))
         self._arrived.set()
@@ -81,7 +81,7 @@ class EventQueue:
         return True
 
     def take(self) -> tuple[ReplicaEvent, asyncio.Future[None] | None] | None:
-        """Return the next event, and the future to set when it has been taken in, if there is one."""
+        """Return the next event, and the future to set when it has been applied, if there is one."""
         if self._own:
             return self._own.popleft()
         if self._confirms and not (self._is_requests_turn and self._senders):
@@ -98,7 +98,7 @@ class EventQueue:
         return event, None
 
     async def wait(self, seconds: float) -> None:
-        """Return when something has arrived, or after so long."""
+        """Return when something has arrived, or after ``seconds``."""
         if len(self):
             return
         self._arrived.clear()

@@ -1,4 +1,4 @@
-"""Turns what arrives on NATS into events of the core, or a refusal that says what is wrong. It keeps no state.
+"""Turn messages from NATS into events of the core, or into a refusal with the reason. No state is kept here.
 
 Each message ends here as an event, a refusal or a count, right off the wire: no exception leaves a handler, no client's
 header is read, and what is too large is not parsed.
@@ -22,7 +22,7 @@ from nats_identify.wire import REQUEST_BYTES_MAX, TOKEN, Answered, Cancelled, Re
 BUCKET_MAX: Final = 2**31
 
 REPLY_TO_BYTES_MAX: Final = 256
-"""A longer reply subject is not answered: it is kept for each request. The NATS clients' have about 60 bytes."""
+"""A longer reply subject gets no reply: it is kept for each request. The NATS clients' have about 60 bytes."""
 
 HEADER_BYTES_MAX: Final = 4096
 """A message with more headers is dropped. None of the contract's has any; tracing adds some hundred bytes."""
@@ -43,7 +43,7 @@ class BadRequestError(ValueError):
 
 
 class Intake:
-    """Receives requests, cancels and answers for one replica.
+    """Receives requests, cancels and confirms for one replica.
 
     Args:
         traffic: carries them.
@@ -117,7 +117,7 @@ class Intake:
         self._drop("large")
 
     def _is_worth_a_refusal(self) -> bool:
-        """Whether a refusal would leave: one that would not is not worth working out."""
+        """Whether a refusal would be sent: one that would not is not worth computing."""
         return not self._refusals.is_full and self._is_leading()
 
     def _on_answer(self, subject: bytes, _reply: bytes, header: bytes, body: bytes) -> None:
@@ -202,7 +202,7 @@ def decode_request(payload: bytes) -> Request:
 
 
 def decode_answer(payload: bytes) -> Outcome:
-    """Read an answer to a grant; an empty payload means identified.
+    """Read a confirm of a grant; an empty payload means identified.
 
     Raises:
         ValueError: it is none.

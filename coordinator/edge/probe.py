@@ -1,4 +1,4 @@
-"""Proves, again and again, that the traffic connection carries messages. It judges nothing."""
+"""Prove at intervals that the traffic connection carries messages. No decision is made here."""
 
 import asyncio
 from contextlib import suppress
@@ -15,7 +15,7 @@ from nats_identify.nats_protocol import Handler
 class Probe:
     """A message to ourselves, a third of a lease apart; any other message that arrived meanwhile proves the same.
 
-    Under a flood our own message stands behind what others sent: a leader that still receives must not resign for it.
+    Under a flood our own message is behind those of others: a leader that still receives must not resign for it.
 
     Attributes:
         heard_at_ns: when something was last known to have arrived.

@@ -1,6 +1,6 @@
-"""Refuses what is no request, at a bounded pace, so that a flood costs little. It decides nothing.
+"""Refuse invalid requests, at a bounded pace, so that a flood costs little. No decision is made here.
 
-A refusal is worked out only when it is sent: what a flood adds beyond the pace is dropped and counted.
+A refusal is computed only when it is sent: what a flood adds beyond the pace is dropped and counted.
 """
 
 import asyncio
@@ -30,12 +30,12 @@ RETRY_AFTER_NS: Final = 5 * SECOND
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why something is no request.
+    """Why a request is invalid.
 
     Attributes:
         reply_to: where the refusal goes.
         payload: the first 4 KiB of what arrived.
-        code: what is said in short; ``message``: what the sender must change.
+        code: the reason in short; ``message``: what the sender must change.
     """
 
     reply_to: str
@@ -60,7 +60,7 @@ class Refusals:
 
     @property
     def is_full(self) -> bool:
-        """Whether one more would be dropped: then it is not worth working out."""
+        """Whether one more would be dropped: then it is not worth computing."""
         return len(self._waiting) >= WAITING_MAX
 
     def put(self, reply_to: str, payload: bytes, code: Code, message: str) -> None:
@@ -98,7 +98,7 @@ class Refusals:
 
 
 def salvaged_id(payload: bytes, reply_to: str) -> str:
-    """Return the id that a bad request names, if it is one: its sender knows the refusal by it."""
+    """Return the id that a bad request names, if it is one: its sender matches the refusal by it."""
     with suppress(ValueError):
         said = from_json(payload)
         named = said.get("request_id") if isinstance(said, dict) else None

@@ -1,19 +1,19 @@
-"""The waiting: one request's record, and the order in which a bucket's requests stand. It grants nothing.
+"""One request's record, and the order of a bucket's requests. Nothing is granted here.
 
-The order of a line: higher priority first, then by ``place_ns``, an estimate of when each was asked. Two rules are
+The order of a queue: higher priority first, then by ``place_ns``, an estimate of when each was made. Two rules are
 exact, whatever the estimates say:
 
-1. *One source.* The requests of one process that have the same bucket and priority stand in the order in which it
-   asked. An estimate is never too early, only late by what a message took; so a request asked before another one of
-   its source is placed no later than that one.
-2. *A promise.* The leader promises a request its turn when it tells it: you are next, and your turn is near. A request
-   of the same priority that is heard of, or estimated anew, after that is placed behind it. A promise ends with the
-   leader's term, when the leader was cut off, and when the request leaves the line. Rule 1 goes first: a request that
-   the same process asked earlier is not held back by a promise.
+1. *One source.* The requests of one process that have the same bucket and priority are queued in the order in
+   which it made them. An estimate is never too early, only late by what a message took; so a request that was made
+   before another one of its source is placed no later than that one.
+2. *A promise.* The leader promises a request its turn when it replies, or nudges, that it is next and near. A request
+   of the same priority that is received, or estimated anew, after that is placed behind it. A promise ends with the
+   leader's term, when the leader was cut off, and when the request leaves the queue. Rule 1 goes first: a promise does
+   not delay an earlier request of the same process.
 
-After a restart of all coordinators the places are made anew from what the requests say. No promise of the time before
+After a restart of all coordinators the places are computed anew from the fields of the requests. No earlier promise
 counts, and while every bucket is held for the full time none is made before its last ``nudge_lead_ns``: by then every
-request near the head has renewed, and the order of asking decides.
+request near the head has renewed, and the order in which they were made decides.
 """
 
 import bisect
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from nats_identify.schedule.model import SECOND, RequestReceived, Timing
 
 EXPIRY_MIN_NS = 12 * SECOND
-"""A managed request lives through at least so long a silence: time for a client to reconnect."""
+"""The least time without a renewal after which a managed request expires: time for a client to reconnect."""
 
 RENEW_MAX_NS = 60 * SECOND
 """The slowest pace of renewals: a queue of n costs at most n/60 of them a second."""
@@ -34,22 +34,22 @@ class QueuedRequest:
     """One request, from its first message to its end.
 
     Attributes:
-        ask: its newest renewal.
-        asked_at_ns: when it first asked, by this clock; what it had waited elsewhere is counted in.
-        place_ns: the instant that decides its place in the line: ``asked_at_ns``, corrected as this module says.
+        message: its newest renewal.
+        asked_at_ns: when it was made, by this clock; what it had waited elsewhere is counted in.
+        place_ns: the instant that decides its place in the queue: ``asked_at_ns``, corrected as this module says.
         order: the tie-break between two with the same place; it counts admissions.
-        heard_at_ns: when the newest renewal's number was first received; grants echo that number.
-        is_restored: it had waited already when it was first heard of here.
-        gone_at_ns: when it is given up unless it is heard again.
-        timeout_at_ns: when it is given up in any case, None for never.
+        renewed_at_ns: when the newest renewal's number was first received; grants echo that number.
+        is_restored: it had waited already when it was first received here.
+        expires_at_ns: when it expires unless it is renewed.
+        timeout_at_ns: when it expires in any case, None for never.
         bucket: today's bucket.
-        renew_in_ns: the pace last told.
-        silent: declined, undeliverable or not reached by a nudge: not granted again before it renews.
-        nudged_at_ns: when it was last told that its turn is near.
+        renew_in_ns: the pace of its last reply.
+        is_unresponsive: declined, undeliverable or not reached by a nudge: not granted again before it renews.
+        nudged_at_ns: when it was last nudged.
         retry_at_ns: a plain request that could not be delivered is not tried again before this.
         undeliverable_count: how often a plain request could not be delivered.
-        held_back_until_ns: it stands behind everybody until then, since its shard loops; 0: it does not.
-        grant_id: its live grant; while it has one it stands in no line.
+        deferred_until_ns: until then it is behind all others, since its shard crash-loops; 0: it is not deferred.
+        grant_id: its live grant; while it has one it is in no queue.
     """
 
     message: RequestReceived
@@ -76,7 +76,7 @@ class QueuedRequest:
         return not self.is_unresponsive and now_ns - self.renewed_at_ns <= timing.fresh_ns
 
     def renew(self, message: RequestReceived, now_ns: int) -> None:
-        """Take in a newer message of the same request. A number sent twice counts from its first sending."""
+        """Apply a newer message of the same request. A number sent twice counts from its first sending."""
         if message.renewal > self.message.renewal or not message.managed:
             self.renewed_at_ns = now_ns
             self.is_unresponsive = False
@@ -93,14 +93,14 @@ class QueuedRequest:
 
 
 class BucketQueue:
-    """One bucket's requests: higher priority first, first come first served within one; those that loop come last."""
+    """One bucket's requests: higher priority first, first come first served within one; deferred ones come last."""
 
     def __init__(self) -> None:
         self._places: list[tuple[int, int, int, int, int, QueuedRequest]] = []
-        # By priority and source, as asked: one request, or a list of them, since most have no sibling.
+        # By priority and source, as made: one request, or a list of them, since most have no sibling.
         self._siblings: dict[int, dict[str, QueuedRequest | list[QueuedRequest]]] = {}
-        self._promised: dict[str, QueuedRequest] = {}  # by request_id: those that were told that they are next
-        self.nudge_width = 1  # how many silent requests are nudged at most
+        self._promised: dict[str, QueuedRequest] = {}  # by request_id: those that were promised their turn
+        self.nudge_width = 1  # the most unanswered requests that are nudged
         self.widen_at_ns: int | None = None  # when twice as many are
 
     def __len__(self) -> int:
@@ -111,16 +111,16 @@ class BucketQueue:
 
     @property
     def last(self) -> QueuedRequest:
-        """Whoever comes last."""
+        """The last request in order."""
         return self._places[-1][-1]
 
     @property
     def deferred_count(self) -> int:
-        """How many stand behind everybody since their shards loop."""
+        """How many are behind all others since their shards crash-loop."""
         return len(self._places) - bisect.bisect_left(self._places, (1,))
 
     def add(self, request: QueuedRequest) -> None:
-        """Put it where its priority, its place and the order of its source say; those asked before it may move up."""
+        """Add it in order of priority, place and the order of its source; earlier ones of its source may move up."""
         if request.message.source and not request.deferred_until_ns:
             families = self._siblings.setdefault(request.message.priority, {})
             siblings = _listed(families.get(request.message.source))
@@ -151,15 +151,15 @@ class BucketQueue:
         self._promised.pop(request.message.request_id, None)
 
     def promise(self, request: QueuedRequest) -> None:
-        """It is told that it is next and its turn near: those that come later stand behind it."""
+        """Promise it its turn: later requests are placed behind it."""
         self._promised[request.message.request_id] = request
 
     def break_promises(self) -> None:
-        """What was told may not have been received, or was told by another leader."""
+        """End all promises: they may not have been received, or were another leader's."""
         self._promised.clear()
 
     def place_of(self, message: RequestReceived, asked_at_ns: int) -> int:
-        """The place of a request that is estimated now to have been asked then: behind whom its turn was promised."""
+        """The place of a request that is estimated now to have been made then: behind those with a promise."""
         if message.request_id in self._promised:
             return asked_at_ns
         equals = (one for one in self._promised.values() if one.message.priority == message.priority)

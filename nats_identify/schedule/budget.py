@@ -1,8 +1,8 @@
-"""The day's session starts: what is left, for whom, and until when. It never asks Discord and never guesses.
+"""The budget of the day's session starts: what is left, for which priority, and until when. It fetches nothing.
 
-Unknown means closed. Charged when a grant is committed, given back on proof that nothing was sent, and only
-Discord's own figure (or, with static limits, the end of the day) refills it. Discord's day begins with the first
-IDENTIFY that is sent, not with the first turn that is granted: with static limits nobody but the shards tells when.
+Unknown means closed. Each grant is charged, and refunded on proof that no IDENTIFY was sent; only Discord's
+own figure (or, with static limits, the end of the day) refills the budget. Discord's day begins with the first
+IDENTIFY that is sent, not with the first turn that is granted: with static limits only the shards' confirms show when.
 
 What was spent stays spent: ``remaining`` falls below zero where more was charged than a new total or figure allows,
 and each number that is applied later counts from there.
@@ -17,7 +17,7 @@ _DAY_MIN_NS = DAY - DAY // 1000
 
 
 class StaticDay(NamedTuple):
-    """What is known of a day that nobody tells the end of; in the ledger each instant is an age: so long ago.
+    """What is known of a day of static limits, whose end is not reported; in the ledger each instant is an age.
 
     Attributes:
         first_ns: Discord's day has not begun earlier; None where nothing was charged.
@@ -40,15 +40,15 @@ class SessionBudget:
 
     Args:
         reserve: the last identifies, for priority 1 and above only.
-        static: the figures are settings, so nobody will send new ones: the day refills itself.
+        static: the figures are settings, so no new ones are fetched: the day refills itself.
 
     Attributes:
         total, remaining: None means unknown; a deficit is below zero.
-        from_settings: these numbers are settings. A replica that can ask Discord keeps them for one that cannot, and
+        from_settings: these numbers are settings. A replica with a token keeps them for one without, and
             charges nothing to them.
         resets_at_ns: when the day ends; None while nothing was charged.
         is_begun: whether that is certain. Until an IDENTIFY is known to have been sent in it, a static day ends a
-            whole day after the newest charge, or after a successor has read of it.
+            whole day after the newest charge, or after a successor has read it.
     """
 
     def __init__(self, *, reserve: int = 0, static: bool = True) -> None:
@@ -63,9 +63,9 @@ class SessionBudget:
         self._since_ns = 0  # what was granted before may have been used in the day before
 
     def set(self, limits: Limits, *, unconfirmed_count: int, now_ns: int, from_settings: bool | None = None) -> None:
-        """Take a figure, less the grants that it may not have counted yet.
+        """Set the budget to a figure, less the grants that it may not have counted yet.
 
-        ``from_settings`` tells whether the numbers are settings; None: they are of the kind that this replica uses.
+        ``from_settings``: whether the numbers are settings; None: they are of the kind that this replica uses.
         """
         self.from_settings = self.static if from_settings is None else from_settings
         self.total = limits.total
@@ -76,7 +76,7 @@ class SessionBudget:
             self._begin_day(now_ns)
 
     def set_static(self, limits: Limits, *, unconfirmed_count: int, now_ns: int) -> None:
-        """Take figures that are settings: what is known to be spent stays spent.
+        """Set the budget to figures of the settings: what is known to be spent stays spent.
 
         Where Discord's figure was known once and is not any more, the whole day counts as spent: settings do not
         open what is closed until a figure.
@@ -93,7 +93,7 @@ class SessionBudget:
         self.from_settings = True
 
     def close(self) -> None:
-        """What is left is not known any more."""
+        """Mark what is left as unknown."""
         self.remaining = None
 
     @property
@@ -114,7 +114,7 @@ class SessionBudget:
 
     @property
     def is_low(self) -> bool:
-        """Whether, the reserve aside, a twentieth of the day is left, or less, or nobody knows."""
+        """Whether, without the reserve, at most a twentieth of the day is left, or an unknown part."""
         return self.known is None or (self.known - self.reserve) * 20 <= (self.total or 0)
 
     def reserved_from(self, priority: int) -> int:
@@ -138,20 +138,20 @@ class SessionBudget:
             self._begin_day(now_ns)
 
     def use(self, granted_at_ns: int, now_ns: int) -> None:
-        """An IDENTIFY was sent with a turn of that time: the day has begun, now at the latest."""
+        """An IDENTIFY was sent with a grant made at ``granted_at_ns``: the day has begun, now at the latest."""
         if not self.is_begun and granted_at_ns >= self._since_ns:
             self._begin_day(now_ns)
             self.is_begun = True
 
     def refund(self) -> None:
-        """One identify proved not to have been sent."""
+        """Give one session start back: it is proved that no IDENTIFY was sent."""
         if self.remaining is not None:
             self.remaining = min(self.remaining + 1, self.total or 0)
 
     def end_day(self, now_ns: int, *, unconfirmed_count: int) -> bool:
         """Close or refill at the day's end; return whether the day has just ended.
 
-        With static limits the turns still in the air, and those since Discord's day may have ended, may count for
+        With static limits the unconfirmed grants, and those since Discord's day may have ended, may count for
         the new day, so it is charged with them.
         """
         if self.resets_at_ns is None or now_ns < self.resets_at_ns:
@@ -159,7 +159,7 @@ class SessionBudget:
         self._since_ns = now_ns
         if self.from_settings and self.total is not None:
             before, carried = self.day, max(unconfirmed_count, self.day.late)
-            first_ns = before.late_ns if before.late else now_ns - DAY // 100  # whatever is in the air is younger
+            first_ns = before.late_ns if before.late else now_ns - DAY // 100  # each unconfirmed grant is younger
             self.day = StaticDay(first_ns=first_ns if carried else None)
             limits = Limits(max_concurrency=1, total=self.total, remaining=self.total)
             self.set(limits, unconfirmed_count=carried, now_ns=now_ns, from_settings=True)
@@ -169,11 +169,11 @@ class SessionBudget:
         return True
 
     def restore_day(self, ages: StaticDay | None, now_ns: int) -> None:
-        """Know what the leader knows; one that did not write of it leaves it in doubt."""
+        """Take over the leader's day; without one in the ledger, it is unknown when the day began."""
         self.day = StaticDay(first_ns=now_ns - DAY) if ages is None else ages.shifted(now_ns)
 
     def mark_unknown(self, now_ns: int) -> None:
-        """What is left is not known any more; of a static day, since when it runs: more may be the next day's."""
+        """Mark what is left as unknown; for a static day, when it began: later grants may count for the next day."""
         if self.static or self.from_settings:
             self.day = self.day._replace(first_ns=now_ns - DAY)
         else:

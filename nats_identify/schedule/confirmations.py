@@ -1,4 +1,4 @@
-"""What became of a grant: used, declined, not received, or never confirmed. It grants nothing."""
+"""What became of a grant: used, declined, not received, or never confirmed. Nothing is granted here."""
 
 from nats_identify.schedule import model
 from nats_identify.schedule.grants import AWAITING, GlobalHold, HoldState
@@ -7,11 +7,11 @@ from nats_identify.schedule.replies import fields_of
 from nats_identify.schedule.state import ScheduleState
 
 WAITED_MIN_NS = 1 * model.SECOND
-"""A shard that was granted sooner may have found an idle bucket: its success says nothing of the margin."""
+"""A shard that was granted sooner may have found an idle bucket: its success proves nothing about the margin."""
 
 
 def confirm(state: ScheduleState, grant_id: str, outcome: Outcome, at_ns: int) -> list[ScheduleAction]:
-    """Take in a confirm that was received at ``at_ns``. The first one settles the grant for good."""
+    """Apply a confirm that was received at ``at_ns``. The first one settles the grant for good."""
     hold = state.holds.get(grant_id)
     if hold is None:
         return _confirm_without_grant(state, grant_id, outcome, at_ns)
@@ -45,7 +45,7 @@ def _adapt_margin(state: ScheduleState, outcome: Outcome, *, waited_ns: int = 0)
 
 
 def _confirm_without_grant(state: ScheduleState, grant_id: str, outcome: Outcome, at_ns: int) -> list[ScheduleAction]:
-    """It overtook the ledger, or it is a READY that came after the window."""
+    """Keep a confirm that overtook the ledger; or apply a READY that came after the window."""
     grant = state.take_used(grant_id) if outcome in {Outcome.READY, Outcome.REJECTED} else None
     if grant is None:
         state.buffer_early_confirm(grant_id, outcome, at_ns)
@@ -55,7 +55,7 @@ def _confirm_without_grant(state: ScheduleState, grant_id: str, outcome: Outcome
 
 
 def undeliverable(state: ScheduleState, grant_id: str, now_ns: int) -> list[ScheduleAction]:
-    """503 proves that the grant was not received: to the leader that committed it and published it once."""
+    """End the hold: for the leader that committed the grant and published it once, a 503 proves it was not received."""
     hold = state.holds.get(grant_id)
     if isinstance(hold, GlobalHold) or hold is None:
         return []

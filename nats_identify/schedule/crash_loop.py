@@ -1,8 +1,8 @@
-"""Who is granted so often that it must be crash-looping, and how long it waits for that. It grants nothing.
+"""Detect shards that are granted too often, so must be crash-looping, and defer them. Nothing is granted here.
 
-One shard id may have so many grants in a period. Whoever asks for more waits five minutes from its last grant, twice
-as long each further time, whatever priority it claims; all is forgotten when no more than so many fell in the last
-24 h. A grant that is given back never counted: a turn that was not used costs the day nothing.
+One shard id may have a fixed number of grants in a period. A further request waits five minutes from its last grant,
+twice as long each further time, whatever its priority; all is forgotten when no more than that number fell in the
+last 24 h. A refunded grant does not count: a turn that was not used costs the day nothing.
 """
 
 from collections.abc import Iterable
@@ -14,16 +14,16 @@ FIRST_WAIT_NS = 300 * SECOND
 """Ten grants at once, then one after 5, 10, 20 … minutes are 18 in a day: ten such shards spend 180 of 1,000."""
 
 SHARDS_MAX = 10_000
-"""So many shards are remembered, those that were granted last."""
+"""The most shards that are kept: those that were granted last."""
 
 TOLD_MAX = 1_000
-"""A successor is told of so many: what it reads stays far below a NATS message of 1 MB."""
+"""The most shards in the ledger, so that it stays far below a NATS message of 1 MB."""
 
 
 class ShardHistory(NamedTuple):
-    """A shard's newest grants, the oldest first, and how many it had to wait for.
+    """A shard's newest grants, the oldest first, and how many of them it had to wait for.
 
-    In the ledger each grant is an age: so long ago.
+    In the ledger each grant is an age.
     """
 
     shard_id: int
@@ -32,10 +32,10 @@ class ShardHistory(NamedTuple):
 
 
 class CrashLoopGuard:
-    """What each shard was granted lately.
+    """The recent grants of each shard.
 
     Args:
-        grants: so many are free in a period; 0: no guard.
+        grants: how many are free in a period; 0: no guard.
         period_ns: how long a period is.
     """
 
@@ -47,7 +47,7 @@ class CrashLoopGuard:
         self._announced: dict[int, int] = {}
 
     def opens_at_ns(self, shard_id: int, asked_at_ns: int, now_ns: int) -> int:
-        """When a shard that asked then may be granted; in the past where nothing keeps it."""
+        """When a request made at ``asked_at_ns`` may be granted; in the past where it is not deferred."""
         history = self._shards.get(shard_id)
         if history is None or not self._is_one_too_many(history, asked_at_ns, now_ns):
             return 0
@@ -56,7 +56,7 @@ class CrashLoopGuard:
         return min(opens_at_ns, granted_ns[-self._grants - 1] + DAY) if strikes else opens_at_ns
 
     def is_news(self, shard_id: int, asked_at_ns: int, now_ns: int) -> bool:
-        """Whether a shard that asks now must wait, and this wait was not announced before, however often it asks."""
+        """Whether this shard must wait, and this wait was not reported before: True once for each wait."""
         if self.opens_at_ns(shard_id, asked_at_ns, now_ns) <= now_ns:
             self._announced.pop(shard_id, None)
             return False
@@ -68,7 +68,7 @@ class CrashLoopGuard:
         return is_news
 
     def count(self, shard_id: int, asked_at_ns: int, now_ns: int) -> None:
-        """A turn is granted."""
+        """Count a grant."""
         if not self._grants:
             return
         history = self._shards.pop(shard_id, ShardHistory(shard_id=shard_id, strikes=0, granted_ns=()))
@@ -80,20 +80,20 @@ class CrashLoopGuard:
             del self._shards[next(iter(self._shards))]
 
     def refund(self, shard_id: int) -> None:
-        """A shard's newest grant was not used; no other came after it, since its bucket is shut."""
+        """Remove a shard's newest grant, which was not used; none came after it, since its bucket is shut."""
         history = self._shards.get(shard_id)
         if history is not None:
             self._keep(history._replace(strikes=max(0, history.strikes - 1), granted_ns=history.granted_ns[:-1]))
 
     def ages(self, now_ns: int) -> tuple[ShardHistory, ...]:
-        """What a successor must know: who has had half of its free grants, or more."""
+        """What a successor must know: the shards that have had half of their free grants, or more."""
         told = [self._shards[shard_id] for shard_id in self._told if shard_id in self._shards]
         told = sorted([h for h in told if self._matters(h, now_ns)], key=lambda h: h.strikes)[-TOLD_MAX:]
         self._told = {history.shard_id for history in told}
         return tuple([h._replace(granted_ns=tuple([now_ns - at_ns for at_ns in h.granted_ns])) for h in told])
 
     def restore(self, ages: Iterable[ShardHistory], now_ns: int) -> None:
-        """Know what the leader knows; each grant counts from when its age was seen, never earlier than it was."""
+        """Take over the leader's grants; each counts from when its age was read, never earlier than it was made."""
         self._shards, self._told = {}, set()
         for h in ages if self._grants else ():
             self._keep(h._replace(granted_ns=tuple([now_ns - age_ns for age_ns in h.granted_ns])))
@@ -112,7 +112,7 @@ class CrashLoopGuard:
         """Whether a grant now is beyond the free ones: looping already, or all of them fell in the period before."""
         if len(history.granted_ns) < self._grants:
             return False
-        before_ns = max(asked_at_ns, history.granted_ns[-1])  # who claims to have waited for long gains nothing
+        before_ns = max(asked_at_ns, history.granted_ns[-1])  # a long ``waited`` gains nothing
         is_full = before_ns - history.granted_ns[-self._grants] < self._period_ns
         return is_full or self._strikes(history, now_ns) > 0
 

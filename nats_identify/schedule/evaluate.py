@@ -1,4 +1,4 @@
-"""What to do with one bucket now: grant, nudge, and when to look again. It changes nothing.
+"""What to do with one bucket now: grant, nudge, and when to look again. Nothing is changed here.
 
 Shortly before a bucket opens the first request is nudged: its renewal is then fresh when the bucket opens, and its
 shard connects meanwhile. A shard that does not renew may be dead, so a step later twice as many are nudged: a hundred

@@ -1,4 +1,4 @@
-"""What time alone changes: holds and requests expire, days end. It grants nothing, and reads no clock."""
+"""What time alone changes: holds and requests expire, days end. Nothing is granted here, and no clock is read."""
 
 from nats_identify.schedule import limits, model, plain
 from nats_identify.schedule.grants import Hold, HoldState

@@ -1,4 +1,4 @@
-"""Grants, the holds that they put on their buckets, and when each bucket opens. It ends no hold by itself.
+"""Grants, their holds on their buckets, and when each bucket opens. `ScheduleState` ends the holds.
 
 A `Grant` never changes. Its `Hold` does, by this table (an empty field: the event changes nothing; *ends*: the hold is
 removed, and the bucket opens):
@@ -17,7 +17,7 @@ kept until the grant is seen in the ledger. A managed grant that is not committe
 too late to be sent, are rolled back.
 
 Each grant has its own hold. A grant made under another max_concurrency m blocks, under today's n, every bucket
-congruent to its shard modulo gcd(m, n): the two numberings cannot be told apart more finely.
+congruent to its shard modulo gcd(m, n): nothing finer is known of two numberings.
 """
 
 from collections.abc import Iterable, Iterator
@@ -36,7 +36,7 @@ class Grant:
     Attributes:
         max_concurrency: the number of buckets when it was made; under another number it blocks every bucket congruent
             to its shard modulo their greatest common divisor.
-        renewal: the renewal that it answers, and echoes.
+        renewal: the renewal that it replies to, and echoes.
         use_within_ns: how long it may be used, whatever the settings are now.
         managed: False for a plain requester.
     """
@@ -54,7 +54,7 @@ class Grant:
 class HoldState(StrEnum):  # its hash is that of a string: it is looked up a thousand times in each commit
     """What is known of a grant; the transitions are in the table of this module."""
 
-    UNCOMMITTED = "uncommitted"  # the ledger does not hold it yet: no reply may leave
+    UNCOMMITTED = "uncommitted"  # not in the ledger yet: no reply may be sent
     UNANSWERED = "unanswered"  # committed by this leader
     INHERITED = "inherited"  # committed, and not by this leader in this term: a 503 proves nothing
     IDENTIFIED = "identified"
@@ -87,7 +87,7 @@ class Hold:
     Attributes:
         opens_at_ns: when its bucket may be granted again, by the clock of this replica.
         granted_at_ns: when the hold was last counted from its beginning; 0 for a grant read from the ledger.
-        asked_at_ns: when its request first asked. ``reply_to``: where it is published first.
+        asked_at_ns: when its request was made. ``reply_to``: where it is published first.
         identified_at_ns: when ``identified`` was received here, or first seen.
         publish_count: how often this leader published it.
         recommits: how often its commit took too long for a plain requester.
@@ -106,7 +106,7 @@ class Hold:
 
 @dataclass(slots=True, eq=False)
 class GlobalHold:
-    """Every bucket is blocked: grants may be out that no replica knows of.
+    """Every bucket is blocked: there may be grants that are in no replica's ledger.
 
     Attributes:
         grant_id: its name in the ledger; no requester has it.
@@ -178,7 +178,7 @@ def _record(hold: Hold | GlobalHold, now_ns: int) -> GrantRecord:
 
 
 def hold_of(record: GrantRecord, now_ns: int) -> Hold | GlobalHold:
-    """Read a record back; its hold counts from now, so that it never ends earlier than its leader meant."""
+    """Read a record back; its hold counts from now, so that it never ends earlier than its leader's."""
     opens_at_ns = now_ns + record.hold_ns
     if not record.request_id:
         return GlobalHold(grant_id=record.grant_id, use_within_ns=record.use_within_ns, opens_at_ns=opens_at_ns)
@@ -201,7 +201,7 @@ def hold_of(record: GrantRecord, now_ns: int) -> Hold | GlobalHold:
 
 
 _Table = dict[tuple[int, int], dict[str, Hold]]
-"""Holds by what they block: every bucket with this residue at steps so wide."""
+"""Holds by (step, residue): they block every bucket that is congruent to the residue modulo the step."""
 
 
 class HoldTable:
@@ -235,7 +235,7 @@ class HoldTable:
         return self._by_request.get(request_id)
 
     def add(self, hold: Hold | GlobalHold) -> None:
-        """Let it block its buckets."""
+        """Add a hold: it blocks its buckets."""
         if isinstance(hold, GlobalHold):
             self._holds[hold.grant_id] = self._global[hold.grant_id] = hold
             return
@@ -245,7 +245,7 @@ class HoldTable:
         table.setdefault(key, {})[grant.grant_id] = hold
 
     def remove(self, hold: Hold | GlobalHold) -> None:
-        """It blocks nothing any more."""
+        """Remove a hold: it blocks nothing any more."""
         if isinstance(hold, GlobalHold):
             del self._holds[hold.grant_id], self._global[hold.grant_id]
             return

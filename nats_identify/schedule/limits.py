@@ -1,4 +1,4 @@
-"""The day's course: limits from Discord, the day's end, and the refusals when the day is spent. It fetches nothing."""
+"""The day's course: limits from Discord, the day's end, the refusals when the day is spent. No fetch is made here."""
 
 from nats_identify.schedule import plain, replies
 from nats_identify.schedule.model import BUCKETS_MAX, Event, FetchLimits, Limits, Reason, ScheduleAction
@@ -6,7 +6,7 @@ from nats_identify.schedule.state import ScheduleState
 
 
 def learn(state: ScheduleState, limits: Limits, now_ns: int) -> list[ScheduleAction]:
-    """Take Discord's limits; impossible ones leave the old limits as they are."""
+    """Apply Discord's limits; impossible ones leave the old limits as they are."""
     if not 1 <= limits.max_concurrency <= BUCKETS_MAX:
         return []
     state.set_limits(limits, now_ns)
@@ -22,7 +22,7 @@ def end_day_if_over(state: ScheduleState, now_ns: int) -> list[ScheduleAction]:
 
 
 def refuse_plain_when_exhausted(state: ScheduleState, now_ns: int) -> list[ScheduleAction]:
-    """When the budget runs out for a priority, refuse its plain requests at once: they cannot be told to wait."""
+    """When the budget runs out for a priority, refuse its plain requests at once: they get no reply that they wait."""
     if not state.note_exhausted():
         return []
     actions: list[ScheduleAction] = [Event("exhausted", replies.limits(state, now_ns))]

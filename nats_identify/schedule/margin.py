@@ -1,7 +1,7 @@
-"""The margin, tuned to the network between the shards and Discord by what becomes of IDENTIFYs. It holds no bucket.
+"""The margin, tuned to the network between the shards and Discord by the outcomes of IDENTIFYs. It holds no bucket.
 
-An Invalid Session widens it at once; each shard that came up right behind another narrows it by a little, so that
-the queue finds what its network needs: a wide margin costs little, a session start that is refused costs a place.
+An Invalid Session widens it at once; each accepted IDENTIFY right behind another narrows it by a little, so that
+it fits the network: a wide margin costs little, a rejected session start costs a place.
 """
 
 from nats_identify.schedule.model import MS, SECOND
@@ -13,7 +13,7 @@ WIDER_MIN_NS = 100 * MS
 """It grows by as much as it is, and by no less than what took YAGPDB from 5.0 to 5.1 s."""
 
 NARROWINGS = 2_000
-"""Each narrowing takes so small a part of what is above the floor: a day of 1,000 session starts not quite half."""
+"""Each narrowing takes 1/2,000 of what is above the floor: a day of 1,000 session starts takes not quite half."""
 
 
 def clamp(margin_ns: int, setting_ns: int) -> int:
@@ -22,10 +22,10 @@ def clamp(margin_ns: int, setting_ns: int) -> int:
 
 
 def widened(margin_ns: int, setting_ns: int) -> int:
-    """Discord has refused an IDENTIFY."""
+    """The margin after Discord has rejected an IDENTIFY."""
     return clamp(margin_ns + max(margin_ns, WIDER_MIN_NS), setting_ns)
 
 
 def narrowed(margin_ns: int, setting_ns: int) -> int:
-    """Discord has accepted an IDENTIFY that came as early as the margin allows."""
+    """The margin after Discord has accepted an IDENTIFY that came as early as the margin allows."""
     return clamp(margin_ns - (margin_ns - setting_ns // 2) // NARROWINGS, setting_ns)

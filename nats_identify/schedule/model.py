@@ -1,4 +1,4 @@
-"""The words of the schedule: what it is told, what it answers, and the numbers it obeys. It decides nothing.
+"""The types of the schedule: its events, its actions and its durations. No decision is made here.
 
 Every instant and duration is an integer of nanoseconds on the caller's own monotonic clock.
 """
@@ -12,7 +12,7 @@ SECOND: Final = 1_000 * MS
 DAY: Final = 24 * 3600 * SECOND
 
 BUCKETS_MAX: Final = 4096
-"""A larger max_concurrency is taken for nonsense: Discord's largest bots have a few hundred, and one record
+"""A larger max_concurrency is rejected as invalid: Discord's largest bots have a few hundred, and one record
 of each bucket must fit into a NATS message of 1 MB."""
 
 
@@ -50,12 +50,12 @@ class Timing:
     """The durations of the schedule.
 
     Attributes:
-        window_ns: two IDENTIFYs of one bucket must reach Discord at least so far apart. Discord's docs: 5 s.
+        window_ns: the least time between two IDENTIFYs of one bucket at Discord. Discord's docs: 5 s.
         margin_ns: added to the window for the network between shard and Discord. Bots still see Invalid
             Session at "exactly 5 s"; the larger libraries add 0.1 to 1 s.
-        use_within_ns: a managed shard may use a grant so long after it first sent the renewal that the
-            grant echoes. As long as a window: time enough to connect, short enough not to stall a bucket.
-        grace_ns: a plain requester, which does not answer, is believed to identify within it.
+        use_within_ns: how long a managed shard may use a grant, counted from when it first sent the renewal that
+            the grant echoes. As long as a window: time enough to connect, short enough not to stall a bucket.
+        grace_ns: a plain requester sends no confirm; it is assumed to identify within this time.
     """
 
     window_ns: int = 5 * SECOND
@@ -70,12 +70,12 @@ class Timing:
 
     @property
     def managed_hold_ns(self) -> int:
-        """How long a bucket stays shut after a managed grant that nobody answers."""
+        """How long a bucket stays shut after a managed grant that is not confirmed."""
         return self.use_within_ns + self.confirmed_hold_ns
 
     @property
     def plain_hold_ns(self) -> int:
-        """How long a bucket stays shut after a plain grant that nobody answers."""
+        """How long a bucket stays shut after a plain grant, which is never confirmed."""
         return self.grace_ns + self.window_ns
 
     @property
@@ -90,7 +90,7 @@ class Timing:
 
     @property
     def nudge_lead_ns(self) -> int:
-        """How long before its bucket opens the head is told; renewals near the head keep this pace too."""
+        """How long before its bucket opens the first request is nudged; requests near it renew at this pace too."""
         return min(2 * SECOND, self.use_within_ns * 4 // 10)
 
 
@@ -110,16 +110,16 @@ class Limits:
     reset_in_ns: int | None = None
 
 
-# --- events: what the schedule is told
+# --- events: what the schedule takes in
 
 
 @dataclass(frozen=True, slots=True)
 class RequestReceived:
     """A shard requests a turn, or renews its request; the fields are those of the wire's request.
 
-    ``is_copy``: it comes from another replica, which heard it no earlier than ``renewed_at_ns`` by our clock; None
-    where nobody knows, and nobody is to be granted anything before he renews. ``place_at_ns`` is its place there, by
-    our clock; None: by ``waited_ns``.
+    ``is_copy``: it comes from another replica, which received it no earlier than ``renewed_at_ns`` by our clock; None
+    where that is unknown: it is granted only after a renewal. ``place_at_ns`` is its place there, by our clock; None:
+    by ``waited_ns``.
     ``source`` and ``asked_us``: of two requests of one source the one with the smaller ``asked_us`` was asked first.
     They decide the order within the source, and nothing else. An empty source: not known.
     """
@@ -151,7 +151,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """A shard says what became of its grant."""
+    """A shard reports what became of its grant."""
 
     grant_id: str
     outcome: Outcome
@@ -159,21 +159,21 @@ class Confirmation:
 
 @dataclass(frozen=True, slots=True)
 class Undeliverable:
-    """NATS found nobody to receive a grant (503 No Responders)."""
+    """NATS found no subscriber for a grant (503 No Responders)."""
 
     grant_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class NudgeUndeliverable:
-    """NATS found nobody to receive a nudge: its shard is gone, for now."""
+    """NATS found no subscriber for a nudge: its shard is gone, for now."""
 
     request_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class LimitsFetchStarted:
-    """Discord is being asked for its figures from this moment on."""
+    """A fetch of Discord's limits starts now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +200,7 @@ ScheduleEvent = (
 )
 
 
-# --- actions: what the schedule wants done
+# --- actions: what the caller must do
 
 Fields = dict[str, str | int | None]
 """The plain values of an event, named with their units."""
@@ -208,7 +208,7 @@ Fields = dict[str, str | int | None]
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """The turn; it is answered with its grant_id."""
+    """The turn; it is confirmed with its grant_id."""
 
     shard_id: int
     bucket: int
@@ -223,7 +223,7 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """Where a managed request stands, and when it should renew. ``nudge``: sent unasked; 503 tells of the dead."""
+    """The position of a managed request, and when it should renew. ``nudge``: unsolicited; a 503 means no shard."""
 
     shard_id: int
     bucket: int
@@ -257,7 +257,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Tell whoever listens."""
+    """Publish this event to the subscribers."""
 
     name: str
     fields: Fields
@@ -265,7 +265,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class FetchLimits:
-    """Ask Discord for its figures: ``why`` is for people."""
+    """Fetch the limits from Discord: ``why`` is for people."""
 
     why: str
 

@@ -1,10 +1,10 @@
-"""The one final reply of each plain requester: recorded where a successor finds it before it is sent. It sends nothing.
+"""The one final reply of each plain requester: recorded for a successor before it is sent. Nothing is sent here.
 
 A plain requester is granted or refused, once, through any change of leader. While its grant holds a bucket the
-ledger's record says so; after that, and after a refusal, its id stays in the ledger for a while. A replica that has
+ledger has its record; after that, and after a refusal, its id stays in the ledger for a while. A replica that has
 read the id ends the request, and a late copy of its message begins no other. Only a ledger that was lost takes the
-ids with it. A request that waits is answered then, though it may have had its reply: who had one listens no more, and
-a grant that nobody receives costs nothing; silence would cost the others a minute each.
+ids with it. A waiting request is answered then, though it may have had its reply: a requester that had one has
+unsubscribed, and a grant that no requester receives costs nothing. Without a reply the others would lose a minute each.
 """
 
 from collections import OrderedDict
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from nats_identify.schedule.state import ScheduleState
 
 REPLIED_FOR_NS = 60 * SECOND
-"""How long the ledger keeps an id: as long as a plain requester listens where it does not say."""
+"""How long the ledger keeps an id: as long as a plain requester waits where its request has no timeout."""
 
 REPLIED_MAX = 1_000
-"""The ids that the ledger keeps, the newest ones: 80 kB. A successor may not know those before."""
+"""The ids that the ledger keeps, the newest ones: 80 kB. A successor does not know older ones."""
 
 UNSENT_MAX = 10_000
-"""The refusals that wait for one commit. While more are asked for, requests beyond it get none."""
+"""The most refusals that wait for one commit; a request beyond it gets none."""
 
 Replied = tuple[str, int]
 """The id of a plain request that had its reply, and for how long (ns) a successor must know."""
@@ -36,14 +36,14 @@ class PlainReplies:
         self._unsent: dict[str, list[ScheduleAction]] = {}
 
     def add(self, request_id: str, now_ns: int, left_ns: int = REPLIED_FOR_NS) -> None:
-        """Keep this id for so long."""
+        """Keep this id for ``left_ns``."""
         self._until_ns[request_id] = now_ns + left_ns
         self._until_ns.move_to_end(request_id)
         if len(self._until_ns) > REPLIED_MAX:
             self._until_ns.popitem(last=False)
 
     def left(self, now_ns: int) -> tuple[Replied, ...]:
-        """What a successor must know; what it need not know any more is forgotten."""
+        """Return the ids that a successor must know, and drop the expired ones."""
         for request_id in [name for name, until_ns in self._until_ns.items() if until_ns <= now_ns]:
             del self._until_ns[request_id]
         return tuple([(request_id, until_ns - now_ns) for request_id, until_ns in self._until_ns.items()])
@@ -63,7 +63,7 @@ class PlainReplies:
         return [action for actions in taken.values() for action in actions]
 
     def step_down(self) -> None:
-        """Nobody has received what was not committed: the next leader answers."""
+        """Drop the uncommitted refusals, which were not sent: the next leader replies."""
         self._unsent.clear()
 
 

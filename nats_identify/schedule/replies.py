@@ -1,4 +1,4 @@
-"""The replies to requesters and the events, made from the state. It changes nothing."""
+"""The replies to requesters and the events, made from the state. Nothing is changed here."""
 
 from nats_identify.schedule import model
 from nats_identify.schedule.bucket_queue import RENEW_MAX_NS, QueuedRequest
@@ -24,7 +24,7 @@ def granted(state: ScheduleState, hold: Hold, now_ns: int) -> model.Granted:
 
 
 def queued(state: ScheduleState, request: QueuedRequest, now_ns: int) -> model.Queued:
-    """Where a request stands: the ETA counts one confirmed hold for each request ahead, and the days it must wait."""
+    """The position of a request: the ETA counts a confirmed hold for each request ahead, and the days it must wait."""
     message = request.message
     position = state.requests.queues[request.bucket].position(request)
     opens_in_ns = max(0, state.opens_at_ns(request.bucket) - now_ns)
@@ -33,7 +33,7 @@ def queued(state: ScheduleState, request: QueuedRequest, now_ns: int) -> model.Q
     held_back_ns = request.deferred_until_ns - now_ns
     if held_back_ns > 0 and reason is not Reason.LIMITS_UNKNOWN:
         eta_ns, reason = max(eta_ns or 0, held_back_ns), Reason.CRASH_LOOP
-    # While anything is left of the day those ahead may not take it: near the head a shard keeps its pace.
+    # While session starts are left, the requests ahead may not use them: near the head a request keeps its pace.
     is_open = held_back_ns <= 0 and state.budget.closed_for(message.priority) is None
     wait_ns = turn_in_ns if is_open or eta_ns is None else eta_ns
     return model.Queued(
@@ -51,7 +51,7 @@ def queued(state: ScheduleState, request: QueuedRequest, now_ns: int) -> model.Q
 def _day_of(
     state: ScheduleState, position: int, turn_in_ns: int, priority: int, now_ns: int
 ) -> tuple[int | None, Reason]:
-    """When the turn comes that is so far off if the day allows it, and what it waits for."""
+    """When a turn in ``turn_in_ns`` comes, given the rest of the day, and what it waits for."""
     budget, queues = state.budget, state.requests.queues
     if budget.known is None or budget.total is None:
         return None, Reason.LIMITS_UNKNOWN
@@ -70,7 +70,7 @@ def _day_of(
 
 
 def wrong_bucket(state: ScheduleState, message: RequestReceived) -> Refused | None:
-    """Refuse a bucket that neither today's max_concurrency nor the one claimed explains."""
+    """Refuse a bucket that fits neither today's max_concurrency nor the claimed one."""
     today, claimed = state.max_concurrency, message.max_concurrency
     if today is None or message.bucket == message.shard_id % today:
         return None
@@ -82,7 +82,7 @@ def wrong_bucket(state: ScheduleState, message: RequestReceived) -> Refused | No
 
 
 def overloaded(request_id: str, text: str) -> Refused:
-    """Refuse what cannot be kept."""
+    """Refuse a request that cannot be queued."""
     return Refused(request_id, Code.OVERLOADED, text, retry_after_ns=5 * model.SECOND)
 
 
@@ -102,7 +102,7 @@ def exhausted(state: ScheduleState, request_id: str, now_ns: int) -> Refused:
 
 
 def refuse(message: RequestReceived, refusal: Refused, *, is_news: bool = True) -> list[model.ScheduleAction]:
-    """Say so to the requester, and where ``is_news`` to whoever watches."""
+    """Reply with a refusal, and publish the event where ``is_news``."""
     actions: list[model.ScheduleAction] = [model.Reply(message.reply_to, refusal)]
     if is_news:
         actions.append(model.Event("refused", fields_of(message, code=refusal.code)))

@@ -1,4 +1,4 @@
-"""All requests of one bot, queued and granted. It knows nothing of grants, budgets or windows."""
+"""All requests of one bot, queued and granted. Grants, budgets and windows are elsewhere."""
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
@@ -9,10 +9,10 @@ from nats_identify.schedule.senders import SenderCounts, digest_of
 from nats_identify.schedule.timers import TimerKind, Timers
 
 PLAIN_TIMEOUT_NS = 60 * SECOND
-"""How long a plain requester is believed to listen where it does not say."""
+"""How long a plain requester is assumed to wait for its reply where its request has no timeout."""
 
 ENDED_MAX = 20_000
-"""So many ended requests are remembered, so that a late renewal does not bring one back: about 2 MB."""
+"""The most ended requests that are kept, so that a late renewal does not queue one again: about 2 MB."""
 
 
 @dataclass(slots=True)
@@ -24,19 +24,19 @@ class _Ended:
 
 
 SENDERS_FOR_ALL = 4
-"""One sender may have this part of the queue, a quarter: one pod that repeats itself cannot fill it."""
+"""One sender may have a quarter of the queue: one faulty pod cannot fill it."""
 
 
 class RequestTable:
-    """Askings by request id and by bucket, bounded; the ended ones are remembered for a while.
+    """Requests by request id and by bucket, bounded; ended ones are kept for a while.
 
     Args:
         max_concurrency: how many buckets there are.
-        max_waiting: how many requests are taken at most.
-        timers: rid of the timer of a request that is dropped.
+        max_waiting: the most requests that are queued.
+        timers: the timer of a dropped request is removed from them.
 
     Attributes:
-        max_of_sender: how many new ones are taken at most from one sender, see `SenderCounts`. A renewal may come from
+        max_of_sender: the most new requests of one sender that are queued, see `SenderCounts`. A renewal may come from
             a new inbox and is never refused, so a sender can have more.
     """
 
@@ -53,7 +53,7 @@ class RequestTable:
 
     @property
     def is_full(self) -> bool:
-        """Whether one more would be too many."""
+        """Whether no further request is queued."""
         return len(self.by_id) >= self.max_waiting
 
     def is_full_for(self, reply_to: str) -> bool:
@@ -65,7 +65,7 @@ class RequestTable:
         return request_id in self._ended
 
     def refuse_ended(self, request_id: str) -> bool:
-        """Note that the requester of a spent id is told so; return whether it is for the first time."""
+        """Record that a request with a spent id is refused; return True the first time."""
         ended = self._ended[request_id]
         is_first, ended.is_refused = not ended.is_refused, True
         return is_first
@@ -83,9 +83,9 @@ class RequestTable:
         return self.by_id.get(request_id)
 
     def admit(self, message: RequestReceived, now_ns: int) -> QueuedRequest:
-        """Begin a request, and put it in line; what it says it has waited already counts.
+        """Queue a new request; its ``waited_ns`` counts for its place and its ``timeout_ns``.
 
-        So does it for its ``timeout_ns``; a copy tells what was left of that, and its place.
+        A copy has the rest of the timeout, and its place at the other replica.
         """
         self._order += 1
         kept = _without_what_counts_once(message)
@@ -103,10 +103,10 @@ class RequestTable:
         return request
 
     def renew(self, request: QueuedRequest, message: RequestReceived, now_ns: int) -> None:
-        """Take in a newer message; the place stays, unless the priority changed.
+        """Apply a newer message; the place stays, unless the priority changed.
 
-        The place of one that had waited elsewhere is an estimate, late by the time that its message took:
-        the quickest of its messages tells best. One that stands behind a promise takes its own place when that is over.
+        The place of a request that had waited elsewhere is an estimate, late by the time that its message took: the
+        quickest of its messages gives the best one. A request behind a promise takes its own place when that is over.
         """
         asked_at_ns = (
             min(request.asked_at_ns, now_ns - message.waited_ns) if request.is_restored else request.asked_at_ns
@@ -127,19 +127,19 @@ class RequestTable:
             self.put(request)
 
     def put(self, request: QueuedRequest) -> None:
-        """Put it in the line of today's bucket, at its place."""
+        """Add it to the queue of today's bucket, at its place."""
         request.bucket = request.message.shard_id % self.max_concurrency
         self.queues.setdefault(request.bucket, BucketQueue()).add(request)
 
     def take(self, request: QueuedRequest) -> None:
-        """Take it out of its line."""
+        """Remove it from its queue."""
         queue = self.queues[request.bucket]
         queue.remove(request)
         if not queue:
             del self.queues[request.bucket]
 
     def forget(self, request: QueuedRequest) -> None:
-        """Drop it, in line or granted; it may come back."""
+        """Drop it, queued or granted; a renewal queues it again."""
         if request.grant_id is None:
             self.take(request)
         self._senders.remove(request.message.reply_to)
@@ -160,12 +160,12 @@ class RequestTable:
         return request
 
     def break_promises(self) -> None:
-        """Those who were told that they are next may be overtaken from now on."""
+        """End all promises: another request may be placed before one that was promised its turn."""
         for queue in self.queues.values():
             queue.break_promises()
 
     def renumber(self, max_concurrency: int) -> None:
-        """Move all who wait to their new buckets; their order stays."""
+        """Move all queued requests to their new buckets; their order stays."""
         self.max_concurrency = max_concurrency
         waiting = [request for queue in self.queues.values() for request in queue]
         self.queues = {}
@@ -178,7 +178,7 @@ class RequestTable:
 
 
 def _without_what_counts_once(message: RequestReceived) -> RequestReceived:
-    """Drop what counts at the arrival of a message alone: what a request keeps is there for as long as it waits."""
+    """Drop the fields that count only when a message arrives: a kept message uses memory while its request waits."""
     if (
         not message.waited_ns
         and message.timeout_ns is None
@@ -190,5 +190,5 @@ def _without_what_counts_once(message: RequestReceived) -> RequestReceived:
 
 
 def _standing(message: RequestReceived) -> tuple[int, int, str, int]:
-    """What of a request decides where it stands, beside its place."""
+    """The fields that decide a request's position, beside its place."""
     return message.priority, message.shard_id, message.source, message.asked_us

@@ -1,8 +1,8 @@
-"""Who may identify next, and when: the release schedule of one bot. It never waits, sends, logs or reads a clock.
+"""Decide which shard of one bot may identify next, and when. This code never waits, sends, logs or reads a clock.
 
-Tell it what happened with `handle`; ask it for what is due with `grant_due`; when those grants are safely
-recorded, say so with `on_committed`, and it returns the replies. A coordinator records them in the ledger in
-between; a queue inside one process does both at once. A standby calls `handle` and `restore` alone.
+Pass each event to `handle`. Call `grant_due` for the grants that are due, record them, then call `on_committed`,
+which returns the replies. A coordinator records the grants in the ledger; a queue inside one process calls both
+at once. A standby calls `handle` and `restore` alone.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,7 +18,7 @@ from nats_identify.schedule.replies import fields_of
 from nats_identify.schedule.state import ScheduleState, Snapshot
 
 LATE_COMMITS = 3
-"""A plain grant whose commit took too long is committed again so often, then refused."""
+"""How many times a plain grant is committed again because its commit took too long; then it is refused."""
 
 
 class Scheduler:
@@ -27,9 +27,9 @@ class Scheduler:
     Args:
         timing: the durations that new grants are made with.
         budget: the day's session starts.
-        guard: keeps shards that loop from spending them; None: nobody does.
-        max_concurrency: today's number of buckets; None while nobody knows it.
-        name_grant: returns a grant_id that was never used before.
+        guard: defers crash-looping shards; None: no shard is deferred.
+        max_concurrency: today's number of buckets; None while it is unknown.
+        name_grant: returns a new grant_id at each call.
         max_waiting: requests beyond it are refused as overloaded.
     """
 
@@ -49,10 +49,10 @@ class Scheduler:
         self._to_recommit: list[Hold] = []
         self._refusals: list[ScheduleAction] = []  # of plain requests, in the entry that is being written
 
-    # --- told
+    # --- events
 
     def handle(self, event: model.ScheduleEvent, now_ns: int) -> list[ScheduleAction]:
-        """Take in one event; return what to send. Grants come from `grant_due` alone."""
+        """Apply one event; return what to send. Only `grant_due` makes grants."""
         actions = expiry.fire_due_timers(self.state, now_ns)
         match event:
             case model.RequestReceived(is_copy=True):
@@ -89,10 +89,10 @@ class Scheduler:
         """Whether refusals of plain requests wait for a commit."""
         return bool(self._refusals)
 
-    # --- asked
+    # --- grants and leadership
 
     def grant_due(self, now_ns: int) -> tuple[list[Hold], list[ScheduleAction]]:
-        """Grant all that is due, and nudge those whose turn is near. No grant leaves before `on_committed`."""
+        """Grant all that is due, and nudge the requests whose turn is near. No grant is sent before `on_committed`."""
         actions = expiry.fire_due_timers(self.state, now_ns)
         holds, self._to_recommit = self._to_recommit, []
         for hold in holds:
@@ -135,7 +135,7 @@ class Scheduler:
         return actions
 
     def step_down(self, uncommitted: Iterable[Hold]) -> None:
-        """Lead no more: the requests of grants that were never committed return to their places."""
+        """Stop leading: the requests of grants that were never committed return to their places."""
         self.state.become_standby([*uncommitted, *self._to_recommit])
         self._to_recommit, self._refusals = [], []
 
@@ -148,7 +148,7 @@ class Scheduler:
         self.state.note_slow_commit(now_ns)
 
     def is_slow(self, commit_ns: int) -> bool:
-        """Whether a commit that took so long was slow: longer than a step of the nudges."""
+        """Whether a commit of this duration was slow: longer than a step of the nudges."""
         return commit_ns > evaluate.step_ns(self._timing)
 
     def on_commit_unknown(self, now_ns: int) -> None:
@@ -156,14 +156,14 @@ class Scheduler:
         self.state.invalidate_nudges(now_ns)
 
     def on_reconnected(self, now_ns: int) -> None:
-        """The connection was lost, perhaps the shards' too: let them come back, in their order."""
+        """The connection was lost, perhaps the shards' too: pause grants until they have reconnected and renewed."""
         self.state.invalidate_nudges(now_ns)
         self.state.pause_grants(now_ns + self._timing.nudge_lead_ns // 2)
 
     # --- requests
 
     def _receive_request(self, message: model.RequestReceived, now_ns: int) -> list[ScheduleAction]:
-        """Queue a request, or take in its renewal; reply where it stands, or with the grant that it has."""
+        """Queue a request, or apply its renewal; reply with its position, or with the grant that it has."""
         requests = self.state.requests
         if requests.has_ended(message.request_id):
             if not message.managed and requests.may_be_copy_of_ended(message):
@@ -197,7 +197,7 @@ class Scheduler:
         return actions
 
     def _take_copy(self, message: model.RequestReceived, now_ns: int) -> None:
-        """Give a request that another replica has its place here."""
+        """Queue a copy of a request that another replica has."""
         requests = self.state.requests
         is_known = requests.get(message.request_id) is not None or requests.has_ended(message.request_id)
         if not is_known and not requests.is_full:

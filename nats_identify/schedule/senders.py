@@ -1,4 +1,4 @@
-"""How many requests each connection has in the queue. It decides nothing."""
+"""How many requests each connection has in the queue. No decision is made here."""
 
 from hashlib import blake2b
 

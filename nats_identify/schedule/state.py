@@ -1,6 +1,6 @@
 """The state of one bot's schedule, and the only code that changes it: requests, holds, budget, guard and timers.
 
-It decides nothing: the scheduler and the functions beside it read the state, and change it by the methods below.
+It makes no decision: the scheduler and the modules beside it read the state, and change it by the methods below.
 """
 
 from collections import OrderedDict
@@ -84,9 +84,9 @@ class ScheduleState:
 
     Attributes:
         timing: the durations of the settings, with the margin of today.
-        dirty_buckets: the buckets that must be looked at again.
+        dirty_buckets: the buckets to evaluate again.
         is_leading: whether this replica leads; a standby refuses no plain request.
-        is_within_lease: whether a reply sent now leaves: not from a standby, nor after a leader's lease.
+        is_within_lease: whether a reply is sent now: not by a standby, nor after the leader's lease.
         nudges_valid_from_ns: a nudge sent earlier may not have reached its shard.
         slow_commit_at_ns: when a commit was last slow; nudges sent before it, and the renewals they cause, may be late.
         grants_paused_until_ns: no grant before this instant: shards are reconnecting.
@@ -148,39 +148,39 @@ class ScheduleState:
         confirmed_ns = hold.identified_at_ns
         return confirmed_ns is None or now_ns - confirmed_ns < self.timing.window_ns
 
-    # --- looking again
+    # --- dirty buckets and timers
 
     def mark_dirty(self, bucket: int) -> None:
-        """Look at this bucket again."""
+        """Evaluate this bucket again."""
         self.dirty_buckets.add(bucket)
 
     def mark_all_dirty(self) -> None:
-        """Look at every bucket again."""
+        """Evaluate every bucket again."""
         self.dirty_buckets.update(self.requests.queues)
 
     def take_dirty_buckets(self) -> list[int]:
-        """Return the buckets that must be looked at and have requests, in order; none is marked afterwards."""
+        """Return the dirty buckets that have requests, in order; no bucket is dirty afterwards."""
         dirty, self.dirty_buckets = self.dirty_buckets, set()
         return sorted(dirty & self.requests.queues.keys())
 
     def take_due_timer(self, now_ns: int) -> Timer | None:
-        """Return one timer that is due, or None; it is set no more."""
+        """Remove one timer that is due and return it, or None."""
         return self.timers.pop_due(now_ns)
 
     def look_at_bucket(self, bucket: int, at_ns: int) -> None:
-        """Look at this bucket at that instant."""
+        """Evaluate this bucket at that instant."""
         self.timers.at(at_ns, TimerKind.BUCKET, bucket)
 
     def look_at_hold(self, grant_id: str, at_ns: int) -> None:
-        """Look at this hold at that instant."""
+        """Set the timer of this hold."""
         self.timers.at(at_ns, TimerKind.HOLD, grant_id)
 
     def look_at_request(self, request_id: str, at_ns: int) -> None:
-        """Look at this request at that instant."""
+        """Set the timer of this request."""
         self.timers.at(at_ns, TimerKind.REQUEST, request_id)
 
     def look_at_all(self, at_ns: int) -> None:
-        """Look at every bucket at that instant."""
+        """Evaluate every bucket at that instant."""
         self.timers.at(at_ns, TimerKind.ALL)
 
     def _look_at_budget(self) -> None:
@@ -205,20 +205,20 @@ class ScheduleState:
         self.mark_dirty(request.bucket)
 
     def renew(self, request: QueuedRequest, message: RequestReceived, now_ns: int) -> None:
-        """Take in a newer message of the same request."""
+        """Apply a newer message of the same request."""
         self.requests.renew(request, message, now_ns)
 
     def refuse_ended(self, request_id: str) -> bool:
-        """Note that the requester of a spent id is refused; return True the first time."""
+        """Record that a request with a spent id is refused; return True the first time."""
         return self.requests.refuse_ended(request_id)
 
     def set_pace(self, request: QueuedRequest, renew_in_ns: int, now_ns: int) -> None:
-        """Expect the next renewal in ``renew_in_ns``, and look whether the request has expired."""
+        """Expect the next renewal in ``renew_in_ns``, and set the timer of the expiry."""
         request.set_pace(renew_in_ns, now_ns)
         self.look_at_request(request.message.request_id, min(request.expires_at_ns, now_ns + LOOK_MAX_NS))
 
     def promise(self, request: QueuedRequest) -> None:
-        """Note that it was replied that it is next: requests that come later stand behind it."""
+        """Record that the request was promised its turn: later requests are placed behind it."""
         self.requests.queues[request.bucket].promise(request)
 
     def set_nudges(
@@ -230,7 +230,7 @@ class ScheduleState:
         look_again_at_ns: int | None,
         now_ns: int,
     ) -> None:
-        """These requests are nudged now, and promised that they are next; look at the bucket again at that instant."""
+        """Record that these requests are nudged now and promised their turn; set the bucket's timer."""
         queue = self.requests.queues[bucket]
         queue.nudge_width, queue.widen_at_ns = width, widen_at_ns
         if look_again_at_ns is not None:
@@ -240,12 +240,12 @@ class ScheduleState:
             queue.promise(request)
 
     def invalidate_nudges(self, now_ns: int) -> None:
-        """What was sent to shards before may not have reached them: no nudge and no promise sent before counts."""
+        """Messages sent before now may be lost: no nudge and no promise sent before counts."""
         self.nudges_valid_from_ns = now_ns
         self.requests.break_promises()
 
     def mark_unresponsive(self, request: QueuedRequest) -> None:
-        """No shard received its nudge: skip it until it renews, and look at the next one at once."""
+        """No shard received its nudge: skip it until it renews, and evaluate the bucket at once."""
         request.is_unresponsive = True
         self.mark_dirty(request.bucket)
 
@@ -273,12 +273,12 @@ class ScheduleState:
             self.requests.forget(request)
 
     def drop_request(self, request: QueuedRequest) -> None:
-        """It has expired; it may come back."""
+        """Drop an expired request; a renewal queues it again."""
         self.requests.forget(request)
         self.mark_dirty(request.bucket)
 
     def end_request(self, request_id: str, reply_to: str = "") -> QueuedRequest | None:
-        """End a request for good, known or not; return it if it was known. A grant that it has is not freed."""
+        """End a request for good, known or not; return it if it was known. Its grant, if any, keeps its hold."""
         request = self.requests.end(request_id, reply_to)
         if request is not None:
             self.mark_dirty(request.bucket)
@@ -343,7 +343,7 @@ class ScheduleState:
         self.look_at_hold(hold.grant.grant_id, hold.opens_at_ns)
 
     def add_hold(self, hold: Hold) -> None:
-        """Let a grant hold its bucket; the request that it serves leaves its queue."""
+        """Add a grant's hold to its bucket; the request that it serves leaves its queue."""
         self.holds.add(hold)
         self.look_at_hold(hold.grant.grant_id, hold.opens_at_ns)
         request = self.requests.get(hold.grant.request_id)
@@ -358,16 +358,16 @@ class ScheduleState:
             request.grant_id = hold.grant.grant_id
 
     def commit(self, hold: Hold) -> None:
-        """The ledger holds this grant."""
+        """Mark this grant as committed to the ledger."""
         hold.state = HoldState.UNANSWERED
 
     def count_publish(self, hold: Hold) -> None:
-        """This leader publishes the grant once more; of an inherited one a 503 would prove nothing."""
+        """Count one more publish by this leader; an inherited grant is not counted: a 503 for it proves nothing."""
         if hold.state is not HoldState.INHERITED:
             hold.publish_count += 1
 
     def count_recommit(self, hold: Hold) -> int:
-        """The commit of a plain grant took too long; return how often it did."""
+        """The commit of a plain grant took too long; return how many times it has."""
         hold.recommits += 1
         return hold.recommits
 
@@ -433,7 +433,7 @@ class ScheduleState:
             self._retain_for_ready(hold.grant)
 
     def take_used(self, grant_id: str) -> Grant | None:
-        """Return an identified grant whose hold is over and whose READY was not received yet; it is kept no more."""
+        """Remove and return an identified grant whose hold is over and whose READY was not received yet."""
         return self._used.pop(grant_id, None)
 
     def _retain_for_ready(self, grant: Grant) -> None:
@@ -442,7 +442,7 @@ class ScheduleState:
             self._used.popitem(last=False)
 
     def refund(self, hold: Hold) -> None:
-        """Its IDENTIFY proved not to have been sent; where the day was spent, a request in any bucket may have it."""
+        """No IDENTIFY was sent for this grant: refund it; if the day was spent, any bucket may use the refund."""
         was_closed = self.budget.closed_for(0) is not None
         self.budget.refund()
         self.guard.refund(hold.grant.shard_id)
@@ -452,7 +452,7 @@ class ScheduleState:
     def refuse_late(self, hold: Hold, now_ns: int) -> QueuedRequest | None:
         """End a plain grant that was recorded and never sent; return its request, which has ended.
 
-        A successor sends no plain grant that it has read, and knows by the record that the request had its reply.
+        A successor sends no plain grant that it has read: the record shows that the request has had its reply.
         """
         self.refund(hold)
         self.end_hold(hold, is_unsent=True)
@@ -461,7 +461,7 @@ class ScheduleState:
         return request
 
     def rollback_uncommitted(self, holds: Iterable[Hold]) -> None:
-        """These were never committed, and no reply has left; a 503 for a grant committed before proves nothing now."""
+        """Undo grants that were never committed: no reply was sent. A 503 for an older grant proves nothing now."""
         for hold in holds:
             if self.holds.get(hold.grant.grant_id) is hold and hold.state is HoldState.UNCOMMITTED:
                 self.refund(hold)
@@ -474,7 +474,7 @@ class ScheduleState:
                 hold.state = HoldState.INHERITED
 
     def hold_all_buckets(self, grant_id: str, hold_ns: int, now_ns: int) -> GlobalHold:
-        """Block every bucket by a record that a successor will find: grants may be out that are not known here."""
+        """Hold every bucket, by a record that a successor reads: there may be grants that are unknown here."""
         hold = GlobalHold(grant_id=grant_id, use_within_ns=self.timing.use_within_ns, opens_at_ns=now_ns + hold_ns)
         self.holds.add(hold)
         self.look_at_hold(grant_id, hold.opens_at_ns)
@@ -563,7 +563,7 @@ class ScheduleState:
     # --- leading
 
     def set_within_lease(self, *, is_within_lease: bool) -> None:
-        """Whether a reply sent now leaves."""
+        """Set whether a reply is sent now."""
         self.is_within_lease = is_within_lease
 
     def become_leader(self, now_ns: int) -> None:
@@ -574,7 +574,7 @@ class ScheduleState:
         self._look_at_budget()
 
     def become_standby(self, uncommitted: Iterable[Hold] = ()) -> None:
-        """Roll back what was never committed, and send no refusal that was not: the next leader answers."""
+        """Roll back uncommitted grants, and send no uncommitted refusal: the next leader replies."""
         self.rollback_uncommitted(uncommitted)
         self.is_leading = False
         self.plain.step_down()
@@ -591,7 +591,7 @@ class ScheduleState:
         self.mark_all_dirty()
 
     def assume_unknown_grants(self, grant_id: str, hold_ns: int, now_ns: int) -> GlobalHold:
-        """The ledger is not trusted: hold every bucket, and take what is left of the day for unknown."""
+        """The ledger is not trusted: hold every bucket, and mark the rest of the day's budget as unknown."""
         hold = self.hold_all_buckets(grant_id, hold_ns, now_ns)
         self.budget.mark_unknown(now_ns)
         return hold
@@ -638,10 +638,10 @@ class ScheduleState:
     ) -> list[EarlyConfirm]:
         """Keep the leader's holds, each counted from now; a hold that the leader has dropped is dropped.
 
-        A hold that is not confirmed here is as the leader says: it may have been committed again, later. Of one that is
-        confirmed here the earlier opening counts, since either is enough.
-        ``names_replied``: the leader names the plain requests that have had their reply; another one whose record it
-        has dropped was not received, and keeps its place.
+        A hold that is not confirmed here is taken from the ledger: it may have been committed again, later. For one
+        that is confirmed here the earlier opening counts, since either is enough.
+        ``names_replied``: the ledger lists the plain requests that have had their reply; a request that is not listed,
+        and whose grant the leader has dropped, was not received and keeps its place.
         """
         theirs = {record.grant_id: hold_of(record, now_ns) for record in records}
         for gone in [hold for hold in self.holds.all() if _id(hold) not in theirs]:

@@ -1,4 +1,4 @@
-"""When to look at what again: a heap of instants. It holds no state of what it wakes, and never reads a clock."""
+"""The schedule's timers: a heap of instants. It keeps no state of what they are for, and never reads a clock."""
 
 import heapq
 from enum import IntEnum
@@ -8,7 +8,7 @@ from nats_identify.schedule.model import SECOND
 
 
 class TimerKind(IntEnum):
-    """What an alarm says to look at."""
+    """What a timer is for."""
 
     HOLD = 0
     REQUEST = 1
@@ -18,14 +18,14 @@ class TimerKind(IntEnum):
 
 
 LOOK_MAX_NS = 600 * SECOND
-"""A request is looked at so often, however long it may wait."""
+"""The longest time between two looks at a request, however long it may wait."""
 
 SPARE_MAX = 1_000
 """The heap is built anew when more than half of it, and more than this, was replaced or dropped."""
 
 
 class Timer(NamedTuple):
-    """Look at ``key`` at ``at_ns``; whoever looks decides whether there is still something to do."""
+    """Look at ``key`` at ``at_ns``; the caller decides whether there is still something to do."""
 
     at_ns: int
     kind: TimerKind
@@ -40,7 +40,7 @@ class Timers:
         self._set: dict[TimerKind, dict[str | int, int]] = {kind: {} for kind in TimerKind}
 
     def at(self, at_ns: int, kind: TimerKind, key: str | int = 0) -> None:
-        """Look at ``key`` no later than ``at_ns``; an earlier alarm for it stands."""
+        """Look at ``key`` no later than ``at_ns``; an earlier timer for it stands."""
         standing = self._set[kind].get(key)
         if standing is None or at_ns < standing:
             self._set[kind][key] = at_ns
@@ -48,18 +48,18 @@ class Timers:
             self._tidy()
 
     def drop(self, kind: TimerKind, key: str | int) -> None:
-        """Look at ``key`` no more: what has ended leaves nothing behind, however far off its alarm was."""
+        """Remove the timer of ``key``, so that what has ended uses no memory, however far off its timer was."""
         if self._set[kind].pop(key, None) is not None:
             self._tidy()
 
     def next_ns(self) -> int | None:
-        """The earliest alarm, or None."""
+        """The earliest timer, or None."""
         while self._heap and self._replaced(self._heap[0]):
             heapq.heappop(self._heap)
         return self._heap[0].at_ns if self._heap else None
 
     def pop_due(self, now_ns: int) -> Timer | None:
-        """Take one alarm that is due, or None."""
+        """Remove one timer that is due and return it, or None."""
         due_ns = self.next_ns()
         if due_ns is None or due_ns > now_ns:
             return None

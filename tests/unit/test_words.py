@@ -10,23 +10,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-NOT_YET = (
-    "nats_identify/schedule/",
-    "coordinator/core/",
-    "nats_identify/queue.py",
-    "coordinator/edge/connections.py",
-    "coordinator/edge/event_queue.py",
-    "coordinator/edge/intake.py",
-    "coordinator/edge/probe.py",
-    "coordinator/edge/refusals.py",
-)
-"""Source whose sentences are still to be written anew; a line goes when its files are done."""
-
 VAGUE = re.compile(r"\b(nobody|whoever|so many)\b", re.IGNORECASE)
 """*No request*, *the caller*, *at most 20 requests* say it exactly."""
 
 VAGUE_MAX = 15
-"""In all product source outside of `NOT_YET`, and in all of `DOCUMENTS`: a sentence may need one."""
+"""In all product source, and in all of `DOCUMENTS`: a sentence may need one."""
 
 HABITS = {
     "a relative clause without a subject": re.compile(r"(?:^|[.:;] |\"\"\")Who (?!leads\b|may\b)[a-z]+"),
@@ -48,10 +36,6 @@ DOCUMENTS = [
 
 def name_of(path):
     return path.relative_to(ROOT).as_posix()
-
-
-def is_written_anew(path):
-    return not name_of(path).startswith(NOT_YET)
 
 
 SOURCE = sorted(path for folder in ("nats_identify", "coordinator") for path in (ROOT / folder).rglob("*.py"))
@@ -82,7 +66,7 @@ def habits_in(lines):
     ]
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCE if is_written_anew(path)], ids=name_of)
+@pytest.mark.parametrize("path", SOURCE, ids=name_of)
 def test_source_is_written_in_plain_english(path):
     assert habits_in(prose_of(path)) == []
 
@@ -94,7 +78,7 @@ def test_documents_are_written_in_plain_english(document):
 
 def test_vague_words_are_rare():
     count: Counter[str] = Counter()
-    for path in filter(is_written_anew, SOURCE):
+    for path in SOURCE:
         count[name_of(path)] += len(VAGUE.findall(path.read_text()))
     assert count.total() <= VAGUE_MAX, +count
 
