@@ -73,7 +73,7 @@ class PendingAcquire:
 
 
 class BaseQueue(Queue):
-    """Runs an `Requester` for each waiting shard; a subclass carries the messages."""
+    """Runs a `Requester` for each waiting shard; a subclass carries the messages."""
 
     def __init__(self, *, client: str = "", clock: Clock = now_ns) -> None:
         self._client = client
@@ -225,7 +225,7 @@ class BaseQueue(Queue):
             self._keep_running()
 
     def _step(self, pending: PendingAcquire, event: RequesterEvent) -> None:
-        """Pass an event to an attempt, and carry out the actions that it returns."""
+        """Pass an event to a requester, and carry out the actions that it returns."""
         requester, anew = pending.requester, None
         for action in requester.handle(event, self._clock()):
             match action:
@@ -252,13 +252,13 @@ class BaseQueue(Queue):
             self._wake.set()
 
     def _adopt(self, max_concurrency: int) -> None:
-        """Take the coordinator's number; requests that have none yet use it to find their bucket."""
+        """Take the coordinator's max_concurrency; requests that have none yet use it to find their bucket."""
         self._max_concurrency = max_concurrency
         for pending in self._pending.values():
             pending.requester.max_concurrency = pending.requester.max_concurrency or max_concurrency
 
     def _tick(self) -> None:
-        """Wake the attempts whose time has come."""
+        """Pass a `Tick` to each requester whose deadline has come."""
         while (alarm := self._timers.pop_due(self._clock())) is not None:
             pending = self._pending.get(str(alarm.key))
             if pending is not None:

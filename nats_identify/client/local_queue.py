@@ -100,7 +100,7 @@ class LocalQueue(BaseQueue):
         self._keep_running()
 
     async def _run(self) -> None:
-        """Pass messages between the attempts and the schedule, until no request is left."""
+        """Pass messages between the requesters and the schedule, until no request is left."""
         while self._pending or self._unsent:
             self._deliver()
             self._tick()

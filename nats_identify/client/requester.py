@@ -122,7 +122,7 @@ RequesterEvent = Begin | Received | Reconnected | Identified | Decline | Withdra
 
 @dataclass(frozen=True, slots=True)
 class SendRequest:
-    """Publish this on the request subject of ``bucket``, with this attempt's inbox as reply subject."""
+    """Publish this on the request subject of ``bucket``, with this request's inbox as reply subject."""
 
     bucket: int
     request: wire.Request
@@ -168,7 +168,7 @@ class ReportProgress:
 class AskAnew:
     """The request has ended at the coordinators, and its shard still wants a turn.
 
-    Begin another attempt with a new request_id and ``anew_count``, after ``pause_ns``. ``message``: why, in the
+    Begin another `Requester` with a new request_id and ``anew_count``, after ``pause_ns``. ``message``: why, in the
     coordinator's words.
     """
 

@@ -29,7 +29,7 @@ class IdentifyAttempt:
 
     Attributes:
         turn: what IDENTIFY needs; None for RESUME, which needs none.
-        patience: runs out if the present connection does not get as far as HELLO.
+        timeout: runs out if the present connection does not get as far as HELLO.
         websocket: the present connection; None until the library has made it.
         is_open: the present connection got as far as HELLO; ``opened_at_s``: when, on the event loop's clock.
         is_sent: IDENTIFY is on its way: the turn is used, whatever happens next.
