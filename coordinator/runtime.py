@@ -22,13 +22,10 @@ from coordinator.core.replica import Replica
 from coordinator.edge.event_queue import EventQueue
 from coordinator.edge.log import Log
 from nats_identify.clock import NS_PER_S, Clock
-from nats_identify.schedule.model import Cancel, Confirmation, Event, FetchLimits, Reply, RequestReceived, Wake
+from nats_identify.schedule.model import Event, FetchLimits, Reply, Wake
 
 HANDLED_AT_ONCE: Final = 256
 """Events that are handled before the event loop turns: some 10 ms, so that pings and probes are not delayed."""
-
-FROM_OUTSIDE: Final = (Cancel, Confirmation, RequestReceived)
-"""Requests, confirms and cancels: applied one after the other, then all that is due is done once for the batch."""
 
 REST_MAX_S: Final = 1.0
 """The longest wait of the loop; the health check needs no other heartbeat."""
@@ -120,21 +117,14 @@ class Runtime:
     async def _turn(self, calls: asyncio.TaskGroup) -> None:
         self.turned_at_ns = self._clock()
         await self._tell(Wake(), calls)
-        is_batch_open = False
         for _ in range(HANDLED_AT_ONCE):
             entry = self._event_queue.take()
             if entry is None:
                 break
             event, waiter = entry
-            is_batch_open = isinstance(event, FROM_OUTSIDE)
-            if is_batch_open:  # confirms come before requests that were sent earlier: nothing is granted in between
-                await self._do_all(self._replica.take_in(event, self._clock()), calls)
-            else:
-                await self._tell(event, calls)
+            await self._tell(event, calls)
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)
-        if is_batch_open:
-            await self._tell(Wake(), calls)
         if self._replica.role is not self._role:
             self._role = self._replica.role
             self._log.info("role", role=self._role.value, term=self._replica.term)
@@ -149,10 +139,7 @@ class Runtime:
         return min(max((deadline_ns - self._clock()) / NS_PER_S, REST_MIN_S), REST_MAX_S)
 
     async def _tell(self, event: ReplicaEvent, calls: asyncio.TaskGroup) -> None:
-        await self._do_all(self._replica.handle(event, self._clock()), calls)
-
-    async def _do_all(self, actions: list[ReplicaAction], calls: asyncio.TaskGroup) -> None:
-        for action in actions:
+        for action in self._replica.handle(event, self._clock()):
             await self._do(action, calls)
 
     async def _do(self, action: ReplicaAction, calls: asyncio.TaskGroup) -> None:

@@ -88,14 +88,6 @@ class Replica:
 
     def handle(self, event: ReplicaEvent, now_ns: int) -> list[ReplicaAction]:
         """Apply one event, then do all that is due; return what to do, in this order."""
-        return self.take_in(event, now_ns) + self._advance(now_ns)
-
-    def take_in(self, event: ReplicaEvent, now_ns: int) -> list[ReplicaAction]:
-        """Apply one event of a batch; `handle` of the last one, or of a `Wake`, does all that is due.
-
-        Confirms are applied before the requests of their batch. A turn that was given back is granted after the whole
-        batch, so that it goes to the first in order among all that had been sent before the confirm.
-        """
         actions: list[ReplicaAction] = []
         match event:
             case words.LedgerRead():
@@ -129,7 +121,7 @@ class Replica:
             case _:
                 self.schedule.state.set_within_lease(is_within_lease=self.is_leading(now_ns))
                 actions += self._if_leading(self.schedule.handle(event, now_ns), now_ns)
-        return actions
+        return actions + self._advance(now_ns)
 
     def next_deadline_ns(self) -> int | None:
         """When `handle` wants a `Wake` at the latest."""

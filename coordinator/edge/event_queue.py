@@ -16,11 +16,17 @@ SENDER_MAX: Final = QUEUED_MAX // 4
 """Of these, the requests of one sender: the others' are not refused for its sake."""
 
 
-class EventQueue:
-    """Three lanes: our own events first; then, in turn, confirms and requests, these sender by sender.
+IN_ORDER_MAX: Final = 256
+"""While no more events from outside wait, some 10 ms of work, a confirm is taken after the requests that came before it."""
 
-    A confirm gives a bucket back, and there is one for each grant: it is never behind more than one request. Nor is
-    a request behind more than one confirm for each before it: any client can send confirms. The requests of one
+
+class EventQueue:
+    """Three lanes: our own events first; then confirms, and requests sender by sender.
+
+    A turn that is given back goes to the first in order among the requests that were sent before the confirm: so a
+    confirm is taken after those, while few events wait. With many, confirms and requests take turns. A confirm gives a
+    bucket back, and is then never behind more than one request; nor is a request behind more than one confirm for each
+    before it, since any client can send confirms. The requests of one
     sender stay in their order; among senders it is round-robin, so that a flood delays its own sender alone.
 
     Args:
@@ -32,8 +38,9 @@ class EventQueue:
         self._queued_max = queued_max
         self._sender_max = sender_max
         self._own: deque[tuple[ReplicaEvent, asyncio.Future[None] | None]] = deque()
-        self._confirms: deque[ReplicaEvent] = deque()
-        self._senders: OrderedDict[int, list[ReplicaEvent]] = OrderedDict()  # by hash: an inbox has up to 256 bytes
+        self._confirms: deque[tuple[int, ReplicaEvent]] = deque()  # with the number of its arrival
+        self._senders: OrderedDict[int, list[tuple[int, ReplicaEvent]]] = OrderedDict()  # by hash, for its size
+        self._arrivals = 0
         self._requests = 0
         self._is_requests_turn = False
         self._arrived = asyncio.Event()
@@ -57,7 +64,8 @@ class EventQueue:
         """Put in an event from outside that is no request; False where there is no room for it."""
         if len(self._confirms) >= self._queued_max:
             return False
-        self._confirms.append(event)
+        self._confirms.append((self._arrivals, event))
+        self._arrivals += 1
         self._arrived.set()
         return True
 
@@ -73,9 +81,10 @@ class EventQueue:
         lane = hash(sender)  # of two senders with one hash, one in 2**64, each may delay the other
         waiting = self._senders.get(lane)
         if waiting is None:
-            self._senders[lane] = [event]  # a deque of one has 700 bytes
+            self._senders[lane] = [(self._arrivals, event)]  # a deque of one has 700 bytes
         else:
-            waiting.append(event)
+            waiting.append((self._arrivals, event))
+        self._arrivals += 1
         self._requests += 1
         self._arrived.set()
         return True
@@ -84,18 +93,25 @@ class EventQueue:
         """Return the next event, and the future to set when it has been applied, if there is one."""
         if self._own:
             return self._own.popleft()
-        if self._confirms and not (self._is_requests_turn and self._senders):
+        if self._confirms and self._is_confirm_next():
             self._is_requests_turn = True
-            return self._confirms.popleft(), None
+            return self._confirms.popleft()[1], None
         if not self._senders:
             return None
         self._is_requests_turn = False
         lane, waiting = self._senders.popitem(last=False)
-        event = waiting.pop(0)  # some microseconds with a whole share behind it
+        _, event = waiting.pop(0)  # some microseconds with a whole share behind it
         self._requests -= 1
         if waiting:
             self._senders[lane] = waiting  # behind the others
         return event, None
+
+    def _is_confirm_next(self) -> bool:
+        if not self._senders:
+            return True
+        if len(self._confirms) + self._requests > IN_ORDER_MAX:
+            return not self._is_requests_turn
+        return self._confirms[0][0] < min(waiting[0][0] for waiting in self._senders.values())
 
     async def wait(self, seconds: float) -> None:
         """Return when something has arrived, or after ``seconds``."""

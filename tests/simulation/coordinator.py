@@ -1,6 +1,5 @@
 """A coordinator as its edge runs it: the product's `Replica` amid traffic, ledger and Discord. It decides nothing."""
 
-import random
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -9,7 +8,6 @@ from coordinator.core import ledger as words
 from coordinator.core.ledger import Read, ReplicaAction, ReplicaEvent, Stopped, TrafficHeard, TrafficReturned, Write
 from coordinator.core.replica import Replica, Role
 from coordinator.core.settings import Settings
-from coordinator.runtime import FROM_OUTSIDE
 from nats_identify import wire
 from nats_identify.schedule import model
 from nats_identify.schedule.model import MS, Event, FetchLimits, Reply
@@ -23,9 +21,6 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 SUBJECTS: Final = wire.Subjects("identify")
-
-BATCH_MAX_NS: Final = 5 * MS
-"""The product's loop applies what has arrived together before it does what is due: some milliseconds of events."""
 
 SPINS_MAX: Final = 50
 """So many wake-ups in a row at one instant mean that the replica asks to be woken and then does nothing."""
@@ -54,9 +49,6 @@ class Coordinator(Process):
         self._probes = f"_INBOX.{settings.instance}.probe"
         self._wake_at_ns = -1
         self._spins = 0
-        # In a third of the histories requests and confirms are applied in batches; the others stay what they were.
-        self._is_batching = random.Random(f"batch-{world.plan.shape}-{world.plan.seed}").random() < 0.3
-        self._is_batch_open = False
         self._stalled: list[list[ReplicaAction]] = []
         self._perform_one: dict[type, Callable[..., None]] = {
             Reply: self._reply,
@@ -114,13 +106,7 @@ class Coordinator(Process):
         """Tell the replica, and do as it says."""
         engine, now_ns = self.engine, self.clock()
         engine.core_events += 1
-        if self._is_batching and type(event) in FROM_OUTSIDE:
-            actions = self.replica.take_in(event, now_ns)
-            if not self._is_batch_open:
-                self._is_batch_open = True
-                engine.after(engine.between(0, BATCH_MAX_NS), self.meet, self._close_batch)
-        else:
-            actions = self.replica.handle(event, now_ns)
+        actions = self.replica.handle(event, now_ns)
         self.world.witness.told(self, event, actions, now_ns)
         if actions:
             if self.world.chaos.stalls(self):
@@ -168,10 +154,6 @@ class Coordinator(Process):
         if at_ns != self._wake_at_ns:
             return  # another wake-up has taken its place
         self._wake_at_ns = -1
-        self.tell(model.Wake())
-
-    def _close_batch(self) -> None:
-        self._is_batch_open = False
         self.tell(model.Wake())
 
     def _probe(self) -> None:

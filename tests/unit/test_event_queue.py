@@ -14,12 +14,27 @@ def taken(event_queue):
     return events
 
 
-async def test_our_own_events_come_first_then_confirms_then_requests():
-    event_queue, answer, request = EventQueue(), Confirmation("g", Outcome.DECLINED), Cancel("a")
-    event_queue.try_put_request(request, "one")
-    event_queue.try_put(answer)
+async def test_our_own_events_come_first_and_the_others_as_they_arrived():
+    event_queue = EventQueue()
+    first, confirm, last = Cancel("a"), Confirmation("g", Outcome.DECLINED), Cancel("b")
+    event_queue.try_put_request(first, "one")
+    event_queue.try_put(confirm)
+    event_queue.try_put_request(last, "two")
     event_queue.put(TrafficHeard())
-    assert taken(event_queue) == [TrafficHeard(), answer, request]
+    assert taken(event_queue) == [TrafficHeard(), first, confirm, last]
+
+
+async def test_a_confirm_is_taken_after_all_requests_that_came_before_it_whoever_sent_them():
+    event_queue = EventQueue()
+    for number in range(5):
+        event_queue.try_put_request(Cancel(f"a{number}"), "one")
+    event_queue.try_put(Confirmation("g", Outcome.DECLINED))
+    for number in range(5):
+        event_queue.try_put_request(Cancel(f"b{number}"), "two")
+    before = taken(event_queue)
+    at = before.index(Confirmation("g", Outcome.DECLINED))
+    assert {f"a{number}" for number in range(5)} <= {event.request_id for event in before[:at]}
+    assert len(before) == 11
 
 
 async def test_the_flood_of_one_sender_delays_the_others_by_one_event_each():

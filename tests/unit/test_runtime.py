@@ -1,4 +1,4 @@
-"""The one loop: what arrives together is applied together, before the next turn is granted."""
+"""The one loop: a turn that is given back goes to the first in order among the requests that came before."""
 
 import asyncio
 from contextlib import suppress
@@ -58,7 +58,7 @@ def ask(shard_id, priority):
 
 
 async def test_a_decline_that_arrives_with_requests_frees_the_turn_for_the_first_in_order():
-    """The decline is applied first; the request of the lowest priority that came before it must not have the turn."""
+    """The decline must not be applied before the requests that came earlier: the turn would go to the first of them."""
     event_queue, publisher, skipped_ns = EventQueue(), Recorder(), 0
     limits = Limits(1, 1000, 1000)
     settings = Settings("one", "identify", "one", Timing(), 60 * NS_PER_S, static=limits, fresh_start=True)

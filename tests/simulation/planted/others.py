@@ -81,14 +81,14 @@ COMMITS: tuple[Planted, ...] = (
     ),
     Planted(
         "a refused write is repeated at once",
-        (Edit(f"{REPLICA}.take_in", "self._back_off_ns() if is_refused else 0", "0"),),
+        (Edit(f"{REPLICA}.handle", "self._back_off_ns() if is_refused else 0", "0"),),
         shape=Shape.ORDINARY,
     ),
     Planted(
         "a refused write is given up, and something else is written in its place",
         (
             Edit(
-                f"{REPLICA}.take_in",
+                f"{REPLICA}.handle",
                 "            self.schedule.on_commit_unknown(now_ns)\n",
                 "            self.schedule.on_commit_unknown(now_ns)\n            if is_refused:\n"
                 "                self.schedule.step_down(self._pending.holds)\n"
@@ -101,7 +101,7 @@ COMMITS: tuple[Planted, ...] = (
         "an unanswered read is never repeated",
         (
             Edit(
-                f"{REPLICA}.take_in",
+                f"{REPLICA}.handle",
                 "            self._is_reading = False\n",
                 "",
             ),

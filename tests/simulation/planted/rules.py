@@ -199,7 +199,7 @@ RULES: tuple[Planted, ...] = (
         "an unknown outcome is taken for success",
         (
             Edit(
-                f"{REPLICA}.take_in",
+                f"{REPLICA}.handle",
                 "self._is_unsettled, self._read_at_ns = True, now_ns",
                 "actions += self._written(self.view.revision + 1, now_ns)",
             ),
@@ -210,7 +210,7 @@ RULES: tuple[Planted, ...] = (
         "an unknown outcome is taken for failure, and something else is written",
         (
             Edit(
-                f"{REPLICA}.take_in",
+                f"{REPLICA}.handle",
                 "self._is_unsettled, self._read_at_ns = True, now_ns",
                 "self.schedule.step_down(self._pending.holds if self._pending else ()); self._pending = None",
             ),
