@@ -17,7 +17,7 @@ SENDER_MAX: Final = QUEUED_MAX // 4
 
 
 IN_ORDER_MAX: Final = 256
-"""While no more events from outside wait, some 10 ms of work, a confirm is taken after the requests that came before it."""
+"""While no more events from outside wait, 10 ms of work, a confirm is taken after the requests that came before it."""
 
 
 class EventQueue:
