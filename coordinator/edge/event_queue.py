@@ -26,8 +26,8 @@ class EventQueue:
     A turn that is given back goes to the first in order among the requests that were sent before the confirm: so a
     confirm is taken after those, while few events wait. With many, confirms and requests take turns. A confirm gives a
     bucket back, and is then never behind more than one request; nor is a request behind more than one confirm for each
-    before it, since any client can send confirms. The requests of one
-    sender stay in their order; among senders it is round-robin, so that a flood delays its own sender alone.
+    before it, since any client can send confirms. The requests of one sender stay in their order; among senders it is
+    round-robin, so that a flood delays its own sender alone.
 
     Args:
         queued_max: how many events of each of the two lanes from outside wait at most.

@@ -622,7 +622,7 @@ def test_a_late_commit_is_committed_again_for_plain_requesters_and_refused_in_th
         said = desk.schedule.on_committed(grants, desk.now_ns)
         assert granted(said) == []
     assert only(replies(said, model.Refused)).code is Code.OVERLOADED
-    assert desk.schedule.state.budget.remaining == 1000  # nobody can have used it
+    assert desk.schedule.state.budget.remaining == 1000  # no requester can have used it
     assert len(desk.schedule.state.holds) == 0
 
 
@@ -655,7 +655,7 @@ def test_the_head_that_has_just_been_told_goes_first_though_its_neighbour_is_hea
     for n in (1, 2):
         desk.ask(n)
     desk.pass_ms(5_150)
-    desk.schedule.become_leader(desk.now_ns)  # as after a takeover: who was told by whom, nobody knows here
+    desk.schedule.become_leader(desk.now_ns)  # as after a takeover: no nudge of the leader before counts
     assert granted(desk.ask(2, renewal=1, after_ms=100)) == []
     assert granted(desk.ask(1, renewal=1, after_ms=50)) == [1]
 
