@@ -154,16 +154,24 @@ class BucketQueue:
         """Promise it its turn: later requests are placed behind it."""
         self._promised[request.message.request_id] = request
 
+    def is_promised(self, request: QueuedRequest) -> bool:
+        """Whether it was promised its turn."""
+        return request.message.request_id in self._promised
+
     def break_promises(self) -> None:
         """End all promises: they may not have been received, or were another leader's."""
         self._promised.clear()
 
     def place_of(self, message: RequestReceived, asked_at_ns: int) -> int:
-        """The place of a request that is estimated now to have been made then: behind those with a promise."""
-        if message.request_id in self._promised:
-            return asked_at_ns
+        """The place of a request that is estimated now to have been made then: behind those with a promise.
+
+        One that has a promise itself stays behind those with a promise that are before it now.
+        """
+        promised = self._promised.get(message.request_id)
         equals = (one for one in self._promised.values() if one.message.priority == message.priority)
         others = (one for one in equals if not message.source or one.message.source != message.source)
+        if promised is not None:
+            others = (one for one in others if one.place_ns < promised.place_ns)
         return max(asked_at_ns, max((one.place_ns + 1 for one in others), default=asked_at_ns))
 
     def position(self, request: QueuedRequest) -> int:

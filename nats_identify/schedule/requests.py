@@ -116,6 +116,7 @@ class RequestTable:
             *_standing(request.message),
             request.place_ns,
         ) and request.grant_id is None
+        keeps_promise = moves and self._is_promised(request) and _queue_of(message) == _queue_of(request.message)
         if moves:
             self.take(request)
         request.asked_at_ns, request.place_ns = asked_at_ns, place_ns
@@ -125,6 +126,8 @@ class RequestTable:
         request.renew(_without_what_counts_once(message), now_ns)
         if moves:
             self.put(request)
+        if keeps_promise:  # it has moved within its queue, and has not left it
+            self.queues[request.bucket].promise(request)
 
     def put(self, request: QueuedRequest) -> None:
         """Add it to the queue of today's bucket, at its place."""
@@ -172,6 +175,9 @@ class RequestTable:
         for request in waiting:
             self.put(request)
 
+    def _is_promised(self, request: QueuedRequest) -> bool:
+        return self.queues[request.bucket].is_promised(request)
+
     def _place_of(self, message: RequestReceived, asked_at_ns: int) -> int:
         queue = self.queues.get(message.shard_id % self.max_concurrency)
         return asked_at_ns if queue is None else queue.place_of(message, asked_at_ns)
@@ -187,6 +193,11 @@ def _without_what_counts_once(message: RequestReceived) -> RequestReceived:
     ):
         return message
     return replace(message, waited_ns=0, timeout_ns=None, max_concurrency=None, renewed_at_ns=None, place_at_ns=None)
+
+
+def _queue_of(message: RequestReceived) -> tuple[int, int]:
+    """The fields that decide which requests it is compared with."""
+    return message.priority, message.shard_id
 
 
 def _standing(message: RequestReceived) -> tuple[int, int, str, int]:

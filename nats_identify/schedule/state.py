@@ -419,7 +419,8 @@ class ScheduleState:
     def expire_hold(self, hold: Hold | GlobalHold) -> None:
         """End a hold that has run out: what was confirmed is settled, what was not may have been lost.
 
-        A plain requester confirms nothing and is assumed to have identified: its id is spent.
+        A plain requester need not confirm and is assumed to have identified: its id is spent. That Discord's day has
+        begun is not assumed: the IDENTIFY may never have been sent, and a day that ends too early is spent twice.
         """
         if isinstance(hold, GlobalHold):
             self.holds.remove(hold)
@@ -427,8 +428,6 @@ class ScheduleState:
             return
         self._end_plain(hold, hold.opens_at_ns)
         self.end_hold(hold)
-        if not hold.grant.managed:
-            self._mark_day_begun(hold, hold.opens_at_ns)
         if hold.state is HoldState.IDENTIFIED:
             self._retain_for_ready(hold.grant)
 

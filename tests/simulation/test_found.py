@@ -60,6 +60,20 @@ def test_a_static_day_whose_turns_nobody_answered_ends_a_day_after_the_last_of_t
     assert budget.remaining == 2
 
 
+def test_a_static_day_does_not_begin_with_a_plain_turn_that_nobody_answered():
+    """It may never have been used: seed 720005023, where a plain grant got lost and the day ended 5 s too early."""
+    cluster = Cluster("a", static=Limits(1, 2, 2))
+    cluster.pass_ms(100)
+    cluster.ask(0, managed=False)
+    cluster.pass_ms(100_000)
+    cluster.ask(1)
+    used_ns = cluster.now_ns
+    cluster.answer(cluster.grant_log[-1][1].grant_id)
+    cluster.pass_ms(1_000)
+    assert cluster.ledger.remaining == 0
+    assert cluster.now_ns + cluster.ledger.reset_in_ns >= used_ns + DAY
+
+
 def test_a_copy_from_before_a_loss_is_not_believed_however_new_it_looks():
     """The key was deleted while nobody ran, and begun anew; then somebody brought the old ledger back."""
     cluster = Cluster("a", fresh=True)

@@ -450,6 +450,29 @@ def test_who_was_told_that_it_is_next_is_not_overtaken_by_an_equal_that_comes_la
     assert line_of(desk) == ["higher", "a", "late"]
 
 
+def test_a_promise_outlives_a_better_estimate_of_its_own_place():
+    desk = busy()
+    desk.ask(3, request_id="first", waited_ns=30 * SECOND)
+    desk.ask(1, request_id="a", waited_ns=SECOND)
+    state = desk.schedule.state
+    state.promise(state.requests.get("a"))  # as when "first" does not answer, and both are nudged
+    desk.ask(1, request_id="a", renewal=1, waited_ns=6 * SECOND)  # its first message was slow: it asked earlier
+    desk.ask(2, request_id="late", waited_ns=20 * SECOND)
+    assert line_of(desk) == ["first", "a", "late"]
+
+
+def test_one_with_a_promise_does_not_overtake_another_that_has_an_earlier_one():
+    """More and more are told that it is their turn while nobody answers: each of these has a promise."""
+    desk = busy()
+    desk.ask(1, request_id="a")
+    desk.pass_ms(3_300)  # it was nudged
+    desk.ask(2, request_id="late", waited_ns=60 * SECOND)
+    state = desk.schedule.state
+    state.promise(state.requests.get("late"))  # as when "a" does not answer, and both are nudged
+    desk.ask(2, request_id="late", renewal=1, waited_ns=62 * SECOND)
+    assert line_of(desk) == ["a", "late"]
+
+
 def test_one_that_was_only_placed_first_is_overtaken_by_one_that_asked_before_it():
     """After a restart of all coordinators: its turn is not near, so it was promised nothing."""
     desk = busy()

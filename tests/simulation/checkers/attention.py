@@ -23,6 +23,7 @@ class Ear:
         quiet_until_ns: it grants nobody before.
         told_at_ns: when it last told whom that a turn is near.
         promised_at_ns: when it last told whom, for a bucket of which number, that it is next and its turn is near.
+        perhaps_promised: those, and others that may have left the queue since, without a word to this judge.
         is_settling: its last write had no outcome; the next may repeat it, and grants nobody then.
     """
 
@@ -32,6 +33,7 @@ class Ear:
     quiet_until_ns: int = 0
     told_at_ns: dict[str, int] = field(default_factory=dict)
     promised_at_ns: dict[str, tuple[int, int | None]] = field(default_factory=dict)
+    perhaps_promised: set[str] = field(default_factory=set)
     is_settling: bool = False
     term: int = 0
     written_at_ns: int = 0
@@ -88,6 +90,7 @@ class Attention:
         if queued.position == 1 and is_near:
             promised = now_ns, queued.max_concurrency
             ear = self.of(coordinator.name)
+            ear.perhaps_promised.add(queued.request_id)
             if ear.promised_at_ns.get(queued.request_id, (-1, None))[0] < ear.since_ns:
                 ear.promised_at_ns[queued.request_id] = promised
 

@@ -43,8 +43,8 @@ class Order:
         """A replica was told something."""
         self.attention.told(coordinator, event, now_ns)
         if type(event) is RequestReceived and self.askings.may_be_forgotten(coordinator.name, event.request_id, now_ns):
-            self.attention.of(coordinator.name).promised_at_ns.pop(event.request_id, None)  # it left the line
-        self.askings.told(coordinator, event, now_ns, self.attention.of(coordinator.name).promised_at_ns)
+            self.attention.of(coordinator.name).promised_at_ns.pop(event.request_id, None)  # it may have left the line
+        self.askings.told(coordinator, event, now_ns, self.attention.of(coordinator.name).perhaps_promised)
 
     def writes(self, coordinator: "Coordinator", write: Write, now_ns: int) -> None:
         """A replica writes: whoever is newly granted in it has just been chosen."""
@@ -71,6 +71,7 @@ class Order:
         mine = askings.get(record.request_id)
         self._demand_promises_kept(coordinator, record, taken, number, now_ns)
         self.attention.of(coordinator.name).promised_at_ns.pop(record.request_id, None)
+        self.attention.of(coordinator.name).perhaps_promised.discard(record.request_id)
         if mine is None:
             if self.askings.is_withdrawn(coordinator.name, record.request_id):
                 self._blame("fresh", coordinator, record, "but withdrawn")
