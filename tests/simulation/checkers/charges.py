@@ -83,7 +83,9 @@ class Charges:
             self._look_for_freed(ledger, before, elapsed_ns)
             has_figure = made_before[1] != made[1]
         else:
-            has_figure = made[1] > 0 or self._losses > 0  # told before it led, or remembers what the ledger lost
+            has_figure = made[1] > 0  # told before it led
+        if ledger.term != before.term and self._losses:
+            has_figure = True  # it remembers what the ledger lost
         is_static = ledger.instance in self._static  # to the others a new day comes with a figure
         has_new_day = is_static and _has_new_day(ledger, before)
         if is_static and before.reset_in_ns is None and at_ns - charged_at_ns >= self._day_ns:
