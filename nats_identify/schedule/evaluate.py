@@ -6,7 +6,7 @@ dead requesters in front of a live one are skipped before the bucket has opened.
 nudged and did not renew: after a takeover or an outage the first renewal received is not the first in order.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nats_identify.schedule.bucket_queue import BucketQueue, QueuedRequest
 from nats_identify.schedule.model import Timing
@@ -26,7 +26,7 @@ class Decision:
         nudge_width: how many unanswered requests may be nudged at most. ``widen_at_ns``: when twice as many.
         look_again_at_ns: when time alone changes this decision, beside the end of the bucket's hold; None: only an
             event does. While a fresh request waits behind unanswered ones this is at most a step away, so that it
-            covers their `passable_at_ns`.
+            covers their `passable_at_ns`. It covers the end of a crash loop, where the request is not deferred.
     """
 
     grant: QueuedRequest | None = None
@@ -46,29 +46,38 @@ def evaluate(state: ScheduleState, bucket: int, now_ns: int) -> Decision:
     queue = state.requests.queues.get(bucket)
     if queue is None:
         return Decision()
-    granted = next_grant(state, bucket, now_ns)
+    granted, loop_ends_at_ns = next_grant(state, bucket, now_ns)
     if granted is not None:
         return Decision(grant=granted)
-    return _nudges(state, queue, state.opens_at_ns(bucket), now_ns)
+    decision = _nudges(state, queue, state.opens_at_ns(bucket), now_ns)
+    if loop_ends_at_ns is None:
+        return decision
+    return replace(decision, look_again_at_ns=min(loop_ends_at_ns, decision.look_again_at_ns or loop_ends_at_ns))
 
 
-def next_grant(state: ScheduleState, bucket: int, now_ns: int) -> QueuedRequest | None:
+def next_grant(state: ScheduleState, bucket: int, now_ns: int) -> tuple[QueuedRequest | None, int | None]:
     """Return the request that is granted if this bucket is looked at now: the first in order whose renewal is fresh.
 
-    A stale one before it keeps its place, and is skipped only after it was nudged in vain.
+    A stale one before it keeps its place, and is skipped only after it was nudged in vain. A fresh one whose shard
+    crash-loops is skipped too: the second value is when the first of these loops ends. Such a request is not deferred,
+    since its shard was granted another one meanwhile, or a successor counts the loop from when it read of it.
     """
+    loop_ends_at_ns: int | None = None
     if state.opens_at_ns(bucket) > now_ns:
-        return None
+        return None, None
     for request in state.requests.queues.get(bucket, ()):
         if request.deferred_until_ns > now_ns or state.budget.closed_for(request.message.priority) is not None:
-            return None  # those behind are deferred for longer, or have no higher priority
+            break  # those behind are deferred for longer, or have no higher priority
         if not request.is_fresh(now_ns, state.timing):
             skip_at_ns = passable_at_ns(state, request)
             if skip_at_ns is None or skip_at_ns > now_ns:
-                return None
-        elif state.loop_ends_at_ns(request, now_ns) <= now_ns:
-            return request  # else another request of its shard was granted meanwhile: it is deferred when it renews
-    return None
+                break
+            continue
+        ends_at_ns = state.loop_ends_at_ns(request, now_ns)
+        if ends_at_ns <= now_ns:
+            return request, None
+        loop_ends_at_ns = min(ends_at_ns, loop_ends_at_ns or ends_at_ns)
+    return None, loop_ends_at_ns
 
 
 def passable_at_ns(state: ScheduleState, request: QueuedRequest) -> int | None:

@@ -192,7 +192,8 @@ class Scheduler:
             return actions + self._same_grant_again(request, now_ns)
         self.state.mark_dirty(request.bucket)
         actions += self._defer_if_looping(request, now_ns)
-        if request is not evaluate.next_grant(self.state, request.bucket, now_ns):
+        granted, _ = evaluate.next_grant(self.state, request.bucket, now_ns)
+        if request is not granted:
             actions += self._reply_queued(request, now_ns, is_new=is_new)
         return actions
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from coordinator.edge.ledger_json import LedgerWriter, decode
 from nats_identify.schedule import crash_loop, model
 from nats_identify.schedule.crash_loop import CrashLoopGuard, ShardHistory
-from nats_identify.schedule.model import DAY, SECOND, Limits, Outcome, Reason
+from nats_identify.schedule.model import DAY, MS, SECOND, Limits, Outcome, Reason
 from tests.unit.cluster import Cluster
 from tests.unit.desk import Desk, events, granted, replies
 
@@ -317,6 +317,21 @@ def test_the_guard_holds_across_a_renumbering():
     assert asking.deferred_until_ns > desk.now_ns
     desk.ask(5, request_id="fourth", renewal=1, bucket=1)
     assert granted(desk.pass_ms(10_000)) == []
+
+def test_a_loop_that_ends_later_than_was_told_is_looked_at_when_it_ends():
+    """A successor counts the loop from when it read of it: seed 770003422, where the bucket was left open."""
+    desk = Desk(guard=CrashLoopGuard(3))
+    guard = desk.schedule.state.guard
+    burn(desk, 0, 3)
+    desk.ask(0, request_id="held", after_ms=1_000)
+    request = desk.schedule.state.requests.by_id["held"]
+    wait_ms = (request.deferred_until_ns - desk.now_ns) // MS
+    for renewal in range(1, 1 + wait_ms // 5_000):
+        desk.ask(0, request_id="held", renewal=renewal, after_ms=5_000)
+    desk.ask(0, request_id="held", renewal=1_000, after_ms=(request.deferred_until_ns - desk.now_ns) // MS - 100)
+    guard.restore(guard.ages(desk.now_ns - 50 * MS), desk.now_ns)
+    assert guard.opens_at_ns(0, request.asked_at_ns, desk.now_ns) == request.deferred_until_ns + 50 * MS
+    assert granted(desk.pass_ms(200)) == [0]
 
 
 # --- across a change of leader

@@ -25,8 +25,8 @@ LOOPING: tuple[Planted, ...] = (
             ),
             Edit(
                 f"{EVALUATE}:next_grant",
-                "elif state.loop_ends_at_ns(",
-                "elif request.message.priority > 0 or state.loop_ends_at_ns(",
+                "state.loop_ends_at_ns(request, now_ns)",
+                "state.loop_ends_at_ns(request, now_ns) if request.message.priority < 1 else 0",
             ),
         ),
     ),
