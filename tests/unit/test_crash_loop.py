@@ -318,6 +318,7 @@ def test_the_guard_holds_across_a_renumbering():
     desk.ask(5, request_id="fourth", renewal=1, bucket=1)
     assert granted(desk.pass_ms(10_000)) == []
 
+
 def test_a_loop_that_ends_later_than_was_told_is_looked_at_when_it_ends():
     """A successor counts the loop from when it read of it: seed 770003422, where the bucket was left open."""
     desk = Desk(guard=CrashLoopGuard(3))
