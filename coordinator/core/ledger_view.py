@@ -11,8 +11,8 @@ class LedgerView:
         newest_age: the highest (term, sequence) ever seen; anything below is an older copy.
         newest_at_ns: when that was.
         last_change_ns: when it was last seen to change.
-        is_trusted: it was seen to advance since we have been in contact. A copy that was restored while we were out
-            of contact is not trusted; neither is the first one that we read, or one of another lineage.
+        is_trusted: it was seen to advance by one entry since we have been in contact. A copy that was restored while
+            we were out of contact is not trusted; neither is the first one that we read, or one of another lineage.
     """
 
     def __init__(self, lease_ns: int) -> None:
@@ -37,6 +37,8 @@ class LedgerView:
         age = ledger.age if ledger else (0, 0)
         has_moved = revision != self.revision or age != (self.ledger.age if self.ledger else (0, 0))
         is_newer = age > self.newest_age
+        # A leader's entries follow one another. From one copy to a newer one there is a jump, which proves nothing.
+        is_next = revision == self.revision + 1
         # An entry that is put back by hand has no lineage, which is in its headers: no two such entries are of one.
         is_descended = ledger is not None and ledger.lineage == self.lineage != ""
         self.ledger, self.revision, self.newest_age = ledger, revision, max(age, self.newest_age)
@@ -44,7 +46,7 @@ class LedgerView:
             self.newest_at_ns = now_ns
         if was_out_of_contact or (has_moved and not (is_newer and is_descended)):
             self.is_trusted = False
-        elif has_moved:
+        elif has_moved and is_next:
             self.is_trusted = True
         if is_put_back:
             self.is_trusted = False

@@ -2,7 +2,7 @@
 
 from coordinator.core import ledger as words
 from nats_identify.schedule import model
-from nats_identify.schedule.model import DAY, SECOND, Limits, Outcome, Timing
+from nats_identify.schedule.model import DAY, MS, SECOND, Limits, Outcome, Timing
 from tests.unit.cluster import Cluster
 from tests.unit.desk import Desk, granted
 
@@ -58,6 +58,27 @@ def test_a_static_day_whose_turns_nobody_answered_ends_a_day_after_the_last_of_t
     cluster.now_ns = budget.resets_at_ns
     cluster.pass_ms(4_000)  # the lease ran out long ago
     assert budget.remaining == 2
+
+
+def test_two_snapshots_put_back_one_after_the_other_are_no_movement_to_one_that_has_just_started():
+    """Snapshots of the stream have their headers and their revisions: only the jump between them shows."""
+    cluster = Cluster("a")
+    cluster.pass_ms(2_000)
+    older = cluster.ledger, cluster.revision, cluster.written_on
+    cluster.pass_ms(3_000)
+    newer = cluster.ledger, cluster.revision, cluster.written_on
+    assert newer[1] > older[1] + 1
+    cluster.ask(0)
+    granted_ns = cluster.now_ns
+    cluster.kill("a")
+    cluster.ledger, cluster.revision, cluster.written_on = older
+    cluster.start("b")
+    cluster.pass_ms(500)
+    cluster.ledger, cluster.revision, cluster.written_on = newer
+    while len(cluster.grant_log) < 2:
+        cluster.pass_ms(100)
+        cluster.ask(1, renewal=cluster.now_ns // (100 * MS))
+    assert cluster.now_ns - granted_ns >= Timing().managed_hold_ns
 
 
 def test_a_static_day_does_not_begin_with_a_plain_turn_that_nobody_answered():

@@ -125,8 +125,8 @@ RULES: tuple[Planted, ...] = (
         (
             Edit(
                 f"{VIEW}.observe",
-                "if was_out_of_contact or (has_moved and not (is_newer and is_descended)):",
-                "if before is not None and (was_out_of_contact or (has_moved and not (is_newer and is_descended))):",
+                "self.is_trusted = False\n    elif has_moved",
+                "self.is_trusted = before is None\n    elif has_moved",
             ),
         ),
         rule=4,
