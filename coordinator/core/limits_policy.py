@@ -25,10 +25,20 @@ class LimitsPolicy:
         self._believed_from_ns = 0
         self._latest_ns = 0  # when it was last due, or received
         self._asked: tuple[int, int] | None = None  # in which term, and when
+        self._knew_limits = True  # at the last takeover
 
-    def become_leader(self, now_ns: int, wait_ns: int) -> None:
-        """Become leader: a fetch within ``wait_ns`` may not show what an unknown leader granted."""
+    def take_over(self, *, knows_limits: bool) -> None:
+        """Contest the lock; ``knows_limits``: no unknown leader's grants are missing from what is left of the day."""
+        self._knew_limits = knows_limits
+
+    def become_leader(self, now_ns: int, longest_hold_ns: int) -> None:
+        """Become leader: until every unknown grant is over, a fetch may not show what an unknown leader granted."""
+        wait_ns = 0 if self._knew_limits else longest_hold_ns
         self._believed_from_ns = self.due_at_ns = now_ns + wait_ns
+
+    def fetch_soon(self, now_ns: int) -> None:
+        """A fetch was wanted outside of the lease: fetch at once if the next write renews it."""
+        self.due_at_ns = now_ns
 
     def fetch_started(self, term: int, now_ns: int) -> None:
         """Record that a fetch starts now."""

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from nats import errors
 
-from coordinator.core.ledger import TrafficHeard
+from coordinator.core.ledger import TrafficReceived
 from coordinator.edge.connections import Connection
 from coordinator.edge.event_queue import EventQueue
 from nats_identify.clock import Clock
@@ -46,4 +46,4 @@ class Probe:
 
     def _heard(self) -> None:
         self.heard_at_ns = self._clock()
-        self._event_queue.put(TrafficHeard())
+        self._event_queue.put(TrafficReceived())

@@ -4,9 +4,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from coordinator.core import ledger as words
-from coordinator.core.ledger import Read, ReplicaAction, ReplicaEvent, Stopped, TrafficHeard, TrafficReturned, Write
-from coordinator.core.replica import Replica, Role
+from coordinator.core.ledger import (
+    Read,
+    ReplicaAction,
+    ReplicaEvent,
+    Stop,
+    Stopped,
+    TrafficReceived,
+    TrafficReturned,
+    Write,
+)
+from coordinator.core.replica import Replica
 from coordinator.core.settings import Settings
 from nats_identify import wire
 from nats_identify.schedule import model
@@ -62,7 +70,7 @@ class Coordinator(Process):
     @property
     def is_leading(self) -> bool:
         """Whether what it says counts, by its own clock."""
-        return self.replica.role is Role.LEADER and self.clock() <= self.replica.lease_until_ns
+        return self.replica.is_leader and self.clock() <= self.replica.lease_until_ns
 
     def start(self) -> None:
         """Connect, listen, and begin."""
@@ -125,7 +133,7 @@ class Coordinator(Process):
 
     def stop(self) -> None:
         """SIGTERM; whoever cannot leave in time is killed."""
-        self.meet(self.tell, words.Stop())
+        self.meet(self.tell, Stop())
 
     def kill(self) -> None:
         """End without a word; NATS may be long in noticing."""
@@ -181,7 +189,7 @@ class Coordinator(Process):
         elif kind == "cancel":
             self.tell(model.Cancel(str(payload)))
         elif subject == self._probes:
-            self.tell(TrafficHeard())
+            self.tell(TrafficReceived())
         elif delivery.nobody:
             self.tell(model.NudgeUndeliverable(subject.removeprefix(self._nudges)))
 

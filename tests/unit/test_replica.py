@@ -5,8 +5,18 @@ from itertools import pairwise
 
 import pytest
 
-from coordinator.core import ledger as words
-from coordinator.core.replica import REFUSED_MAX_NS, RETRY_NS, Role
+from coordinator.core.ledger import (
+    LedgerSeen,
+    LedgerUnreadable,
+    Read,
+    Stop,
+    TrafficReceived,
+    TrafficReturned,
+    WriteUnsettled,
+)
+from coordinator.core.read_state import RETRY_NS
+from coordinator.core.replica import Role
+from coordinator.core.write_state import REFUSED_MAX_NS
 from nats_identify.schedule import model
 from nats_identify.schedule.model import MS, SECOND, Limits, Outcome, Timing
 from tests.unit.cluster import Cluster
@@ -92,7 +102,7 @@ def test_a_write_that_was_refused_with_no_competitor_is_written_again():
     cluster.ask(0)
     name, write = cluster.held.pop()
     cluster.hold_writes = False
-    cluster.tell(name, words.WriteUnsettled())
+    cluster.tell(name, WriteUnsettled())
     assert cluster.ledger == write.ledger
     assert shards(cluster) == [0]
 
@@ -117,7 +127,7 @@ def test_sigterm_hands_over_at_once_and_nothing_is_asked_again():
     cluster.answer(cluster.grant_log[0][1].grant_id)
     cluster.ask(1, managed=False)
     cluster.pass_ms(2_000)
-    cluster.tell("a", words.Stop())
+    cluster.tell("a", Stop())
     assert cluster.left == {"a"}
     assert cluster.leader == "b"
     cluster.kill("a")
@@ -426,7 +436,7 @@ def test_the_order_survives_two_takeovers():
         cluster.ask(shard, managed=False)
         cluster.pass_ms(10)
     cluster.pass_ms(3_000)
-    cluster.tell(cluster.leader, words.Stop())
+    cluster.tell(cluster.leader, Stop())
     cluster.kill(next(iter(cluster.left)))
     cluster.pass_ms(3_000)
     cluster.kill(cluster.leader)
@@ -438,7 +448,7 @@ def test_a_stale_hint_is_ignored():
     cluster = Cluster("a", "b")
     cluster.pass_ms(2_000)
     old = replace(cluster.ledger, term=9, instance="ghost")
-    cluster.tell("a", words.LedgerSeen(old, cluster.revision - 1))
+    cluster.tell("a", LedgerSeen(old, cluster.revision - 1))
     assert cluster.leader == "a"
     assert granted([]) == []
 
@@ -522,10 +532,10 @@ def test_a_standby_that_cannot_read_does_not_ask_again_at_once():
     cluster.frozen.add("b")
     cluster.pass_ms(3_100)
     standby = cluster.replicas["b"]
-    assert words.Read() in standby.handle(words.TrafficHeard(), cluster.now_ns)
-    assert words.Read() not in standby.handle(words.LedgerUnreadable(), cluster.now_ns)
+    assert Read() in standby.handle(TrafficReceived(), cluster.now_ns)
+    assert Read() not in standby.handle(LedgerUnreadable(), cluster.now_ns)
     assert standby.next_deadline_ns() == cluster.now_ns + RETRY_NS
-    assert words.Read() in standby.handle(words.TrafficHeard(), cluster.now_ns + RETRY_NS)
+    assert Read() in standby.handle(TrafficReceived(), cluster.now_ns + RETRY_NS)
 
 
 def test_after_an_outage_the_first_to_be_heard_is_not_the_first_in_line():
@@ -540,7 +550,7 @@ def test_after_an_outage_the_first_to_be_heard_is_not_the_first_in_line():
     cluster.hold_writes = True
     cluster.pass_ms(2_900)
     cluster.hold_writes = False
-    cluster.tell("a", words.WriteUnsettled())
+    cluster.tell("a", WriteUnsettled())
     cluster.ask(2, renewal=1)
     cluster.pass_ms(100)
     assert shards(cluster) == [0]
@@ -576,9 +586,9 @@ def test_commits_slower_than_a_step_back_to_back_keep_nobody_waiting_behind_the_
 def test_traffic_that_was_lost_twice_ends_in_a_look():
     cluster = Cluster("a")
     cluster.pass_ms(100)
-    cluster.tell("a", words.TrafficReturned())
+    cluster.tell("a", TrafficReturned())
     cluster.pass_ms(500)
-    cluster.tell("a", words.TrafficReturned())
+    cluster.tell("a", TrafficReturned())
     cluster.ask(0, managed=False)
     cluster.pass_ms(1_010)
     assert shards(cluster) == [0]
@@ -639,7 +649,7 @@ def test_a_leader_that_does_not_know_what_is_left_asks_again_within_half_a_minut
 def test_when_the_traffic_is_back_nobody_is_granted_before_the_others_can_be_back_too():
     cluster = Cluster("a")
     cluster.pass_ms(1_000)
-    cluster.tell("a", words.TrafficReturned())
+    cluster.tell("a", TrafficReturned())
     cluster.ask(0)
     cluster.pass_ms(990)
     assert shards(cluster) == []
@@ -732,7 +742,7 @@ def test_an_unknown_outcome_is_still_settled_at_once():
     name, _ = cluster.held.pop()
     cluster.hold_writes = False
     before_ns = cluster.now_ns
-    cluster.tell(name, words.WriteUnsettled())
+    cluster.tell(name, WriteUnsettled())
     assert (shards(cluster), cluster.now_ns) == ([0], before_ns)
 
 
@@ -743,7 +753,7 @@ def test_a_refused_write_that_was_done_after_all_is_found_by_reading():
     ((name, write),) = cluster.held
     cluster.hold_writes = False
     cluster.ledger, cluster.revision, cluster.written_on = write.ledger, write.revision + 1, write.revision
-    cluster.tell(name, words.WriteUnsettled(is_refused=True))
+    cluster.tell(name, WriteUnsettled(is_refused=True))
     assert shards(cluster) == []
     cluster.pass_ms(RETRY_NS / MS)
     assert shards(cluster) == [0]

@@ -4,7 +4,6 @@ from math import gcd
 from typing import TYPE_CHECKING
 
 from coordinator.core.ledger import Ledger, ReplicaEvent, Write
-from coordinator.core.replica import Role
 from nats_identify.schedule.grants import GrantRecord
 from nats_identify.schedule.model import MS, SECOND, RequestReceived
 from tests.simulation.checkers.askings import SILENCE_NS, Askings, Known
@@ -58,7 +57,7 @@ class Order:
             is_new = self.askings.is_new(record.grant_id, record.request_id, record.renewal)
             if is_new and record.request_id and self._is_judging:
                 self._chosen(coordinator, record, taken, ledger.max_concurrency or 1, now_ns)
-        if coordinator.replica.role is Role.LEADER and ledger.leader is not None and self._is_judging:
+        if coordinator.replica.is_leader and ledger.leader is not None and self._is_judging:
             self._look_for_idle_buckets(coordinator, ledger, now_ns)
         self.askings.writes(name, ledger)
 
