@@ -60,8 +60,8 @@ def test_a_window_broken_after_a_loss_is_excused_only_where_its_maker_could_not_
 
 def leading(settings, remaining):
     """A leader of term 1, and the session starts that are left."""
-    book = SimpleNamespace(budget=SimpleNamespace(remaining=remaining))
-    replica = SimpleNamespace(term=1, schedule=SimpleNamespace(state=book))
+    state = SimpleNamespace(budget=SimpleNamespace(remaining=remaining))
+    replica = SimpleNamespace(term=1, schedule=SimpleNamespace(state=state))
     return SimpleNamespace(name="a1", settings=settings, replica=replica, engine=SimpleNamespace(now_ns=0))
 
 

@@ -102,7 +102,7 @@ def test_a_copy_from_before_a_loss_is_not_believed_however_new_it_looks():
     assert cluster.now_ns - granted_ns >= Timing().managed_hold_ns
 
 
-def test_a_copied_asking_that_is_fresh_is_granted_at_once():
+def test_a_fresh_copied_request_is_granted_at_once():
     """A leader that had just started took the queue from another, and looked at no bucket for two seconds."""
     cluster = Cluster("a")
     cluster.pass_ms(100)

@@ -71,9 +71,9 @@ class Cluster:
             self.tell(name, event)
 
     def ask(self, shard_id, **fields):
-        book = next(iter(self.replicas.values())).schedule.state
+        state = next(iter(self.replicas.values())).schedule.state
         fields = {"request_id": f"r{shard_id}", "managed": True, **fields}
-        fields.setdefault("bucket", shard_id % (book.max_concurrency or 1))
+        fields.setdefault("bucket", shard_id % (state.max_concurrency or 1))
         self.tell_all(model.RequestReceived(shard_id=shard_id, reply_to=f"inbox.{fields['request_id']}", **fields))
 
     def answer(self, grant_id, outcome=model.Outcome.IDENTIFIED):

@@ -187,11 +187,11 @@ def test_an_answer_that_overtakes_the_watch_counts_when_the_grant_is_seen(outcom
     grant_id = cluster.grant_log[0][1].grant_id
     cluster.answer(grant_id, outcome)
     cluster.watch()
-    book = cluster.replicas["b"].schedule.state
-    record = book.holds.get(grant_id)
+    state = cluster.replicas["b"].schedule.state
+    record = state.holds.get(grant_id)
     assert record.state.outcome is outcome
     assert record.opens_at_ns == cluster.now_ns + 5_200 * MS
-    assert not book.requests.by_id
+    assert not state.requests.by_id
 
 
 def test_a_turn_that_was_used_and_never_seen_is_spent_when_its_ledger_is_lost():
@@ -402,8 +402,8 @@ def test_holds_survive_a_change_of_max_concurrency():
     cluster.ask(1)  # bucket 1 of 4
     cluster.tell("a", model.LimitsFetchStarted())
     cluster.tell("a", model.LimitsFetched(Limits(6, 1000, 700, 3600 * SECOND)))
-    book = cluster.replicas["a"].schedule.state
-    shut = [bucket for bucket in range(6) if book.holds.opens_at_ns(bucket) > cluster.now_ns]
+    state = cluster.replicas["a"].schedule.state
+    shut = [bucket for bucket in range(6) if state.holds.opens_at_ns(bucket) > cluster.now_ns]
     assert shut == [1, 3, 5]  # congruent to 1 modulo gcd(4, 6)
 
 
@@ -425,7 +425,7 @@ def test_standbys_know_who_waits_and_who_was_granted():
         cluster.ask(shard)
         cluster.pass_ms(10)
     rooms = [cluster.replicas[name].schedule.state.requests for name in "ab"]
-    assert [[asking.message.shard_id for asking in room.queues[0]] for room in rooms] == [[1, 2, 3, 4]] * 2
+    assert [[request.message.shard_id for request in room.queues[0]] for room in rooms] == [[1, 2, 3, 4]] * 2
     assert [room.by_id["r0"].grant_id is not None for room in rooms] == [True, True]
 
 
@@ -766,8 +766,8 @@ def test_what_was_refused_is_given_back_when_another_leads():
     cluster.refuse_writes = True
     cluster.ask(0)
     led, other = cluster.leader, {"a": "b", "b": "a"}[cluster.leader]
-    book = cluster.replicas[led].schedule.state
-    assert book.budget.remaining == 999
+    state = cluster.replicas[led].schedule.state
+    assert state.budget.remaining == 999
     cluster.refused_names = {led}  # as where the two are subject to different limits
     cluster.pass_ms(8_000)
     assert cluster.leader == other
@@ -775,7 +775,7 @@ def test_what_was_refused_is_given_back_when_another_leads():
     assert [name for name, _ in cluster.grant_log] == [other]
     assert cluster.ledger.remaining == 999  # one turn, charged once
     cluster.watch()
-    assert book.budget.remaining == 999
+    assert state.budget.remaining == 999
 
 
 def test_three_replicas_that_are_all_refused_do_not_raise_the_term():
