@@ -16,11 +16,15 @@ SOON_NS = 30 * SECOND
 class LimitsPolicy:
     """When one replica fetches Discord's limits.
 
+    Args:
+        is_static: the limits are settings: nothing is fetched.
+
     Attributes:
         due_at_ns: when to fetch next; None: no fetch is due.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_static: bool = False) -> None:
+        self._is_static = is_static
         self.due_at_ns: int | None = None
         self._believed_from_ns = 0
         self._latest_ns = 0  # when it was last due, or received
@@ -34,11 +38,12 @@ class LimitsPolicy:
     def become_leader(self, now_ns: int, longest_hold_ns: int) -> None:
         """Become leader: until every unknown grant is over, a fetch may not show what an unknown leader granted."""
         wait_ns = 0 if self._knew_limits else longest_hold_ns
-        self._believed_from_ns = self.due_at_ns = now_ns + wait_ns
+        self._believed_from_ns = now_ns + wait_ns
+        self.due_at_ns = None if self._is_static else self._believed_from_ns
 
     def fetch_soon(self, now_ns: int) -> None:
         """A fetch was wanted outside of the lease: fetch at once if the next write renews it."""
-        self.due_at_ns = now_ns
+        self.due_at_ns = None if self._is_static else now_ns
 
     def fetch_started(self, term: int, now_ns: int) -> None:
         """Record that a fetch starts now."""

@@ -82,7 +82,7 @@ class Replica:
         self._is_traffic_lost = True
         self._global_hold: GlobalHold | None = None
         self._lineage = ""
-        self._limits_policy = LimitsPolicy()
+        self._limits_policy = LimitsPolicy(is_static=settings.static is not None)
 
     def handle(self, event: ReplicaEvent, now_ns: int) -> list[ReplicaAction]:
         """Apply one event, then do all that is due; return what to do, in this order."""
@@ -245,8 +245,7 @@ class Replica:
         self._become(Role.LEADER)
         if self._global_hold is not None:
             self.schedule.state.extend_global_hold(self._global_hold, now_ns + self.view.longest_hold_ns)
-        if self.settings.static is None:
-            self._limits_policy.become_leader(now_ns, self.view.longest_hold_ns)
+        self._limits_policy.become_leader(now_ns, self.view.longest_hold_ns)
         self.schedule.become_leader(now_ns)
         fields: model.Fields = {"leader": self.settings.name, "instance": self.settings.instance, "term": self.term}
         if self._global_hold is not None:

@@ -323,8 +323,10 @@ RULES: tuple[Planted, ...] = (
             Edit(f"{POLICY}.believes", "asked is None or asked[0] != term", "asked is None"),
             Edit(
                 f"{POLICY}.become_leader",
-                "self._believed_from_ns = self.due_at_ns = now_ns + wait_ns",
-                "self.due_at_ns = now_ns + wait_ns\n    self._believed_from_ns = self.due_at_ns if wait_ns else 0",
+                "    self._believed_from_ns = now_ns + wait_ns\n"
+                "    self.due_at_ns = None if self._is_static else self._believed_from_ns\n",
+                "    self._believed_from_ns = now_ns + wait_ns if wait_ns else 0\n"
+                "    self.due_at_ns = None if self._is_static else now_ns + wait_ns\n",
             ),
         ),
         rule=10,
