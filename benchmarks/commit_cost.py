@@ -19,9 +19,9 @@ GRANTS = 1_000
 
 
 def book_of(looping: int, *, healthy: int = GRANTS) -> ScheduleState:
-    """A book with a thousand live grants, and so many shards that loop; each other shard was granted twice."""
+    """A state with a thousand live grants, and so many shards that loop; each other shard was granted twice."""
     guard = CrashLoopGuard(10)
-    book = ScheduleState(Timing(), SessionBudget(), guard, GRANTS, GRANTS)
+    state = ScheduleState(Timing(), SessionBudget(), guard, GRANTS, GRANTS)
     for shard_id in range(GRANTS):
         name = f"0123456789ab-{shard_id}"
         grant = Grant(
@@ -33,18 +33,18 @@ def book_of(looping: int, *, healthy: int = GRANTS) -> ScheduleState:
             renewal=3,
             use_within_ns=5 * SECOND,
         )
-        book.add_hold(Hold(grant=grant, state=HoldState.UNANSWERED, opens_at_ns=100 * SECOND))
+        state.add_hold(Hold(grant=grant, state=HoldState.UNANSWERED, opens_at_ns=100 * SECOND))
     for shard_id in range(healthy):
         for turn in range(12 if shard_id < looping else 2):
             guard.count(shard_id, turn, turn)
-    return book
+    return state
 
 
-def commit(book: ScheduleState, writer: LedgerWriter, *, now_ns: int, has_guard: bool) -> int:
+def commit(state: ScheduleState, writer: LedgerWriter, *, now_ns: int, has_guard: bool) -> int:
     """Make one entry as a replica does; return its size."""
-    ages = book.guard.ages(now_ns) if has_guard else ()
+    ages = state.guard.ages(now_ns) if has_guard else ()
     head = ("identify", "pod-0", "0123456789ab", 7, 1234, 3 * SECOND, GRANTS, 1000, 900, 3600 * SECOND)
-    return len(writer.write(Ledger(*head, records_of(book.holds, now_ns), crash_loops=ages, margin_ns=200_000_000)))
+    return len(writer.write(Ledger(*head, records_of(state.holds, now_ns), crash_loops=ages, margin_ns=200_000_000)))
 
 
 def main() -> None:
@@ -57,9 +57,9 @@ def main() -> None:
     spent: dict[str, list[int]] = {name: [] for name in cases}
     sizes: dict[str, int] = {}
     for number in range(rounds):
-        for name, (book, writer, has_guard) in made.items():
+        for name, (state, writer, has_guard) in made.items():
             begun_ns = perf_counter_ns()
-            sizes[name] = commit(book, writer, now_ns=1_000 + number, has_guard=has_guard)
+            sizes[name] = commit(state, writer, now_ns=1_000 + number, has_guard=has_guard)
             spent[name].append(perf_counter_ns() - begun_ns)
     for name, times in spent.items():
         print(f"{name:16} median {median(times) / 1e6:.3f} ms, {sizes[name] / 1024:.0f} KiB")

@@ -162,7 +162,7 @@ class WriteUnsettled:
 
 
 @dataclass(frozen=True, slots=True)
-class TrafficHeard:
+class TrafficReceived:
     """The connection that carries the requests has just carried a message of ours."""
 
 
@@ -183,7 +183,7 @@ ReplicaEvent = (
     | LedgerSeen
     | Written
     | WriteUnsettled
-    | TrafficHeard
+    | TrafficReceived
     | TrafficReturned
     | Stop
 )

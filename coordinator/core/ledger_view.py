@@ -11,12 +11,14 @@ class LedgerView:
         newest_age: the highest (term, sequence) ever seen; anything below is an older copy.
         newest_at_ns: when that was.
         last_change_ns: when it was last seen to change.
+        longest_hold_ns: the longest that a grant of any ledger seen can matter, adopted or not.
         is_trusted: it was seen to advance by one entry since we have been in contact. A copy that was restored while
             we were out of contact is not trusted; neither is the first one that we read, or one of another lineage.
     """
 
-    def __init__(self, lease_ns: int) -> None:
+    def __init__(self, lease_ns: int, full_hold_ns: int) -> None:
         self.lease_ns = lease_ns
+        self.longest_hold_ns = full_hold_ns
         self.ledger: Ledger | None = None
         self.revision = 0
         self.newest_age = (0, 0)
@@ -53,6 +55,10 @@ class LedgerView:
         if was_out_of_contact or has_moved:
             self.last_change_ns = now_ns
         return is_newer
+
+    def note_hold(self, hold_ns: int) -> None:
+        """A grant may matter for this time."""
+        self.longest_hold_ns = max(self.longest_hold_ns, hold_ns)
 
     def record_own_write(self, ledger: Ledger, revision: int, now_ns: int) -> None:
         """Record our own write: it is the newest entry."""

@@ -16,19 +16,34 @@ SOON_NS = 30 * SECOND
 class LimitsPolicy:
     """When one replica fetches Discord's limits.
 
+    Args:
+        is_static: the limits are settings: nothing is fetched.
+
     Attributes:
         due_at_ns: when to fetch next; None: no fetch is due.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_static: bool = False) -> None:
+        self._is_static = is_static
         self.due_at_ns: int | None = None
         self._believed_from_ns = 0
         self._latest_ns = 0  # when it was last due, or received
         self._asked: tuple[int, int] | None = None  # in which term, and when
+        self._knew_limits = True  # at the last takeover
 
-    def become_leader(self, now_ns: int, wait_ns: int) -> None:
-        """Become leader: a fetch within ``wait_ns`` may not show what an unknown leader granted."""
-        self._believed_from_ns = self.due_at_ns = now_ns + wait_ns
+    def take_over(self, *, knows_limits: bool) -> None:
+        """Contest the lock; ``knows_limits``: no unknown leader's grants are missing from what is left of the day."""
+        self._knew_limits = knows_limits
+
+    def become_leader(self, now_ns: int, longest_hold_ns: int) -> None:
+        """Become leader: until every unknown grant is over, a fetch may not show what an unknown leader granted."""
+        wait_ns = 0 if self._knew_limits else longest_hold_ns
+        self._believed_from_ns = now_ns + wait_ns
+        self.due_at_ns = None if self._is_static else self._believed_from_ns
+
+    def fetch_soon(self, now_ns: int) -> None:
+        """A fetch was wanted outside of the lease: fetch at once if the next write renews it."""
+        self.due_at_ns = None if self._is_static else now_ns
 
     def fetch_started(self, term: int, now_ns: int) -> None:
         """Record that a fetch starts now."""

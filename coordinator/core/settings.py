@@ -1,8 +1,12 @@
 """The settings of one replica's core. They are read from the environment elsewhere."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from nats_identify.schedule.budget import SessionBudget
+from nats_identify.schedule.crash_loop import CrashLoopGuard
 from nats_identify.schedule.model import SECOND, Limits, Timing
+from nats_identify.schedule.scheduler import Scheduler
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +35,16 @@ class Settings:
     crash_loop_period_ns: int = 3600 * SECOND
     max_waiting: int = 200_000
     grant_key: bytes = field(default=b"", repr=False)
+
+
+def new_schedule(settings: Settings, name_grant: Callable[[], str]) -> Scheduler:
+    """Return an empty schedule with these settings; ``name_grant`` returns a new grant_id at each call."""
+    static = settings.static
+    return Scheduler(
+        settings.timing,
+        SessionBudget(reserve=settings.reserve, static=static is not None),
+        CrashLoopGuard(settings.crash_loop_grants, settings.crash_loop_period_ns),
+        max_concurrency=static.max_concurrency if static else None,
+        name_grant=name_grant,
+        max_waiting=settings.max_waiting,
+    )

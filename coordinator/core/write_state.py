@@ -1,9 +1,37 @@
-"""The write in flight, and its outcome by a later read. Nothing is written or decided here."""
+"""The write of one replica: none, one in flight, or one whose outcome is unknown. Nothing is written or decided here.
+
+| state     | sent     | accepted | refused, or no outcome | read: not done | read: done, too late | stepped down |
+|-----------|----------|----------|------------------------|----------------|----------------------|--------------|
+| Idle      | InFlight |          |                        |                |                      |              |
+| InFlight  |          | Idle     | Unsettled              |                |                      | Idle         |
+| Unsettled |          | Idle     | Unsettled              | InFlight       | InFlight             | Idle         |
+
+No read is begun while a write is in flight. *Not done* sends the same entry again; *done, too late* sends the entry
+after it, which decides who leads.
+"""
 
 from dataclasses import dataclass
 
 from coordinator.core.ledger import Ledger, LedgerRead, Write
+from coordinator.core.read_state import RETRY_NS
 from nats_identify.schedule.grants import Hold
+from nats_identify.schedule.model import SECOND
+
+REFUSED_MAX_NS = SECOND
+"""The longest pause before a refused write is repeated, and a third of the lease, the heartbeat's pace, where that is
+less. The first is `RETRY_NS`, each further one twice as long; shards are granted again within 2 s of the cure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """No write is under way.
+
+    Attributes:
+        next_at_ns: a leader writes then at the latest. ``refusals``: refused writes since one was last accepted.
+    """
+
+    next_at_ns: int = 0
+    refusals: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,12 +42,15 @@ class Pending:
         base: what it was made from.
         holds: the holds whose grants it commits.
         sent_at_ns: the lease counts from here.
+        next_at_ns, refusals: as in `Idle`; the next write is after this one.
     """
 
     write: Write
     base: Ledger | None
     holds: tuple[Hold, ...]
     sent_at_ns: int
+    next_at_ns: int
+    refusals: int
 
     def has_landed(self, read: LedgerRead) -> bool:
         """Whether this write is what was read."""
@@ -32,6 +63,48 @@ class Pending:
     def may_be_written_again(self, read: LedgerRead) -> bool:
         """Whether the ledger has not changed since the write was made."""
         return read.revision == self.write.revision and _identity(read.ledger) == _identity(self.base)
+
+    def unsettled(self, *, is_refused: bool) -> "Unsettled":
+        """The write was refused, or got no outcome in time."""
+        return Unsettled(
+            write=self.write,
+            base=self.base,
+            holds=self.holds,
+            sent_at_ns=self.sent_at_ns,
+            next_at_ns=self.next_at_ns,
+            refusals=self.refusals + is_refused,
+        )
+
+    def sent_again(self, now_ns: int) -> "InFlight":
+        """The same bytes once more; the lease counts from ``now_ns``."""
+        return InFlight(
+            write=self.write,
+            base=self.base,
+            holds=self.holds,
+            sent_at_ns=now_ns,
+            next_at_ns=self.next_at_ns,
+            refusals=self.refusals,
+        )
+
+
+class InFlight(Pending):
+    """The write was sent, and its outcome is awaited."""
+
+    __slots__ = ()
+
+
+class Unsettled(Pending):
+    """It is unknown whether the write was done: the ledger is read."""
+
+    __slots__ = ()
+
+
+WriteState = Idle | InFlight | Unsettled
+
+
+def refused_pause_ns(refusals: int, lease_ns: int) -> int:
+    """How long to wait before the read after which the same bytes are written again: longer after each refusal."""
+    return min(lease_ns // 3, REFUSED_MAX_NS, RETRY_NS << min(refusals, 8))
 
 
 def _identity(ledger: Ledger | None) -> tuple[str, int, int] | None:

@@ -67,7 +67,7 @@ class Health:
             return trouble
         if self._age_ns(store.answered_at_ns) > self._within_ns:
             return f"the ledger does not answer: {store.unread}" if store.unread else "the ledger does not answer"
-        if self._age_ns(probe.heard_at_ns) > self._within_ns:
+        if self._age_ns(probe.received_at_ns) > self._within_ns:
             return "the traffic connection is silent"
         return self._refusal() or self.liveness_error()
 

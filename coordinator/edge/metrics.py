@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from coordinator.core.replica import Replica, Role
+from coordinator.core.replica import Replica
 from nats_identify.wire import Projection, Status
 
 BUCKETS_LISTED = 64
@@ -111,7 +111,7 @@ class Metrics:
         self.short.set(_or_unknown(waiting.session_starts_short))
         self.restart_all_up.set(_seconds(restart.all_up_in_ms))
         self.restart_short.set(_or_unknown(restart.session_starts_short))
-        self.leader.set(replica.role is Role.LEADER)
+        self.leader.set(replica.is_leader)
         self.term.set(max(replica.term, replica.view.newest_age[0]))
         self.inbox.set(inbox_depth)
         self.max_concurrency.set(state.max_concurrency or 0)

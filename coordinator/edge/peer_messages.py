@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from nats_identify.schedule.model import Outcome
 from nats_identify.wire import Message, Request, Token
@@ -30,10 +30,13 @@ class QueueCopy(Message):
     """A page of the waiting queue; ``next`` is where to go on, with the same coordinator.
 
     ``at_ns``: when it was written, by its coordinator's clock. Only the time between two pages is of use.
+    ``requests`` has an older name in JSON: coordinators of two versions copy from each other during an update.
     """
 
+    model_config = ConfigDict(populate_by_name=True)
+
     instance: Token
-    askings: list[CopiedRequest]
+    requests: list[CopiedRequest] = Field(alias="askings")
     next: int | None = None
     at_ns: int = 0
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from nats import errors
 
-from coordinator.core.ledger import TrafficHeard
+from coordinator.core.ledger import TrafficReceived
 from coordinator.edge.connections import Connection
 from coordinator.edge.event_queue import EventQueue
 from nats_identify.clock import Clock
@@ -18,11 +18,11 @@ class Probe:
     Under a flood our own message is behind those of others: a leader that still receives must not resign for it.
 
     Attributes:
-        heard_at_ns: when something was last known to have arrived.
+        received_at_ns: when something was last known to have arrived.
     """
 
     def __init__(self, traffic: Connection, event_queue: EventQueue, every_s: float, clock: Clock) -> None:
-        self.heard_at_ns: int | None = None
+        self.received_at_ns: int | None = None
         self._clock = clock
         self._traffic = traffic
         self._event_queue = event_queue
@@ -39,11 +39,11 @@ class Probe:
             received = self._traffic.received
             await asyncio.sleep(self._every_s)
             if self._traffic.received != received:
-                self._heard()
+                self._note_received()
 
     def _on_message(self, *_: bytes | int) -> None:
-        self._heard()
+        self._note_received()
 
-    def _heard(self) -> None:
-        self.heard_at_ns = self._clock()
-        self._event_queue.put(TrafficHeard())
+    def _note_received(self) -> None:
+        self.received_at_ns = self._clock()
+        self._event_queue.put(TrafficReceived())

@@ -87,11 +87,11 @@ class QueueTransfer:
                     return
                 break
             except (errors.Error, TimeoutError, ValidationError) as error:
-                self._log.info(CUT_SHORT, askings=len(taken), why=_reason(error), attempt=attempt, attempts=ATTEMPTS)
+                self._log.info(CUT_SHORT, requests=len(taken), why=_reason(error), attempt=attempt, attempts=ATTEMPTS)
             else:
-                self._log.info("queue taken from another replica", askings=len(taken))
+                self._log.info("queue taken from another replica", requests=len(taken))
                 return
-        self._log.info("part of the queue was taken; the others are known when they renew", askings=len(taken))
+        self._log.info("part of the queue was taken; the others are known when they renew", requests=len(taken))
 
     async def _copy(self, taken: set[str]) -> None:
         """Take all pages of the replica that answers first, and note the request ids.
@@ -103,7 +103,7 @@ class QueueTransfer:
         first = page = await self._page(self._subject, 0)
         while True:
             page_at_ns = first.asked_at_ns + page.copy.at_ns - first.copy.at_ns
-            for request in page.copy.askings:
+            for request in page.copy.requests:
                 await self._event_queue.put_and_wait(_copy(request, page.asked_at_ns, page_at_ns))
                 taken.add(request.request_id or "")
             if page.copy.next is None:
@@ -137,19 +137,19 @@ class QueueTransfer:
         except errors.MaxPayloadError as error:
             self._log.info(
                 "a page of the queue is left out: it cannot be sent",
-                askings=len(page.askings),
+                requests=len(page.requests),
                 max_payload=self._traffic.max_payload,
                 error=str(error),
             )
-            await self._traffic.publish(message.reply, replace(page, askings=()).encoded())
+            await self._traffic.publish(message.reply, replace(page, requests=()).encoded())
 
     def _next_page(self, after: int, most_bytes: int) -> "_GivenPage":
         """Return the requests admitted after this one, as many as have ``most_bytes``, but at least one."""
         now_ns = self._clock()
-        askings = list(self._state.requests.by_id.values())  # in order of admission; a millisecond for 200,000
+        requests = list(self._state.requests.by_id.values())  # in order of admission; a millisecond for 200,000
         encoded: list[bytes] = []
         left, last, rest = most_bytes - FRAME_BYTES, after, None
-        for request in islice(askings, bisect_right(askings, after, key=_order), None):
+        for request in islice(requests, bisect_right(requests, after, key=_order), None):
             one = _copied(request, now_ns).model_dump_json(exclude_none=True).encode()
             left -= len(one) + 1
             if left < 0 and encoded:
@@ -157,7 +157,7 @@ class QueueTransfer:
                 break
             encoded.append(one)
             last = request.order
-        return _GivenPage(QueueCopy(instance=self._instance, askings=[], next=rest, at_ns=now_ns), tuple(encoded))
+        return _GivenPage(QueueCopy(instance=self._instance, requests=[], next=rest, at_ns=now_ns), tuple(encoded))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +173,12 @@ class _GivenPage:
     """A page to send: all but its requests, and these as JSON."""
 
     frame: QueueCopy
-    askings: tuple[bytes, ...]
+    requests: tuple[bytes, ...]
 
     def encoded(self) -> bytes:
         """Return it as JSON."""
-        frame = self.frame.model_dump_json(exclude_none=True).encode()
-        return frame.replace(b'"askings":[]', b'"askings":[%s]' % b",".join(self.askings), 1)
+        frame = self.frame.model_dump_json(by_alias=True, exclude_none=True).encode()
+        return frame.replace(b'"askings":[]', b'"askings":[%s]' % b",".join(self.requests), 1)
 
 
 def _reason(error: Exception) -> str:

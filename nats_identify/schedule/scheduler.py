@@ -12,7 +12,7 @@ from nats_identify.schedule import confirmations, evaluate, expiry, limits, mode
 from nats_identify.schedule.bucket_queue import QueuedRequest
 from nats_identify.schedule.budget import SessionBudget
 from nats_identify.schedule.crash_loop import CrashLoopGuard
-from nats_identify.schedule.grants import AWAITING, Hold
+from nats_identify.schedule.grants import AWAITING, GlobalHold, Hold
 from nats_identify.schedule.model import Event, Reason, Reply, ScheduleAction
 from nats_identify.schedule.replies import fields_of
 from nats_identify.schedule.state import ScheduleState, Snapshot
@@ -139,6 +139,27 @@ class Scheduler:
         self.state.become_standby([*uncommitted, *self._to_recommit])
         self._to_recommit, self._refusals = [], []
 
+    def take_over(
+        self, static: model.Limits | None, now_ns: int, *, unknown_hold_ns: int | None, lost_since_ns: int | None
+    ) -> GlobalHold | None:
+        """Prepare what the entry of a takeover records.
+
+        Args:
+            static: limits that are settings; None: they are Discord's.
+            now_ns: a reading of the clock.
+            unknown_hold_ns: how long grants of a ledger that is not trusted may matter; None: it is trusted.
+            lost_since_ns: since when grants may have been lost with a ledger; None: since never.
+
+        Returns:
+            The hold of all buckets where the ledger is not trusted.
+        """
+        hold = None
+        if unknown_hold_ns is not None:
+            hold = self.state.assume_unknown_grants(self._name_grant(), unknown_hold_ns, now_ns)
+        if static is not None:
+            self.state.apply_settings(static, now_ns, lost_since_ns=lost_since_ns)
+        return hold
+
     def become_leader(self, now_ns: int) -> None:
         """Become leader: mark all buckets dirty; the previous leader's nudges do not count."""
         self.state.become_leader(now_ns)
@@ -147,9 +168,10 @@ class Scheduler:
         """A commit was slow: nudges sent before it, and the renewals they cause, may be late by as much."""
         self.state.note_slow_commit(now_ns)
 
-    def is_slow(self, commit_ns: int) -> bool:
-        """Whether a commit of this duration was slow: longer than a step of the nudges."""
-        return commit_ns > evaluate.step_ns(self._timing)
+    def note_commit_time(self, commit_ns: int, now_ns: int) -> None:
+        """A commit took this long; it was slow if that is longer than a step of the nudges."""
+        if commit_ns > evaluate.step_ns(self._timing):
+            self.on_slow_commit(now_ns)
 
     def on_commit_unknown(self, now_ns: int) -> None:
         """The outcome of a commit is unknown: what was sent to shards may be lost as well."""

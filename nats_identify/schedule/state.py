@@ -301,6 +301,10 @@ class ScheduleState:
             self.requests.end(request_id)
             self.plain.add(request_id, now_ns, left_ns)
 
+    def mark_plain_replied(self, records: Iterable[GrantRecord], now_ns: int) -> None:
+        """These grants are of an entry that is not adopted; their plain requests have had their reply."""
+        self.mark_replied([(record.request_id, REPLIED_FOR_NS) for record in records if record.plain], now_ns)
+
     def _end_plain(self, hold: Hold, now_ns: int) -> None:
         """A plain grant was received, or may have been: its request has had its reply."""
         if not hold.grant.managed:

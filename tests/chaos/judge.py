@@ -22,7 +22,7 @@ class Deeds:
     """What the shards of all pods did.
 
     Attributes:
-        asked: shard ids, one for each asking that was begun.
+        asked: shard ids, one for each request that was begun.
         answers: what each grant was answered with first.
     """
 

@@ -1,4 +1,4 @@
-"""A line of real askings at one bucket, in which somebody is always due. It notes who granted, and judges nothing."""
+"""A line of real requests at one bucket, in which somebody is always due. It notes who granted, and judges nothing."""
 
 import asyncio
 import contextlib

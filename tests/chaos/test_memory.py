@@ -106,7 +106,7 @@ async def test_the_most_that_may_wait_fits_the_limit_of_the_manifest(start_coord
     await until(third.is_ready, "the third is ready", WITHIN_S)
     both["third"] = third
     figures["handed over"] = {name: resident_mb(one) for name, one in both.items()}
-    figures["taken"] = [line["askings"] for line in third.logged("queue taken from another replica")]
+    figures["taken"] = [line["requests"] for line in third.logged("queue taken from another replica")]
     figures["limit_mb"] = limit_bytes() / 1e6
     print(json.dumps(figures))
     worst_mb = max(peak for name in both for peak in figures["handed over"][name])

@@ -18,7 +18,7 @@ SHUT = {"IDENTIFY_FRESH_START": "0", "IDENTIFY_WINDOW": "80000", "IDENTIFY_MAX_C
 
 
 async def waiting(client, coordinator):
-    """The askings of each bucket's head, as this coordinator knows them."""
+    """The requests of each bucket's head, as this coordinator knows them."""
     status = json.loads((await client.request("identify.status", b"", timeout=WITHIN_S)).data)
     return status["name"], status["waiting"]
 
@@ -37,7 +37,7 @@ async def test_the_queue_is_taken_before_it_is_ready(start_coordinator, client, 
     await until(all_wait, "all stand in the queue")
     second = await start_coordinator(until_leader=False, IDENTIFY_WINDOW="60")
     await until(second.is_ready, "the second is ready")
-    assert second.logged("queue taken from another replica")[-1]["askings"] == PLAIN + 1  # one is granted
+    assert second.logged("queue taken from another replica")[-1]["requests"] == PLAIN + 1  # one is granted
     await first.end()
     await until(second.is_leader, "the second leads")
     name, count = await waiting(client, second)
@@ -85,7 +85,7 @@ async def handed_over(start_coordinator, url, count, contents):
         await client.request("identify.info", b"", timeout=WITHIN_S)  # the server has taken in the subscription
         second = await start_coordinator(until_leader=False, **SHUT)
         await until(second.is_ready, "the second is ready")
-        assert [line["askings"] for line in second.logged("queue taken from another replica")] == [count]
+        assert [line["requests"] for line in second.logged("queue taken from another replica")] == [count]
         assert not first.logged("a page of the queue is left out: it cannot be sent")
         assert await second.metric("identify_waiting") == count
         await client.request("identify.info", b"", timeout=WITHIN_S)  # what passed before has been noted

@@ -1,6 +1,6 @@
 """Tells from the queue's events whether shards were served in the order in which they asked. It hears nothing itself.
 
-An asking's age is what the shard itself counts and the grant repeats: one that reached the coordinator late, with its
+A request's age is what the shard itself counts and the grant repeats: one that reached the coordinator late, with its
 connection, keeps the place that it had asked for. Events leave after their commit, so their times are that much late.
 """
 
@@ -9,12 +9,12 @@ from datetime import datetime
 from typing import Any, Final
 
 BLUR_S: Final = 0.25
-"""Askings that are closer than this may be told in either order: as long as a commit may take on a busy machine."""
+"""Requests that are closer than this may be told in either order: as long as a commit may take on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One asking that was granted.
+    """One request that was granted.
 
     Attributes:
         asked_s: when its shard began to ask.

@@ -135,7 +135,7 @@ async def scaling(stage: Stage, lab: Path, manifests: Path) -> None:
     say(f"coordinators untouched: {len(after)} pods, the same, restarts {sum(after.values()) - sum(before.values())}")
     assert sorted(stage.identified()) == list(range(PODS_THEN))
     line = served(stage.events)
-    assert {asking.shard_id for asking in line} == set(stage.identified())
+    assert {request.shard_id for request in line} == set(stage.identified())
     assert passed_by(line) == [], line
     smallest_s = min(report.smallest_gap_s.values())
     assert report.violations == 0

@@ -14,8 +14,8 @@ QUEUED = [event("queued", 1, 1), event("queued", 2, 2), event("queued", 3, 3)]
 
 def test_first_come_first_served():
     line = served([*QUEUED, *(event("granted", shard, 5 * shard, 4 * shard) for shard in (1, 2, 3))])
-    assert [asking.shard_id for asking in line] == [1, 2, 3]
-    assert [asking.asked_s % 60 for asking in line] == [1, 2, 3]
+    assert [request.shard_id for request in line] == [1, 2, 3]
+    assert [request.asked_s % 60 for request in line] == [1, 2, 3]
     assert passed_by(line) == []
 
 

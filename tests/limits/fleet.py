@@ -20,7 +20,7 @@ from nats_identify.testing.judge import Day, Judge, Judgement, Verdict
 
 @dataclass(slots=True)
 class Wait:
-    """One asking that was granted: by whom, when it asked and when its turn came, and how many had one meanwhile."""
+    """One request that was granted: by whom, when it asked and when its turn came, and how many had one meanwhile."""
 
     shard_id: int
     asked_at_ns: int
@@ -30,7 +30,7 @@ class Wait:
 
 @dataclass(slots=True, eq=False)
 class QueuedRequest:
-    """One asking under way."""
+    """One request under way."""
 
     shard_id: int
     request_id: str
@@ -80,7 +80,7 @@ class Fleet:
         self.happened: list[tuple[int, model.Event]] = []
         self.grants = 0
         self.wishes = 0
-        self._askings: dict[str, QueuedRequest] = {}
+        self._under_way: dict[str, QueuedRequest] = {}
         self._requests = count(1)
         self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = count()
@@ -107,9 +107,9 @@ class Fleet:
     def ask(self, shard_id: int, priority: int = 0) -> None:
         """A shard wants a session."""
         request_id = f"r{next(self._requests)}"
-        asking = QueuedRequest(shard_id, request_id, priority, self.now_ns, self.grants)
-        self._askings[request_id] = asking
-        self._send(asking)
+        request = QueuedRequest(shard_id, request_id, priority, self.now_ns, self.grants)
+        self._under_way[request_id] = request
+        self._send(request)
 
     def tell(self, event: model.ScheduleEvent) -> None:
         actions = self.schedule.handle(event, self.now_ns)
@@ -121,58 +121,58 @@ class Fleet:
     def _hop_ns(self) -> float:
         return self.random.uniform(*self.hop_ms) * MS
 
-    def _send(self, asking: QueuedRequest) -> None:
-        bucket, name = asking.shard_id % self.known, asking.request_id
+    def _send(self, request: QueuedRequest) -> None:
+        bucket, name = request.shard_id % self.known, request.request_id
         ask = model.RequestReceived(
-            *(name, asking.shard_id, bucket, name),
+            *(name, request.shard_id, bucket, name),
             managed=True,
-            priority=asking.priority,
-            renewal=asking.renewal,
+            priority=request.priority,
+            renewal=request.renewal,
             max_concurrency=self.known,
         )
         self.after(self._hop_ns(), self.tell, ask)
 
-    def _renew(self, asking: QueuedRequest, renewal: int) -> None:
-        if not asking.is_granted and asking.renewal == renewal:
-            asking.renewal += 1
-            self._send(asking)
+    def _renew(self, request: QueuedRequest, renewal: int) -> None:
+        if not request.is_granted and request.renewal == renewal:
+            request.renewal += 1
+            self._send(request)
 
     def _perform(self, actions: list[model.ScheduleAction]) -> None:
         for action in actions:
             match action:
                 case model.Event("granted"):
                     self.grants += 1
-                case model.Reply(to, model.Granted() as body) if to in self._askings:
-                    self.after(self._hop_ns(), self._granted, self._askings[to], body)
-                case model.Reply(to, model.Queued(renew_in_ns=renew_in_ns)) if to in self._askings:
-                    asking = self._askings[to]
+                case model.Reply(to, model.Granted() as body) if to in self._under_way:
+                    self.after(self._hop_ns(), self._granted, self._under_way[to], body)
+                case model.Reply(to, model.Queued(renew_in_ns=renew_in_ns)) if to in self._under_way:
+                    request = self._under_way[to]
                     self.known = action.body.max_concurrency or self.known
-                    self.after(renew_in_ns + self._hop_ns(), self._renew, asking, asking.renewal)
+                    self.after(renew_in_ns + self._hop_ns(), self._renew, request, request.renewal)
                 case model.Event():
                     self.happened.append((self.now_ns, action))
                 case model.FetchLimits():
                     self.wishes += 1
 
-    def _granted(self, asking: QueuedRequest, body: model.Granted) -> None:
-        if asking.is_granted:
+    def _granted(self, request: QueuedRequest, body: model.Granted) -> None:
+        if request.is_granted:
             return
-        asking.is_granted = True
-        del self._askings[asking.request_id]
-        meanwhile = self.grants - asking.grants_before - 1
-        self.waits.append(Wait(asking.shard_id, asking.asked_at_ns, self.now_ns, meanwhile))
+        request.is_granted = True
+        del self._under_way[request.request_id]
+        meanwhile = self.grants - request.grants_before - 1
+        self.waits.append(Wait(request.shard_id, request.asked_at_ns, self.now_ns, meanwhile))
         self.after(self._hop_ns(), self.tell, model.Confirmation(body.grant_id, Outcome.IDENTIFIED))
-        self.after(self.random.uniform(*self.latency_ms) * MS, self._arrive, asking, body.grant_id)
+        self.after(self.random.uniform(*self.latency_ms) * MS, self._arrive, request, body.grant_id)
 
-    def _arrive(self, asking: QueuedRequest, grant_id: str) -> None:
-        judgement = self.judge.identify(self.now_ns, asking.shard_id, self.max_concurrency)
+    def _arrive(self, request: QueuedRequest, grant_id: str) -> None:
+        judgement = self.judge.identify(self.now_ns, request.shard_id, self.max_concurrency)
         self.judged.append(judgement)
         back_ns = self.random.uniform(*self.latency_ms) * MS
-        self.after(back_ns, self._heard, asking, grant_id, judgement.verdict is Verdict.ACCEPTED)
+        self.after(back_ns, self._heard, request, grant_id, judgement.verdict is Verdict.ACCEPTED)
 
-    def _heard(self, asking: QueuedRequest, grant_id: str, is_accepted: bool) -> None:  # called by the heap alone
+    def _heard(self, request: QueuedRequest, grant_id: str, is_accepted: bool) -> None:  # called by the heap alone
         outcome = Outcome.READY if is_accepted else Outcome.REJECTED
         self.after(self._hop_ns(), self.tell, model.Confirmation(grant_id, outcome))
         if is_accepted:
-            self.up(self, asking.shard_id)
+            self.up(self, request.shard_id)
         else:
-            self.after(self.random.uniform(1, 5) * SECOND, self.ask, asking.shard_id, 1)  # as Discord's docs want
+            self.after(self.random.uniform(1, 5) * SECOND, self.ask, request.shard_id, 1)  # as Discord's docs want

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from coordinator.core.replica import Role
 from nats_identify.schedule.model import MS, SECOND
 from tests.simulation.coordinator import SUBJECTS, Coordinator
 from tests.simulation.key import PutBack
@@ -105,7 +104,7 @@ class Chaos:
 
     def _leader(self) -> Coordinator | None:
         for coordinator in self._world.coordinators.values():
-            if coordinator.is_alive and coordinator.replica.role is Role.LEADER:
+            if coordinator.is_alive and coordinator.replica.is_leader:
                 return coordinator
         return None
 

@@ -4,9 +4,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from coordinator.core import ledger as words
-from coordinator.core.ledger import Read, ReplicaAction, ReplicaEvent, Stopped, TrafficHeard, TrafficReturned, Write
-from coordinator.core.replica import Replica, Role
+from coordinator.core.ledger import (
+    Read,
+    ReplicaAction,
+    ReplicaEvent,
+    Stop,
+    Stopped,
+    TrafficReceived,
+    TrafficReturned,
+    Write,
+)
+from coordinator.core.replica import Replica
 from coordinator.core.settings import Settings
 from nats_identify import wire
 from nats_identify.schedule import model
@@ -62,7 +70,7 @@ class Coordinator(Process):
     @property
     def is_leading(self) -> bool:
         """Whether what it says counts, by its own clock."""
-        return self.replica.role is Role.LEADER and self.clock() <= self.replica.lease_until_ns
+        return self.replica.is_leader and self.clock() <= self.replica.lease_until_ns
 
     def start(self) -> None:
         """Connect, listen, and begin."""
@@ -83,22 +91,22 @@ class Coordinator(Process):
         self.engine.after(self.engine.between(MS, 50 * MS), self._give_queue, other, self.clock())
 
     def _give_queue(self, other: "Coordinator", asked_at_ns: int) -> None:
-        """The other one answers; how long ago it heard each asking counts from before it was asked."""
+        """The other one answers; how long ago it heard each request counts from before it was asked."""
         if not other.can_give:
             return
         now_ns, arrives_ns = other.clock(), self.engine.between(MS, 50 * MS)
-        for asking in other.replica.schedule.state.requests.by_id.values():
-            left_ns = None if asking.timeout_at_ns is None else max(MS, asking.timeout_at_ns - now_ns)
-            waited_ns = max(0, now_ns - asking.asked_at_ns) // MS * MS
-            age_ns = ((now_ns - asking.renewed_at_ns) // MS + 1) * MS
+        for request in other.replica.schedule.state.requests.by_id.values():
+            left_ns = None if request.timeout_at_ns is None else max(MS, request.timeout_at_ns - now_ns)
+            waited_ns = max(0, now_ns - request.asked_at_ns) // MS * MS
+            age_ns = ((now_ns - request.renewed_at_ns) // MS + 1) * MS
             copy = replace(
-                asking.message,
-                bucket=asking.bucket,
+                request.message,
+                bucket=request.bucket,
                 waited_ns=waited_ns,
                 timeout_ns=left_ns,
                 is_copy=True,
-                renewed_at_ns=None if asking.is_unresponsive else asked_at_ns - age_ns,
-                place_at_ns=asked_at_ns - (now_ns - asking.place_ns),
+                renewed_at_ns=None if request.is_unresponsive else asked_at_ns - age_ns,
+                place_at_ns=asked_at_ns - (now_ns - request.place_ns),
             )
             self.engine.after(arrives_ns, self.meet, self.tell, copy)
 
@@ -125,7 +133,7 @@ class Coordinator(Process):
 
     def stop(self) -> None:
         """SIGTERM; whoever cannot leave in time is killed."""
-        self.meet(self.tell, words.Stop())
+        self.meet(self.tell, Stop())
 
     def kill(self) -> None:
         """End without a word; NATS may be long in noticing."""
@@ -181,7 +189,7 @@ class Coordinator(Process):
         elif kind == "cancel":
             self.tell(model.Cancel(str(payload)))
         elif subject == self._probes:
-            self.tell(TrafficHeard())
+            self.tell(TrafficReceived())
         elif delivery.nobody:
             self.tell(model.NudgeUndeliverable(subject.removeprefix(self._nudges)))
 

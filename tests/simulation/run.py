@@ -18,7 +18,7 @@ BOUNDS_EVERY = 8
 """One history of so many lives on until all is quiet, to see what is kept."""
 
 QUIET_NS = 200 * SECOND
-"""Every asking has been given up for lost by then: three of the slowest renewals are missed."""
+"""Every request has been given up for lost by then: three of the slowest renewals are missed."""
 
 
 @dataclass(slots=True)
@@ -89,7 +89,7 @@ def _live(world: World, plan: Plan) -> None:
         world.engine.run(world.engine.now_ns + 2 * plan.hold_max_ns + QUIET_NS)
         for coordinator in world.coordinators.values():
             answered = world.witness.declines.answered(coordinator.name)
-            check_bounds(coordinator, world.witness.order.askings.count(coordinator.name), answered)
+            check_bounds(coordinator, world.witness.order.requests.count(coordinator.name), answered)
 
 
 def _waiting(world: World) -> list[str]:

@@ -41,7 +41,7 @@ ENDED_MAX: Final = 64
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One asking of one shard, and when its attempt wants to be woken."""
+    """One request of one shard, and when its attempt wants to be woken."""
 
     requester: Requester
     begun_at_ns: int
@@ -57,7 +57,7 @@ class Habits:
 
     Attributes:
         connect_max_ns: from the turn to the moment IDENTIFY could be sent; ``slow``: how often five times that.
-        declines, withdraws: how often a turn is turned down, an asking withdrawn.
+        declines, withdraws: how often a turn is turned down, a request withdrawn.
         session_mean_ns: how long a session lives; ``broken``: how often IDENTIFY never reaches Discord;
             ``rejected``: how often Discord refuses it for reasons of its own.
     """

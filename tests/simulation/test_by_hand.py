@@ -238,7 +238,7 @@ HISTORIES = {
         who_has_just_started_does_not_believe_what_it_meets
     ),
     "a decline of a used turn frees it": an_outcome_that_is_known_is_not_taken_back,
-    "a copied asking that is fresh is not looked at": test_found.test_a_copied_asking_that_is_fresh_is_granted_at_once,
+    "a copied request that is fresh is not looked at": test_found.test_a_fresh_copied_request_is_granted_at_once,
     "the last turn of a day that is given back is offered to its own bucket alone": (
         test_found.test_the_last_turn_of_a_day_that_is_given_back_is_granted_in_any_bucket
     ),

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from coordinator.core import ledger as words
+from coordinator.core.ledger import Ledger, Write
 from nats_identify import wire
 from nats_identify.schedule.grants import GrantRecord
 from nats_identify.schedule.model import (
@@ -28,7 +28,7 @@ def record(number, **fields):
 
 
 def entry(*records):
-    return words.Ledger("p", "a", "a1", 1, len(records), 3 * SECOND, 1, 100, 90, None, records)
+    return Ledger("p", "a", "a1", 1, len(records), 3 * SECOND, 1, 100, 90, None, records)
 
 
 def granted(one):
@@ -60,8 +60,8 @@ def test_a_window_broken_after_a_loss_is_excused_only_where_its_maker_could_not_
 
 def leading(settings, remaining):
     """A leader of term 1, and the session starts that are left."""
-    book = SimpleNamespace(budget=SimpleNamespace(remaining=remaining))
-    replica = SimpleNamespace(term=1, schedule=SimpleNamespace(state=book))
+    state = SimpleNamespace(budget=SimpleNamespace(remaining=remaining))
+    replica = SimpleNamespace(term=1, schedule=SimpleNamespace(state=state))
     return SimpleNamespace(name="a1", settings=settings, replica=replica, engine=SimpleNamespace(now_ns=0))
 
 
@@ -69,7 +69,7 @@ def test_a_figure_counts_less_what_its_own_leader_granted_since():
     figures, settings = Figures(), SimpleNamespace(timing=Timing())
     leader = leading(settings, remaining=90)
     figures.told(leader, LimitsFetchStarted(), 0)
-    figures.writes(leader, words.Write(entry(record(1)), 1), 1)
+    figures.writes(leader, Write(entry(record(1)), 1), 1)
     with pytest.raises(Violation, match="figure"):
         figures.believed(leader, LimitsFetched(Limits(1, 100, 90)))
 
@@ -77,7 +77,7 @@ def test_a_figure_counts_less_what_its_own_leader_granted_since():
 def test_a_figure_counts_less_what_was_used_right_before():
     figures, settings = Figures(), SimpleNamespace(timing=Timing())
     leader = leading(settings, remaining=90)
-    figures.writes(leader, words.Write(entry(record(1)), 1), 0)
+    figures.writes(leader, Write(entry(record(1)), 1), 0)
     figures.told(leader, Confirmation(record(1).grant_id, Outcome.IDENTIFIED), SECOND)
     figures.told(leader, LimitsFetchStarted(), 2 * SECOND)
     with pytest.raises(Violation, match="figure"):

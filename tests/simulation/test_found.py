@@ -1,6 +1,6 @@
 """What the simulation found in the product, each history by hand: told in a few lines, it stays found."""
 
-from coordinator.core import ledger as words
+from coordinator.core.ledger import WriteUnsettled
 from nats_identify.schedule import model
 from nats_identify.schedule.model import DAY, MS, SECOND, Limits, Outcome, Timing
 from tests.unit.cluster import Cluster
@@ -19,7 +19,7 @@ def test_a_plain_grant_that_is_committed_again_holds_its_bucket_from_the_second_
     cluster.release_held()  # the write is done, and b sees it; a hears nothing for most of a second
     cluster.frozen.clear()
     cluster.pass_ms(900)
-    cluster.tell("a", words.WriteUnsettled())
+    cluster.tell("a", WriteUnsettled())
     assert [body.shard_id for _, body in cluster.grant_log] == [0]  # after a second commit
     granted_ns = cluster.now_ns
     cluster.kill("a")
@@ -123,7 +123,7 @@ def test_a_copy_from_before_a_loss_is_not_believed_however_new_it_looks():
     assert cluster.now_ns - granted_ns >= Timing().managed_hold_ns
 
 
-def test_a_copied_asking_that_is_fresh_is_granted_at_once():
+def test_a_fresh_copied_request_is_granted_at_once():
     """A leader that had just started took the queue from another, and looked at no bucket for two seconds."""
     cluster = Cluster("a")
     cluster.pass_ms(100)

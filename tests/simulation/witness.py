@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from coordinator.core.ledger import Ledger, LedgerRead, LedgerSeen, ReplicaAction, ReplicaEvent, TrafficHeard, Write
+from coordinator.core.ledger import Ledger, LedgerRead, LedgerSeen, ReplicaAction, ReplicaEvent, TrafficReceived, Write
 from nats_identify import wire
 from nats_identify.schedule import model
 from nats_identify.schedule.model import MS, SECOND, Event, Reply
@@ -116,7 +116,7 @@ class Witness:
             return
         self.finals.told(event)
         self.declines.told(coordinator, event)
-        if kind is TrafficHeard:
+        if kind is TrafficReceived:
             self.commits.told(coordinator, event, now_ns)
             return
         self.order.told(coordinator, event, now_ns)

@@ -94,13 +94,13 @@ class DropsACrossedGrant(LocalQueue):
     """Cancels what still waits, and forgets what was granted a moment before."""
 
     async def acquire(self, shard_id, **options) -> Grant:
-        asking = asyncio.ensure_future(super().acquire(shard_id, **options))
+        request = asyncio.ensure_future(super().acquire(shard_id, **options))
         try:
-            await asyncio.wait({asking})
+            await asyncio.wait({request})
         except asyncio.CancelledError:
-            asking.cancel()  # does nothing where the grant is there already
+            request.cancel()  # does nothing where the grant is there already
             raise
-        return asking.result()
+        return request.result()
 
 
 class KeepsTheTurnOfAFailedBlock(LocalQueue):
@@ -114,7 +114,7 @@ class KeepsTheTurnOfAFailedBlock(LocalQueue):
 
 class _LeftAlone(Turn):
     async def __aexit__(self, *_) -> None:
-        """Leave the asking alone."""
+        """Leave the request alone."""
 
 
 class LateGoesToTheEnd(LocalQueue):
@@ -127,7 +127,7 @@ class LateGoesToTheEnd(LocalQueue):
 
 
 class OneAskingForAShard(LocalQueue):
-    """Takes two askings of one shard for the same."""
+    """Takes two requests of one shard for the same."""
 
     async def acquire(self, shard_id, **options) -> Grant:
         asked = self.__dict__.setdefault("_asked", {})
@@ -137,7 +137,7 @@ class OneAskingForAShard(LocalQueue):
 
 
 class ForgetsOneOfMany(LocalQueue):
-    """Loses the wakeup of its tenth asking."""
+    """Loses the wakeup of its tenth request."""
 
     async def acquire(self, shard_id, **options) -> Grant:
         self._counted = getattr(self, "_counted", itertools.count(1))

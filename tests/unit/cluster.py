@@ -2,8 +2,18 @@
 
 from typing import Any
 
-from coordinator.core import ledger as words
-from coordinator.core.ledger import Read, Stopped, Write
+from coordinator.core.ledger import (
+    Ledger,
+    LedgerRead,
+    LedgerSeen,
+    LedgerUnreadable,
+    Read,
+    Stopped,
+    TrafficReceived,
+    Write,
+    WriteUnsettled,
+    Written,
+)
 from coordinator.core.replica import Replica, Role
 from coordinator.core.settings import Settings
 from nats_identify.schedule import model
@@ -22,7 +32,7 @@ class Cluster:
         self.ledger: Any = None  # a Ledger once one is written, which each test knows
         self.revision = 0
         self.written_on: int | None = None
-        self.writes: list[words.Ledger] = []
+        self.writes: list[Ledger] = []
         self.said: dict[str, list[model.ScheduleAction]] = {}
         self.grant_log: list[tuple[str, model.Granted]] = []  # by whom, what
         self.replicas: dict[str, Replica] = {}
@@ -47,7 +57,7 @@ class Cluster:
         replica = Replica(Settings(called or name, "identify", instance, lease_ns=lease_ns, **options))
         self.replicas[name] = replica
         self.said.setdefault(name, [])
-        self.tell(name, words.TrafficHeard())
+        self.tell(name, TrafficReceived())
 
     def kill(self, name):
         del self.replicas[name]
@@ -61,9 +71,9 @@ class Cluster:
             self.tell(name, event)
 
     def ask(self, shard_id, **fields):
-        book = next(iter(self.replicas.values())).schedule.state
+        state = next(iter(self.replicas.values())).schedule.state
         fields = {"request_id": f"r{shard_id}", "managed": True, **fields}
-        fields.setdefault("bucket", shard_id % (book.max_concurrency or 1))
+        fields.setdefault("bucket", shard_id % (state.max_concurrency or 1))
         self.tell_all(model.RequestReceived(shard_id=shard_id, reply_to=f"inbox.{fields['request_id']}", **fields))
 
     def answer(self, grant_id, outcome=model.Outcome.IDENTIFIED):
@@ -75,7 +85,7 @@ class Cluster:
         while self.now_ns < end_ns:
             self.now_ns = min(end_ns, self.now_ns + 10 * MS)
             for name in list(self.replicas):
-                self.tell(name, model.Wake() if name in deaf else words.TrafficHeard())
+                self.tell(name, model.Wake() if name in deaf else TrafficReceived())
 
     def roles(self, role):
         return [name for name, replica in self.replicas.items() if replica.role is role]
@@ -93,7 +103,7 @@ class Cluster:
     def watch(self):
         """Everyone's watch shows what is there."""
         if self.ledger is not None:
-            self.tell_all(words.LedgerSeen(self.ledger, self.revision))
+            self.tell_all(LedgerSeen(self.ledger, self.revision))
 
     def restore(self, ledger, *, revision=None):
         """Somebody brings an older copy back."""
@@ -104,10 +114,10 @@ class Cluster:
             match action:
                 case Read():
                     if self.is_away or self.is_reading_away:
-                        self.tell(name, words.LedgerUnreadable())
+                        self.tell(name, LedgerUnreadable())
                     else:
                         never = self.revision == 0
-                        self.tell(name, words.LedgerRead(self.ledger, self.revision, never, self.written_on))
+                        self.tell(name, LedgerRead(self.ledger, self.revision, never, self.written_on))
                 case Write() if self.hold_writes:
                     self.held.append((name, action))
                 case Write():
@@ -122,17 +132,17 @@ class Cluster:
     def _write(self, name, write):
         if self.refuse_writes and (self.refused_names is None or name in self.refused_names):
             self.refused.append((self.now_ns, write))
-            self.tell(name, words.WriteUnsettled(is_refused=True))
+            self.tell(name, WriteUnsettled(is_refused=True))
             return
         if self.is_away or write.revision != self.revision:
-            self.tell(name, words.WriteUnsettled())
+            self.tell(name, WriteUnsettled())
             return
         self.ledger, self.revision, self.written_on = write.ledger, self.revision + 1, write.revision
         self.writes.append(write.ledger)
         others = [other for other in list(self.replicas) if other != name]
         if self.lose_acks:
-            self.tell(name, words.WriteUnsettled())
+            self.tell(name, WriteUnsettled())
         else:
-            self.tell(name, words.Written(self.revision))
+            self.tell(name, Written(self.revision))
         for other in others:
-            self.tell(other, words.LedgerSeen(write.ledger, self.revision))
+            self.tell(other, LedgerSeen(write.ledger, self.revision))

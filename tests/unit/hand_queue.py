@@ -65,12 +65,12 @@ class HandQueue(Queue):
         self.said.append(("rejected", grant.grant_id))
 
     async def grant(self, name: str, *, use_by_ns: int = FOREVER_NS) -> None:
-        """Grant the newest asking, once it has arrived."""
+        """Grant the newest request, once it has arrived."""
         await until(lambda: bool(self.asked) and not self.asked[-1].granted.done())
         self.asked[-1].granted.set_result(Grant(self.asked[-1].shard_id, name, "r", 0, 1, use_by_ns))
 
     async def progress(self, *, near: bool) -> None:
-        """Tell the newest asking where it stands, once it has arrived."""
+        """Tell the newest request where it stands, once it has arrived."""
         await until(lambda: bool(self.asked))
         tell = self.asked[-1].on_progress
         assert tell is not None

@@ -312,9 +312,9 @@ def test_the_guard_holds_across_a_renumbering():
     burn(desk, 5, 3)
     desk.ask(5, request_id="fourth")
     desk.tell(model.LimitsFetched(Limits(4, 1000, 900, 3_600 * SECOND)), after_ms=60_000)
-    asking = desk.schedule.state.requests.by_id["fourth"]
-    assert asking.bucket == 1
-    assert asking.deferred_until_ns > desk.now_ns
+    request = desk.schedule.state.requests.by_id["fourth"]
+    assert request.bucket == 1
+    assert request.deferred_until_ns > desk.now_ns
     desk.ask(5, request_id="fourth", renewal=1, bucket=1)
     assert granted(desk.pass_ms(10_000)) == []
 

@@ -111,6 +111,17 @@ def test_a_question_without_an_answer_is_not_repeated_by_the_core():
     assert watch.is_due(SOON_NS, is_low=True)
 
 
+def test_nothing_is_fetched_where_the_limits_are_settings():
+    """A standby's request to fetch is dropped, and was due when it came to lead, and every 300 s from then on."""
+    cluster = Cluster("a", "b")
+    cluster.pass_ms(2_000)
+    cluster.ask(0, max_concurrency=7)  # other than the settings: the schedule of each replica wants new limits
+    cluster.kill("a")
+    cluster.pass_ms(20_000)
+    assert cluster.leader == "b"
+    assert not any(isinstance(action, FetchLimits) for action in cluster.said["b"])
+
+
 def test_a_replica_wants_figures_soon_once_the_budget_runs_low():
     cluster = Cluster("a", static=None)
     cluster.tell("a", model.LimitsFetchStarted())

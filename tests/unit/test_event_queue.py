@@ -1,6 +1,6 @@
 """The order in which a replica takes events in, and what a flood of one sender may fill."""
 
-from coordinator.core.ledger import TrafficHeard
+from coordinator.core.ledger import TrafficReceived
 from coordinator.edge.allowance import Allowance
 from coordinator.edge.event_queue import EventQueue
 from nats_identify.clock import NS_PER_S
@@ -20,8 +20,8 @@ async def test_our_own_events_come_first_and_the_others_as_they_arrived():
     event_queue.try_put_request(first, "one")
     event_queue.try_put(confirm)
     event_queue.try_put_request(last, "two")
-    event_queue.put(TrafficHeard())
-    assert taken(event_queue) == [TrafficHeard(), first, confirm, last]
+    event_queue.put(TrafficReceived())
+    assert taken(event_queue) == [TrafficReceived(), first, confirm, last]
 
 
 async def test_a_confirm_is_taken_after_all_requests_that_came_before_it_whoever_sent_them():

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from coordinator.core import ledger as words
-from coordinator.core.ledger import LedgerSeen
+from coordinator.core.ledger import Ledger, LedgerSeen, Stop
 from coordinator.core.replica import Role
 from coordinator.edge.ledger_json import LedgerWriter, decode
 from nats_identify.schedule import model
@@ -32,7 +31,7 @@ def hand_over(cluster, old, new, **settings):
     """A rolling update: the new one has seen the ledger move when the old one leaves."""
     cluster.start(new, **settings)
     cluster.pass_ms(3_000)
-    cluster.tell(old, words.Stop())
+    cluster.tell(old, Stop())
     cluster.pass_ms(200)
     cluster.kill(old)
 
@@ -94,7 +93,7 @@ def test_a_deficit_is_nothing_that_people_or_requesters_see():
 
 
 def test_the_ledger_keeps_a_deficit_as_json():
-    ledger = words.Ledger("identify", "a", "a1", 1, 1, 3 * SECOND, 1, total=100, remaining=-800)
+    ledger = Ledger("identify", "a", "a1", 1, 1, 3 * SECOND, 1, total=100, remaining=-800)
     assert decode(LedgerWriter().write(ledger)).remaining == -800
 
 
@@ -178,7 +177,7 @@ def lost_and_begun_anew(*, dies_seen):
     """a knows a later term; the ledger is deleted; b, just started, leads with a longer use_within."""
     cluster = Cluster("a", timing=SHORT)
     for _ in range(4):
-        cluster.tell("a", words.Stop())
+        cluster.tell("a", Stop())
         cluster.pass_ms(50)
         cluster.kill("a")
         cluster.start("a")
@@ -220,7 +219,7 @@ def test_a_figure_after_a_loss_is_awaited_as_long_as_any_ledger_seen_may_matter(
     cluster = Cluster(static=None, timing=SHORT, fresh=False)
     cluster.is_away = True
     cluster.start("a")
-    old = words.Ledger("identify", "z", "z1", 0, 1, SECOND, 1, 1000, 900, full_hold_ns=LONG.full_hold_ns)
+    old = Ledger("identify", "z", "z1", 0, 1, SECOND, 1, 1000, 900, full_hold_ns=LONG.full_hold_ns)
     cluster.tell("a", LedgerSeen(old, 1))
     cluster.is_away = False
     while not cluster.roles(Role.LEADER):
@@ -236,9 +235,9 @@ def test_a_figure_after_a_loss_is_awaited_as_long_as_any_ledger_seen_may_matter(
 
 
 def test_the_ledger_keeps_as_json_how_long_a_grant_may_matter():
-    ledger = words.Ledger("identify", "a", "a1", 1, 1, 3 * SECOND, full_hold_ns=15_200 * MS)
+    ledger = Ledger("identify", "a", "a1", 1, 1, 3 * SECOND, full_hold_ns=15_200 * MS)
     assert decode(LedgerWriter().write(ledger)).full_hold_ns == 15_200 * MS
-    assert decode(LedgerWriter().write(words.Ledger("identify", "a", "a1", 1, 1, 3 * SECOND))).full_hold_ns is None
+    assert decode(LedgerWriter().write(Ledger("identify", "a", "a1", 1, 1, 3 * SECOND))).full_hold_ns is None
 
 
 # --- declines

@@ -23,9 +23,9 @@ class Desk:
 
     async def ask(self, shard_id: int, *, priority: int = 0) -> asyncio.Task[Grant]:
         """Let a shard ask, and everything happen that can happen now."""
-        asking = asyncio.create_task(self._ask(shard_id, priority))
+        request = asyncio.create_task(self._ask(shard_id, priority))
         await self.settle()
-        return asking
+        return request
 
     async def pass_ms(self, duration_ms: int, *, step_ms: int = STEP_MS) -> None:
         """Move time forward in steps; at each, everything happens that can happen then."""
@@ -104,8 +104,8 @@ async def test_buckets_are_released_side_by_side():
 
 
 async def test_a_long_line_keeps_its_order_for_hours(desk):
-    asking = [await desk.ask(shard_id) for shard_id in range(200)]
-    for done in asking:
+    requests = [await desk.ask(shard_id) for shard_id in range(200)]
+    for done in requests:
         while not done.done():
             await desk.pass_ms(400, step_ms=400)
         await desk.identified(done.result())
@@ -150,7 +150,7 @@ async def test_a_late_grant_asks_on_at_its_place(desk):
 
 def waiting_ids(desk):
     """The ids of those who wait, in their order."""
-    return [asking.message.request_id for asking in desk.queue._schedule.state.requests.queues.get(0, ())]
+    return [request.message.request_id for request in desk.queue._schedule.state.requests.queues.get(0, ())]
 
 
 async def test_a_request_that_is_ended_again_and_again_is_asked_anew_at_a_bounded_pace(desk, caplog, monkeypatch):
@@ -230,12 +230,12 @@ async def test_a_callback_that_fails_ends_no_wait(desk, caplog):
         raise ZeroDivisionError
 
     first = (await desk.ask(0)).result()
-    asking = asyncio.create_task(desk.queue.acquire(1, on_progress=fail))
+    request = asyncio.create_task(desk.queue.acquire(1, on_progress=fail))
     await desk.settle()
     assert "on_progress of shard 1 failed" in caplog.text
     desk.queue.decline(first)
     await desk.settle()
-    assert asking.done()
+    assert request.done()
 
 
 async def test_an_identify_long_after_its_end_is_said_aloud(desk, caplog):
@@ -302,9 +302,9 @@ async def test_closing_ends_every_wait(desk):
     await desk.ask(0)
     waiting = [await desk.ask(shard_id) for shard_id in (1, 2)]
     await desk.queue.close()
-    for asking in waiting:
+    for request in waiting:
         with pytest.raises(QueueClosedError):
-            await asking
+            await request
     with pytest.raises(QueueClosedError):
         await desk.queue.acquire(3)
     await desk.queue.close()

@@ -1,4 +1,4 @@
-"""The queue, copied from one replica to another, page by page: every asking keeps its place to the nanosecond."""
+"""The queue, copied from one replica to another, page by page: every request keeps its place to the nanosecond."""
 
 import random
 import sys
@@ -9,7 +9,7 @@ import pytest
 from nats.errors import MaxPayloadError, NoRespondersError
 
 from coordinator.edge import queue_transfer
-from coordinator.edge.peer_messages import CopiedRequest
+from coordinator.edge.peer_messages import CopiedRequest, QueueCopy
 from coordinator.edge.queue_transfer import QueueTransfer
 from nats_identify.schedule.model import MS, SECOND
 from nats_identify.wire import Subjects
@@ -60,9 +60,9 @@ class Log:
 
 
 def part(desk, clock, traffic, event_queue: Any = None, log: Any = None):
-    book = desk.schedule.state
+    state = desk.schedule.state
     return QueueTransfer(
-        traffic, Subjects(), "giver", state=book, event_queue=event_queue, clock=clock, log=log or cast("Any", Log())
+        traffic, Subjects(), "giver", state=state, event_queue=event_queue, clock=clock, log=log or cast("Any", Log())
     )
 
 
@@ -85,7 +85,7 @@ def names(desk):
 
 
 def line_of(desk):
-    return [asking.message.request_id for asking in desk.schedule.state.requests.queues[0]]
+    return [request.message.request_id for request in desk.schedule.state.requests.queues[0]]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -127,6 +127,14 @@ def test_a_copy_of_a_coordinator_that_tells_no_place_stands_by_what_it_has_waite
     assert (ask.place_at_ns, ask.waited_ns, ask.source, ask.is_copy) == (None, 500 * MS, "", True)
 
 
+def test_a_page_is_read_and_written_under_the_names_of_older_coordinators():
+    page = b'{"instance":"giver","askings":[{"bucket":3,"reply_to":"in"}],"next":7,"at_ns":5}'
+    copy = QueueCopy.model_validate_json(page)
+    assert [request.bucket for request in copy.requests] == [3]
+    frame = QueueCopy(instance="giver", requests=[], next=7, at_ns=5)
+    assert queue_transfer._GivenPage(frame, (b'{"bucket":3,"reply_to":"in"}',)).encoded() == page
+
+
 @pytest.mark.parametrize("client", ["\x01" * 128, '"' * 128, "\N{GRINNING FACE}" * 32, "a"])
 @pytest.mark.parametrize("max_payload", [65_536, 1_048_576])
 async def test_pages_of_any_content_have_room_in_the_server_s_max_payload(client, max_payload):
@@ -150,7 +158,7 @@ async def test_what_cannot_be_sent_is_left_out_and_the_copy_goes_on():
         "a page of the queue is left out: it cannot be sent",
         "queue taken from another replica",
     ]
-    assert log.lines[0][1]["askings"] == 1
+    assert log.lines[0][1]["requests"] == 1
 
 
 async def test_a_copy_that_is_cut_short_says_so_and_is_begun_again():
@@ -160,7 +168,7 @@ async def test_a_copy_that_is_cut_short_says_so_and_is_begun_again():
     assert names(taker) == names(giver)
     (cut, facts), (taken, _) = log.lines
     assert (cut, taken) == ("a copy of the queue was cut short", "queue taken from another replica")
-    assert 0 < facts["askings"] < 20
+    assert 0 < facts["requests"] < 20
     assert facts["why"] == "no answer within 1 s"
 
 

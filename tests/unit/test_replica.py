@@ -5,8 +5,18 @@ from itertools import pairwise
 
 import pytest
 
-from coordinator.core import ledger as words
-from coordinator.core.replica import REFUSED_MAX_NS, RETRY_NS, Role
+from coordinator.core.ledger import (
+    LedgerSeen,
+    LedgerUnreadable,
+    Read,
+    Stop,
+    TrafficReceived,
+    TrafficReturned,
+    WriteUnsettled,
+)
+from coordinator.core.read_state import RETRY_NS
+from coordinator.core.replica import Role
+from coordinator.core.write_state import REFUSED_MAX_NS
 from nats_identify.schedule import model
 from nats_identify.schedule.model import MS, SECOND, Limits, Outcome, Timing
 from tests.unit.cluster import Cluster
@@ -92,7 +102,7 @@ def test_a_write_that_was_refused_with_no_competitor_is_written_again():
     cluster.ask(0)
     name, write = cluster.held.pop()
     cluster.hold_writes = False
-    cluster.tell(name, words.WriteUnsettled())
+    cluster.tell(name, WriteUnsettled())
     assert cluster.ledger == write.ledger
     assert shards(cluster) == [0]
 
@@ -117,7 +127,7 @@ def test_sigterm_hands_over_at_once_and_nothing_is_asked_again():
     cluster.answer(cluster.grant_log[0][1].grant_id)
     cluster.ask(1, managed=False)
     cluster.pass_ms(2_000)
-    cluster.tell("a", words.Stop())
+    cluster.tell("a", Stop())
     assert cluster.left == {"a"}
     assert cluster.leader == "b"
     cluster.kill("a")
@@ -177,11 +187,11 @@ def test_an_answer_that_overtakes_the_watch_counts_when_the_grant_is_seen(outcom
     grant_id = cluster.grant_log[0][1].grant_id
     cluster.answer(grant_id, outcome)
     cluster.watch()
-    book = cluster.replicas["b"].schedule.state
-    record = book.holds.get(grant_id)
+    state = cluster.replicas["b"].schedule.state
+    record = state.holds.get(grant_id)
     assert record.state.outcome is outcome
     assert record.opens_at_ns == cluster.now_ns + 5_200 * MS
-    assert not book.requests.by_id
+    assert not state.requests.by_id
 
 
 def test_a_turn_that_was_used_and_never_seen_is_spent_when_its_ledger_is_lost():
@@ -392,8 +402,8 @@ def test_holds_survive_a_change_of_max_concurrency():
     cluster.ask(1)  # bucket 1 of 4
     cluster.tell("a", model.LimitsFetchStarted())
     cluster.tell("a", model.LimitsFetched(Limits(6, 1000, 700, 3600 * SECOND)))
-    book = cluster.replicas["a"].schedule.state
-    shut = [bucket for bucket in range(6) if book.holds.opens_at_ns(bucket) > cluster.now_ns]
+    state = cluster.replicas["a"].schedule.state
+    shut = [bucket for bucket in range(6) if state.holds.opens_at_ns(bucket) > cluster.now_ns]
     assert shut == [1, 3, 5]  # congruent to 1 modulo gcd(4, 6)
 
 
@@ -415,7 +425,7 @@ def test_standbys_know_who_waits_and_who_was_granted():
         cluster.ask(shard)
         cluster.pass_ms(10)
     rooms = [cluster.replicas[name].schedule.state.requests for name in "ab"]
-    assert [[asking.message.shard_id for asking in room.queues[0]] for room in rooms] == [[1, 2, 3, 4]] * 2
+    assert [[request.message.shard_id for request in room.queues[0]] for room in rooms] == [[1, 2, 3, 4]] * 2
     assert [room.by_id["r0"].grant_id is not None for room in rooms] == [True, True]
 
 
@@ -426,7 +436,7 @@ def test_the_order_survives_two_takeovers():
         cluster.ask(shard, managed=False)
         cluster.pass_ms(10)
     cluster.pass_ms(3_000)
-    cluster.tell(cluster.leader, words.Stop())
+    cluster.tell(cluster.leader, Stop())
     cluster.kill(next(iter(cluster.left)))
     cluster.pass_ms(3_000)
     cluster.kill(cluster.leader)
@@ -438,7 +448,7 @@ def test_a_stale_hint_is_ignored():
     cluster = Cluster("a", "b")
     cluster.pass_ms(2_000)
     old = replace(cluster.ledger, term=9, instance="ghost")
-    cluster.tell("a", words.LedgerSeen(old, cluster.revision - 1))
+    cluster.tell("a", LedgerSeen(old, cluster.revision - 1))
     assert cluster.leader == "a"
     assert granted([]) == []
 
@@ -522,10 +532,10 @@ def test_a_standby_that_cannot_read_does_not_ask_again_at_once():
     cluster.frozen.add("b")
     cluster.pass_ms(3_100)
     standby = cluster.replicas["b"]
-    assert words.Read() in standby.handle(words.TrafficHeard(), cluster.now_ns)
-    assert words.Read() not in standby.handle(words.LedgerUnreadable(), cluster.now_ns)
+    assert Read() in standby.handle(TrafficReceived(), cluster.now_ns)
+    assert Read() not in standby.handle(LedgerUnreadable(), cluster.now_ns)
     assert standby.next_deadline_ns() == cluster.now_ns + RETRY_NS
-    assert words.Read() in standby.handle(words.TrafficHeard(), cluster.now_ns + RETRY_NS)
+    assert Read() in standby.handle(TrafficReceived(), cluster.now_ns + RETRY_NS)
 
 
 def test_after_an_outage_the_first_to_be_heard_is_not_the_first_in_line():
@@ -540,7 +550,7 @@ def test_after_an_outage_the_first_to_be_heard_is_not_the_first_in_line():
     cluster.hold_writes = True
     cluster.pass_ms(2_900)
     cluster.hold_writes = False
-    cluster.tell("a", words.WriteUnsettled())
+    cluster.tell("a", WriteUnsettled())
     cluster.ask(2, renewal=1)
     cluster.pass_ms(100)
     assert shards(cluster) == [0]
@@ -576,9 +586,9 @@ def test_commits_slower_than_a_step_back_to_back_keep_nobody_waiting_behind_the_
 def test_traffic_that_was_lost_twice_ends_in_a_look():
     cluster = Cluster("a")
     cluster.pass_ms(100)
-    cluster.tell("a", words.TrafficReturned())
+    cluster.tell("a", TrafficReturned())
     cluster.pass_ms(500)
-    cluster.tell("a", words.TrafficReturned())
+    cluster.tell("a", TrafficReturned())
     cluster.ask(0, managed=False)
     cluster.pass_ms(1_010)
     assert shards(cluster) == [0]
@@ -639,7 +649,7 @@ def test_a_leader_that_does_not_know_what_is_left_asks_again_within_half_a_minut
 def test_when_the_traffic_is_back_nobody_is_granted_before_the_others_can_be_back_too():
     cluster = Cluster("a")
     cluster.pass_ms(1_000)
-    cluster.tell("a", words.TrafficReturned())
+    cluster.tell("a", TrafficReturned())
     cluster.ask(0)
     cluster.pass_ms(990)
     assert shards(cluster) == []
@@ -732,7 +742,7 @@ def test_an_unknown_outcome_is_still_settled_at_once():
     name, _ = cluster.held.pop()
     cluster.hold_writes = False
     before_ns = cluster.now_ns
-    cluster.tell(name, words.WriteUnsettled())
+    cluster.tell(name, WriteUnsettled())
     assert (shards(cluster), cluster.now_ns) == ([0], before_ns)
 
 
@@ -743,7 +753,7 @@ def test_a_refused_write_that_was_done_after_all_is_found_by_reading():
     ((name, write),) = cluster.held
     cluster.hold_writes = False
     cluster.ledger, cluster.revision, cluster.written_on = write.ledger, write.revision + 1, write.revision
-    cluster.tell(name, words.WriteUnsettled(is_refused=True))
+    cluster.tell(name, WriteUnsettled(is_refused=True))
     assert shards(cluster) == []
     cluster.pass_ms(RETRY_NS / MS)
     assert shards(cluster) == [0]
@@ -756,8 +766,8 @@ def test_what_was_refused_is_given_back_when_another_leads():
     cluster.refuse_writes = True
     cluster.ask(0)
     led, other = cluster.leader, {"a": "b", "b": "a"}[cluster.leader]
-    book = cluster.replicas[led].schedule.state
-    assert book.budget.remaining == 999
+    state = cluster.replicas[led].schedule.state
+    assert state.budget.remaining == 999
     cluster.refused_names = {led}  # as where the two are subject to different limits
     cluster.pass_ms(8_000)
     assert cluster.leader == other
@@ -765,7 +775,7 @@ def test_what_was_refused_is_given_back_when_another_leads():
     assert [name for name, _ in cluster.grant_log] == [other]
     assert cluster.ledger.remaining == 999  # one turn, charged once
     cluster.watch()
-    assert book.budget.remaining == 999
+    assert state.budget.remaining == 999
 
 
 def test_three_replicas_that_are_all_refused_do_not_raise_the_term():

@@ -1,4 +1,4 @@
-"""One asking's life at the shard, told by hand: time is moved by hand, and nothing waits."""
+"""One request's life at the shard, told by hand: time is moved by hand, and nothing waits."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""One asking's life at the shard: refusals, requests that ended, other numbers of buckets, and a long life."""
+"""One request's life at the shard: refusals, requests that ended, other numbers of buckets, and a long life."""
 
 import pytest
 

@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import suppress
 
-from coordinator.core.ledger import LedgerRead, TrafficHeard, Written
+from coordinator.core.ledger import LedgerRead, TrafficReceived, Written
 from coordinator.core.replica import Replica, Role
 from coordinator.core.settings import Settings
 from coordinator.edge.event_queue import EventQueue
@@ -71,10 +71,10 @@ async def test_a_decline_that_arrives_with_requests_frees_the_turn_for_the_first
     runtime = Runtime(replica, event_queue, store=store, publisher=publisher, figures=publisher, clock=clock, log=log)
     running = asyncio.create_task(runtime.run())
     async with asyncio.timeout(60):
-        await event_queue.put_and_wait(TrafficHeard())
+        await event_queue.put_and_wait(TrafficReceived())
         skipped_ns = settings.lease_ns  # a lease without a leader
         while replica.role is not Role.LEADER:
-            await event_queue.put_and_wait(TrafficHeard())
+            await event_queue.put_and_wait(TrafficReceived())
         event_queue.try_put_request(ask(9, 0), "bot")
         held = await publisher.next()
         for shard_id, priority in ((1, -1), (2, 0), (3, 1), (4, 0), (5, 1)):

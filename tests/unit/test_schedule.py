@@ -379,7 +379,7 @@ def test_a_standby_knows_which_ids_have_ended():
 
 def line_of(desk, bucket=0):
     """The requests of a bucket, in their order."""
-    return [asking.message.request_id for asking in desk.schedule.state.requests.queues.get(bucket, ())]
+    return [request.message.request_id for request in desk.schedule.state.requests.queues.get(bucket, ())]
 
 
 def busy(max_concurrency=1):

@@ -29,7 +29,7 @@ class Turn:
 
 @dataclass
 class Shard:
-    """One asking, as its requester keeps it."""
+    """One request, as its requester keeps it."""
 
     shard_id: int
     priority: int

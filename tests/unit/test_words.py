@@ -42,10 +42,10 @@ SOURCE = sorted(path for folder in ("nats_identify", "coordinator") for path in 
 
 
 def prose_of(path):
-    """The comments and texts of a module, by their first lines, without what is code in them."""
+    """The comments and texts of a module, by their first lines, without what is code in them, or a name in quotes."""
     for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
         if token.type in {tokenize.COMMENT, tokenize.STRING}:
-            yield token.start[0], re.sub(r"`[^`\n]*`|\{[^{}\n]*\}|\"\w+\":", "", token.string)
+            yield token.start[0], re.sub(r"`[^`\n]*`|\{[^{}\n]*\}|\"\w+\":?", "", token.string)
 
 
 def sentences_of(document):
@@ -102,9 +102,13 @@ OLD_NAMES = frozenset(
         "Misbehaviour",
         "Pace",
         "Replies",
+        "TrafficHeard",
         "Vitals",
         "Voice",
         "Weather",
+        "asking",
+        "askings",
+        "book",
         "complain",
         "offer_request",
         "outlive",

@@ -47,11 +47,11 @@ class Watch:
         subjects = Subjects()
         events = await connection.subscribe(subjects.event(">"), cb=self._heard)
         await connection.flush()  # the server knows of it before anything else starts
-        asking = asyncio.ensure_future(self._ask(connection, subjects.status))
+        request = asyncio.ensure_future(self._ask(connection, subjects.status))
         try:
             yield self
         finally:
-            asking.cancel()
+            request.cancel()
             with suppress(nats.errors.Error):  # the connection may be gone
                 await events.unsubscribe()
 

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from coordinator.core import ledger as words
-from coordinator.core.ledger import Ledger, ReplicaEvent, Write
+from coordinator.core.ledger import Ledger, LedgerRead, ReplicaEvent, TrafficReturned, Write, WriteUnsettled, Written
 from nats_identify.schedule.model import Queued, Reason
 
 if TYPE_CHECKING:
@@ -56,19 +55,19 @@ class Attention:
     def told(self, coordinator: "Coordinator", event: ReplicaEvent, now_ns: int) -> None:
         """A coordinator was told something."""
         kind, ear = type(event), self.of(coordinator.name)
-        if kind is words.WriteUnsettled:
+        if kind is WriteUnsettled:
             ear.since_ns = ear.perhaps_ns = now_ns
             ear.is_settling = True
-        elif kind is words.TrafficReturned:
+        elif kind is TrafficReturned:
             ear.since_ns = ear.perhaps_ns = now_ns
             ear.quiet_until_ns = now_ns + coordinator.settings.timing.nudge_lead_ns // 2
-        elif kind is words.Written:
+        elif kind is Written:
             if ear.is_settling:
                 ear.perhaps_ns = now_ns
             ear.is_settling = False
             _written(coordinator, ear, now_ns)
-        elif kind is words.LedgerRead:
-            assert isinstance(event, words.LedgerRead)
+        elif kind is LedgerRead:
+            assert isinstance(event, LedgerRead)
             ear.perhaps_ns = now_ns  # it may have settled a write
             if event.ledger is not None and ear.write is not None and _is(event.ledger, ear.write.ledger):
                 _written(coordinator, ear, now_ns)

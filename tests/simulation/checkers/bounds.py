@@ -16,7 +16,7 @@ SPARE = 90
 """A replica that has heard of nobody has about fifteen; what the ledger holds, and what is granted, comes to that."""
 
 REMEMBERED_EACH = 5
-"""An asking that has ended is remembered by its name; if it was granted, READY may come: with its facts. A plain one
+"""A request that has ended is remembered by its name; if it was granted, READY may come: with its facts. A plain one
 is named to a successor."""
 
 

@@ -3,8 +3,7 @@
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from coordinator.core import ledger as words
-from coordinator.core.ledger import Ledger, ReplicaEvent, Write
+from coordinator.core.ledger import Ledger, LedgerRead, ReplicaEvent, TrafficReceived, Write, WriteUnsettled, Written
 from nats_identify.schedule import model
 from nats_identify.schedule.model import MS
 from tests.simulation.violation import Violation
@@ -48,16 +47,16 @@ class Commits:
         """Keep count of what each replica may know of its writes."""
         kind = type(event)
         name = coordinator.name
-        if kind is words.Written:
+        if kind is Written:
             _, sent_at_ns = self._under_way.pop(name)
             self._lease_until_ns[name] = sent_at_ns + coordinator.settings.lease_ns
-        elif kind is words.WriteUnsettled:
+        elif kind is WriteUnsettled:
             self._unsettled[name], _ = self._under_way.pop(name)
             self._repeats[name] = self._unsettled[name]
-        elif kind is words.TrafficHeard:
+        elif kind is TrafficReceived:
             self._heard_ns[name] = now_ns
-        elif kind is words.LedgerRead and name in self._unsettled:
-            assert isinstance(event, words.LedgerRead)
+        elif kind is LedgerRead and name in self._unsettled:
+            assert isinstance(event, LedgerRead)
             ours, found = self._unsettled.pop(name), event.ledger
             if found is not None and (found.instance, found.age) == (ours.instance, ours.age):
                 self._lease_until_ns[name] = now_ns + coordinator.settings.lease_ns  # at most

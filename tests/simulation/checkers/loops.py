@@ -52,10 +52,10 @@ class Loops:
 
 
 def is_held_back(coordinator: "Coordinator", request_id: str, now_ns: int) -> bool:
-    """Whether this coordinator lets an asking wait on account of its shard: `Loops` judges whether it should."""
-    book = coordinator.replica.schedule.state
-    asking = book.requests.get(request_id)
-    if asking is None:
+    """Whether this coordinator lets a request wait on account of its shard: `Loops` judges whether it should."""
+    state = coordinator.replica.schedule.state
+    request = state.requests.get(request_id)
+    if request is None:
         return False
-    opens_at_ns = book.guard.opens_at_ns(asking.message.shard_id, asking.asked_at_ns, now_ns)
-    return max(asking.deferred_until_ns, opens_at_ns) > now_ns
+    opens_at_ns = state.guard.opens_at_ns(request.message.shard_id, request.asked_at_ns, now_ns)
+    return max(request.deferred_until_ns, opens_at_ns) > now_ns

@@ -4,12 +4,11 @@ from math import gcd
 from typing import TYPE_CHECKING
 
 from coordinator.core.ledger import Ledger, ReplicaEvent, Write
-from coordinator.core.replica import Role
 from nats_identify.schedule.grants import GrantRecord
 from nats_identify.schedule.model import MS, SECOND, RequestReceived
-from tests.simulation.checkers.askings import SILENCE_NS, Askings, Known
 from tests.simulation.checkers.attention import Attention, step_ns
 from tests.simulation.checkers.loops import is_held_back
+from tests.simulation.checkers.requests import SILENCE_NS, Known, Requests
 from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class Order:
 
     def __init__(self, *, is_judging: bool = True) -> None:
         self._is_judging = is_judging  # not among clients that break the contract: what they asked is anybody's guess
-        self.askings = Askings()
+        self.requests = Requests()
         self.attention = Attention()
         self._written: dict[str, Ledger] = {}
         self._idle_since_ns: dict[str, dict[str, int]] = {}  # by coordinator and request
@@ -42,9 +41,11 @@ class Order:
     def told(self, coordinator: "Coordinator", event: ReplicaEvent, now_ns: int) -> None:
         """A replica was told something."""
         self.attention.told(coordinator, event, now_ns)
-        if type(event) is RequestReceived and self.askings.may_be_forgotten(coordinator.name, event.request_id, now_ns):
+        if type(event) is RequestReceived and self.requests.may_be_forgotten(
+            coordinator.name, event.request_id, now_ns
+        ):
             self.attention.of(coordinator.name).promised_at_ns.pop(event.request_id, None)  # it may have left the line
-        self.askings.told(coordinator, event, now_ns, self.attention.of(coordinator.name).perhaps_promised)
+        self.requests.told(coordinator, event, now_ns, self.attention.of(coordinator.name).perhaps_promised)
 
     def writes(self, coordinator: "Coordinator", write: Write, now_ns: int) -> None:
         """A replica writes: whoever is newly granted in it has just been chosen."""
@@ -55,25 +56,25 @@ class Order:
         self._written[name] = ledger
         taken = {record.request_id for record in ledger.grants if record.outcome is None}
         for record in ledger.grants:
-            is_new = self.askings.is_new(record.grant_id, record.request_id, record.renewal)
+            is_new = self.requests.is_new(record.grant_id, record.request_id, record.renewal)
             if is_new and record.request_id and self._is_judging:
                 self._chosen(coordinator, record, taken, ledger.max_concurrency or 1, now_ns)
-        if coordinator.replica.role is Role.LEADER and ledger.leader is not None and self._is_judging:
+        if coordinator.replica.is_leader and ledger.leader is not None and self._is_judging:
             self._look_for_idle_buckets(coordinator, ledger, now_ns)
-        self.askings.writes(name, ledger)
+        self.requests.writes(name, ledger)
 
     # --- the one who was chosen
 
     def _chosen(
         self, coordinator: "Coordinator", record: GrantRecord, taken: set[str], number: int, now_ns: int
     ) -> None:
-        askings = self.askings.of(coordinator.name)
-        mine = askings.get(record.request_id)
+        requests = self.requests.of(coordinator.name)
+        mine = requests.get(record.request_id)
         self._demand_promises_kept(coordinator, record, taken, number, now_ns)
         self.attention.of(coordinator.name).promised_at_ns.pop(record.request_id, None)
         self.attention.of(coordinator.name).perhaps_promised.discard(record.request_id)
         if mine is None:
-            if self.askings.is_withdrawn(coordinator.name, record.request_id):
+            if self.requests.is_withdrawn(coordinator.name, record.request_id):
                 self._blame("fresh", coordinator, record, "but withdrawn")
             return  # an answer ended it here; whoever has not seen the grant does not know whose answer it was
         fresh_ns = coordinator.settings.timing.fresh_ns
@@ -82,7 +83,7 @@ class Order:
         if mine.is_certain and now_ns - mine.perhaps_heard_at_ns > fresh_ns:
             old_ms = (now_ns - mine.perhaps_heard_at_ns) / MS
             self._blame("fresh", coordinator, record, f"its renewal {old_ms:.0f} ms old")
-        for request_id, other in askings.items():
+        for request_id, other in requests.items():
             if other.shard_id % number != record.bucket or request_id == record.request_id or request_id in taken:
                 continue
             if not other.is_certain or other.is_away or not other.is_before(mine):
@@ -100,10 +101,10 @@ class Order:
     def _demand_promises_kept(
         self, coordinator: "Coordinator", record: GrantRecord, taken: set[str], number: int, now_ns: int
     ) -> None:
-        askings = self.askings.of(coordinator.name)
-        mine = askings.get(record.request_id)
+        requests = self.requests.of(coordinator.name)
+        mine = requests.get(record.request_id)
         fresh_ns = coordinator.settings.timing.fresh_ns
-        for request_id, other in askings.items():
+        for request_id, other in requests.items():
             if mine is None or other.shard_id % number != record.bucket or request_id == record.request_id:
                 continue
             if request_id in taken or not other.is_certain or other.is_away or other.priority != mine.priority:
@@ -123,7 +124,7 @@ class Order:
         is_later = other.first_told_at_ns > at_ns and (not mine.source or mine.source != other.source)
         if not is_kept or not is_later:
             return False
-        siblings = (one for one in self.askings.of(coordinator.name).values() if one.source == other.source != "")
+        siblings = (one for one in self.requests.of(coordinator.name).values() if one.source == other.source != "")
         return not any(one.asked_us > other.asked_us and one.first_told_at_ns <= at_ns for one in siblings)
 
     def _was_not_asked(self, coordinator: "Coordinator", request_id: str, other: Known, now_ns: int) -> bool:
@@ -153,7 +154,7 @@ class Order:
             return
         self._idle_since_ns[name] = is_idle
         taken = {record.request_id for record in ledger.grants}
-        for request_id, known in self.askings.of(name).items():
+        for request_id, known in self.requests.of(name).items():
             kept_back = coordinator.settings.reserve if known.priority < 1 else 0
             if not known.is_certain or known.is_away or request_id in taken or ledger.remaining <= kept_back:
                 continue
@@ -172,7 +173,7 @@ class Order:
     def _given_ns(self, coordinator: "Coordinator", known: Known, taken: set[str], number: int, now_ns: int) -> int:
         """How long the bucket may be open: those before may be asked first, twice as many each time."""
         bucket, before = known.shard_id % number, 0
-        for request_id, other in self.askings.of(coordinator.name).items():
+        for request_id, other in self.requests.of(coordinator.name).items():
             if other is not known and other.shard_id % number == bucket and request_id not in taken:
                 before += not known.is_before(other)
         if before == 0:

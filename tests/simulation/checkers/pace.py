@@ -2,8 +2,7 @@
 
 from typing import TYPE_CHECKING, Final
 
-from coordinator.core import ledger as words
-from coordinator.core.ledger import ReplicaEvent
+from coordinator.core.ledger import LedgerRead, ReplicaEvent, WriteUnsettled, Written
 from nats_identify.schedule.model import MS, SECOND
 from tests.simulation.violation import Violation
 
@@ -28,17 +27,17 @@ class Pace:
     def told(self, coordinator: "Coordinator", event: ReplicaEvent, now_ns: int) -> None:
         """Keep count of the refusals that each replica was told of."""
         kind, name = type(event), coordinator.name
-        if kind is words.WriteUnsettled:
-            assert isinstance(event, words.WriteUnsettled)
+        if kind is WriteUnsettled:
+            assert isinstance(event, WriteUnsettled)
             if event.is_refused:
                 self.refused += 1
                 self._refusals[name] = count = self._refusals.get(name, 0) + 1
                 max_ns = min(coordinator.settings.lease_ns // 3, PAUSE_MAX_NS)
                 self._next_ns[name] = now_ns + min(max_ns, FIRST_PAUSE_NS << min(count - 1, 8))
-        elif kind is words.Written:
+        elif kind is Written:
             self._forget(name)
-        elif kind is words.LedgerRead:
-            assert isinstance(event, words.LedgerRead)
+        elif kind is LedgerRead:
+            assert isinstance(event, LedgerRead)
             if event.ledger is not None and event.ledger.instance == name:  # it was done after all
                 self._forget(name)
 

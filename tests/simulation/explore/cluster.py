@@ -7,8 +7,18 @@ line. Choices are what becomes of a grant, of its answer, of a write that grants
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from coordinator.core import ledger as words
-from coordinator.core.ledger import Ledger, Read, ReplicaAction, ReplicaEvent, Write
+from coordinator.core.ledger import (
+    Ledger,
+    LedgerRead,
+    LedgerSeen,
+    Read,
+    ReplicaAction,
+    ReplicaEvent,
+    TrafficReceived,
+    Write,
+    WriteUnsettled,
+    Written,
+)
 from coordinator.core.replica import Replica
 from coordinator.core.settings import Settings
 from nats_identify import wire
@@ -153,9 +163,9 @@ class Cluster:
         limits = Limits(1, TOTAL, TOTAL)
         settings = Settings(name, "p", instance, self.timings[name], LEASE_NS, fresh_start=True, static=limits)
         replica = Replica(settings)
-        replica._name_grant = replica.schedule._name_grant = Names(instance)
+        replica.schedule._name_grant = Names(instance)
         self.nodes[name] = Node(replica, self.now_ns)
-        self._tell(name, words.TrafficHeard())
+        self._tell(name, TrafficReceived())
 
     # --- what can happen
 
@@ -258,7 +268,7 @@ class Cluster:
         name = self._name_of(thing.by)
         if name is not None and not thing.is_late:
             is_told = revision is not None and what != "done, answer lost"
-            self._tell_outcome(name, words.Written(revision or 0) if is_told else words.WriteUnsettled())
+            self._tell_outcome(name, Written(revision or 0) if is_told else WriteUnsettled())
         if revision is not None and what != "done and not shown":
             self._show(thing.by)
 
@@ -377,13 +387,13 @@ class Cluster:
                 self.pool[index] = replace(thing, is_late=True)
                 name = self._name_of(thing.by)
                 if name is not None:
-                    self._tell_outcome(name, words.WriteUnsettled())
+                    self._tell_outcome(name, WriteUnsettled())
         for name, node in list(self.nodes.items()):
             if node.is_paused:
                 continue
             if self.now_ns >= node.heard_ns + LEASE_NS // 3:
                 node.heard_ns = self.now_ns
-                self._tell(name, words.TrafficHeard())
+                self._tell(name, TrafficReceived())
             elif (deadline_ns := node.replica.next_deadline_ns()) is not None and self.now_ns >= deadline_ns:
                 self._tell(name, model.Wake())
         for index, shard in enumerate(self.shards):
@@ -396,9 +406,9 @@ class Cluster:
     def _name_of(self, instance: str) -> str | None:
         return next((name for name, node in self.nodes.items() if node.instance == instance), None)
 
-    def _tell_outcome(self, name: str, event: words.Written | words.WriteUnsettled) -> None:
+    def _tell_outcome(self, name: str, event: Written | WriteUnsettled) -> None:
         node = self.nodes[name]
-        node.open_write, node.must_read = None, isinstance(event, words.WriteUnsettled)
+        node.open_write, node.must_read = None, isinstance(event, WriteUnsettled)
         self._tell(name, event)
 
     def _tell(self, name: str, event: ReplicaEvent) -> None:
@@ -412,7 +422,7 @@ class Cluster:
     def _perform(self, name: str, node: Node, action: ReplicaAction) -> None:
         if isinstance(action, Read):
             node.must_read = False
-            self._tell(name, words.LedgerRead(self.ledger, self.revision, self.revision == 0, self.written_on))
+            self._tell(name, LedgerRead(self.ledger, self.revision, self.revision == 0, self.written_on))
         elif isinstance(action, Write):
             self._write(node, action)
         elif isinstance(action, Reply):
@@ -438,7 +448,7 @@ class Cluster:
         if is_heartbeat and all(r.grant_id in known for r in write.ledger.grants):
             revision = self._store(node.instance, write, self.now_ns)
             name = self._name_of(node.instance) or ""
-            self._tell_outcome(name, words.WriteUnsettled() if revision is None else words.Written(revision))
+            self._tell_outcome(name, WriteUnsettled() if revision is None else Written(revision))
             self._show(node.instance)
         else:
             self.pool.append(OnItsWay("write", node.instance, write, self.now_ns))
@@ -462,7 +472,7 @@ class Cluster:
         assert self.ledger is not None
         for name, node in list(self.nodes.items()):
             if node.instance != by:
-                self._tell(name, words.LedgerSeen(self.ledger, self.revision))
+                self._tell(name, LedgerSeen(self.ledger, self.revision))
 
     # --- shards
 

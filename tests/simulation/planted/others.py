@@ -4,7 +4,7 @@ from tests.simulation.key import ANY_REVISION
 from tests.simulation.plan import Shape
 from tests.simulation.planted.fault import Planted
 from tests.simulation.planted.patching import Edit
-from tests.simulation.planted.rules import BUDGET, CONFIRMATIONS, REPLICA, SCHEDULER, STATE, VIEW
+from tests.simulation.planted.rules import BUDGET, CONFIRMATIONS, GIVEN_UP, REPLICA, SCHEDULER, STATE, VIEW
 
 TIMING = "nats_identify.schedule.model:Timing"
 
@@ -29,8 +29,10 @@ COMMITS: tuple[Planted, ...] = (
         (
             Edit(
                 f"{REPLICA}._advance",
-                "    if self._pending is not None:\n",
-                "    if self._pending is not None and (self._is_unsettled or self.role is not Role.LEADER):\n",
+                "    if isinstance(self._write_state, InFlight):\n",
+                "    if isinstance(self._write_state, InFlight) and self.is_leader:\n"
+                "        return self._lead(now_ns)\n"
+                "    if isinstance(self._write_state, InFlight):\n",
             ),
         ),
     ),
@@ -48,7 +50,7 @@ COMMITS: tuple[Planted, ...] = (
     ),
     Planted(
         "standbys speak",
-        (Edit(f"{REPLICA}.is_leading", "self.role is Role.LEADER and now_ns <= self.lease_until_ns", "True"),),
+        (Edit(f"{REPLICA}.is_leading", "self.is_leader and now_ns <= self.lease_until_ns", "True"),),
     ),
     Planted(
         "a plain grant is sent however late its commit was",
@@ -81,18 +83,23 @@ COMMITS: tuple[Planted, ...] = (
     ),
     Planted(
         "a refused write is repeated at once",
-        (Edit(f"{REPLICA}.handle", "self._back_off_ns() if is_refused else 0", "0"),),
+        (
+            Edit(
+                f"{REPLICA}._unsettle",
+                "refused_pause_ns(pending.refusals, self.settings.lease_ns) if is_refused else 0",
+                "0",
+            ),
+        ),
         shape=Shape.ORDINARY,
     ),
     Planted(
         "a refused write is given up, and something else is written in its place",
         (
             Edit(
-                f"{REPLICA}.handle",
-                "            self.schedule.on_commit_unknown(now_ns)\n",
-                "            self.schedule.on_commit_unknown(now_ns)\n            if is_refused:\n"
-                "                self.schedule.step_down(self._pending.holds)\n"
-                "                self._pending, self._is_unsettled = None, False\n",
+                f"{REPLICA}._unsettle",
+                "    self.schedule.on_commit_unknown(now_ns)\n",
+                "    self.schedule.on_commit_unknown(now_ns)\n    if not is_refused:\n        return\n"
+                f"    {GIVEN_UP}\n",
             ),
         ),
         shape=Shape.ORDINARY,
@@ -102,8 +109,8 @@ COMMITS: tuple[Planted, ...] = (
         (
             Edit(
                 f"{REPLICA}.handle",
-                "            self._is_reading = False\n",
-                "",
+                "self._read_state = ReadDue(now_ns + RETRY_NS, is_retry=True)",
+                "pass",
             ),
         ),
     ),

@@ -16,6 +16,12 @@ EVALUATE = "nats_identify.schedule.evaluate"
 EXPIRY = "nats_identify.schedule.expiry"
 BUDGET = "nats_identify.schedule.budget:SessionBudget"
 
+GIVEN_UP = """self.schedule.step_down(pending.holds)
+    self._write_state = Idle(next_at_ns=pending.next_at_ns)
+    if not self.is_leader:
+        self.role, self._read_state = Role.STANDBY, replace(self._read_state, is_retry=True)"""
+"""In `Replica._unsettle`: a write without an outcome is forgotten; a leader leads on, a candidate reads later."""
+
 RULES: tuple[Planted, ...] = (
     Planted(
         "a renewal of a granted request gets a new grant, with a commit of its own",
@@ -66,7 +72,7 @@ RULES: tuple[Planted, ...] = (
         (
             Edit(
                 f"{REPLICA}._remember",
-                "self._longest_hold_ns = max(self._longest_hold_ns, hold_ns)",
+                "self.view.note_hold(hold_ns)",
                 "pass",
             ),
         ),
@@ -117,7 +123,7 @@ RULES: tuple[Planted, ...] = (
     ),
     Planted(
         "a ledger that is missing or older is believed",
-        (Edit(f"{REPLICA}._take_over", "if not (self.view.is_trusted or is_first):", "if False:"),),
+        (Edit(f"{REPLICA}._take_over", "is_known = self.view.is_trusted or is_first", "is_known = True"),),
         rule=4,
     ),
     Planted(
@@ -155,8 +161,8 @@ RULES: tuple[Planted, ...] = (
         (
             Edit(
                 f"{REPLICA}._start_read",
-                "self._read_at_ns = now_ns + self.settings.lease_ns // 3",
-                "self._read_at_ns = now_ns + self.settings.lease_ns * (1 if self._pending else 1000)",
+                "next_at_ns=now_ns + self.settings.lease_ns // 3",
+                "next_at_ns=now_ns + self.settings.lease_ns * (1000 if isinstance(self._write_state, Idle) else 1)",
             ),
         ),
         rule=5,
@@ -177,9 +183,10 @@ RULES: tuple[Planted, ...] = (
         (
             Edit(
                 f"{REPLICA}._advance",
-                "    return self._start_read(now_ns) if is_free or",
-                "    if is_free:\n        return self._take_over(now_ns, is_first=False)\n"
-                "    return self._start_read(now_ns) if",
+                "    read_at_ns = self._read_at_ns()\n",
+                "    if self._may_contest and now_ns >= self.view.lease_expires_at_ns():\n"
+                "        return self._take_over(now_ns, is_first=False)\n"
+                "    read_at_ns = self._read_at_ns()\n",
             ),
         ),
         rule=5,
@@ -189,8 +196,8 @@ RULES: tuple[Planted, ...] = (
         (
             Edit(
                 f"{REPLICA}._advance",
-                "self._is_traffic_lost = heard_ns is None or now_ns - heard_ns > self.settings.lease_ns",
-                "self._is_traffic_lost = heard_ns is None",
+                "self._is_traffic_lost = traffic_at_ns is None or now_ns - traffic_at_ns > self.settings.lease_ns",
+                "self._is_traffic_lost = traffic_at_ns is None",
             ),
         ),
         rule=6,
@@ -200,8 +207,9 @@ RULES: tuple[Planted, ...] = (
         (
             Edit(
                 f"{REPLICA}.handle",
-                "self._is_unsettled, self._read_at_ns = True, now_ns",
-                "actions += self._written(self.view.revision + 1, now_ns)",
+                "self._unsettle(now_ns, is_refused=is_refused)",
+                "actions += self._written(self.view.revision + 1, now_ns)\n"
+                "            self.schedule.on_commit_unknown(now_ns)",
             ),
         ),
         rule=7,
@@ -210,9 +218,9 @@ RULES: tuple[Planted, ...] = (
         "an unknown outcome is taken for failure, and something else is written",
         (
             Edit(
-                f"{REPLICA}.handle",
-                "self._is_unsettled, self._read_at_ns = True, now_ns",
-                "self.schedule.step_down(self._pending.holds if self._pending else ()); self._pending = None",
+                f"{REPLICA}._unsettle",
+                "self._write_state = pending.unsettled(is_refused=is_refused)",
+                f"{GIVEN_UP}\n    return self.schedule.on_commit_unknown(now_ns)",
             ),
         ),
         rule=7,
@@ -315,8 +323,10 @@ RULES: tuple[Planted, ...] = (
             Edit(f"{POLICY}.believes", "asked is None or asked[0] != term", "asked is None"),
             Edit(
                 f"{POLICY}.become_leader",
-                "self._believed_from_ns = self.due_at_ns = now_ns + wait_ns",
-                "self.due_at_ns = now_ns + wait_ns\n    self._believed_from_ns = self.due_at_ns if wait_ns else 0",
+                "    self._believed_from_ns = now_ns + wait_ns\n"
+                "    self.due_at_ns = None if self._is_static else self._believed_from_ns\n",
+                "    self._believed_from_ns = now_ns + wait_ns if wait_ns else 0\n"
+                "    self.due_at_ns = None if self._is_static else now_ns + wait_ns\n",
             ),
         ),
         rule=10,

@@ -63,8 +63,8 @@ TRUTH: tuple[Planted, ...] = (
         (
             Edit(
                 f"{REPLICA}._lead_from_now",
-                "self._longest_hold_ns if self._figure_waits",
-                "self.settings.timing.full_hold_ns if self._figure_waits",
+                "self._limits_policy.become_leader(now_ns, self.view.longest_hold_ns)",
+                "self._limits_policy.become_leader(now_ns, self.settings.timing.full_hold_ns)",
             ),
         ),
         rule=4,

@@ -99,12 +99,12 @@ QUEUEING: tuple[Planted, ...] = (
         ),
     ),
     Planted(
-        "a copied asking is granted before it renews",
+        "a copied request is granted before it renews",
         (Edit(f"{STATE}.admit_copy", "now_ns - self._settings.fresh_ns - 1", "now_ns"),),
         shape=Shape.FOCUSED,
     ),
     Planted(
-        "a copied asking that is fresh is not looked at",
+        "a copied request that is fresh is not looked at",
         (Edit(f"{STATE}.admit_copy", "    self.mark_dirty(request.bucket)\n", ""),),
         shape=Shape.FOCUSED,
     ),

@@ -1,4 +1,4 @@
-"""What each coordinator was told of each asking, in a list of its own, for the judges of order. It judges nothing."""
+"""What each coordinator was told of each request, in a list of its own, for the judges of order. It judges nothing."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from tests.simulation.coordinator import Coordinator
 
 SILENCE_NS = 12 * SECOND
-"""After it a coordinator may have forgotten an asking, and taken it for a new one."""
+"""After it a coordinator may have forgotten a request, and taken it for a new one."""
 
 
 @dataclass(slots=True)
 class Known:
-    """What one coordinator was told of one asking, by its own clock."""
+    """What one coordinator was told of one request, by its own clock."""
 
     shard_id: int
     priority: int
-    is_certain: bool  # a well-formed managed asking, which no coordinator may have refused
+    is_certain: bool  # a well-formed managed request, which no coordinator may have refused
     renewal: int
     heard_at_ns: int  # the newest renewal, for certain
-    perhaps_heard_at_ns: int  # that of an asking which had been forgotten may be an older one
+    perhaps_heard_at_ns: int  # that of a request which had been forgotten may be an older one
     last_at_ns: int
     first_at_ns: int  # the earliest and the latest that it can be said to have asked
     latest_first_ns: int
@@ -43,7 +43,7 @@ class Known:
     is_copy: bool = False  # another coordinator told of it, and where it stood there
     is_away: bool = False  # perhaps: a coordinator may pass it over
     has_declined: bool = False  # for certain: a coordinator must pass it over
-    is_over: bool = False  # perhaps: it may have been told that the asking has ended
+    is_over: bool = False  # perhaps: it may have been told that the request has ended
 
     def is_silent(self, now_ns: int) -> bool:
         """Whether it has been silent for so long that it may have been given up."""
@@ -61,7 +61,7 @@ class Known:
         return self.latest_first_ns + 2 * MS < other.first_at_ns
 
 
-class Askings:
+class Requests:
     """Who has asked whom for what, and who has ended."""
 
     def __init__(self) -> None:
@@ -81,16 +81,16 @@ class Askings:
         return self._known.setdefault(name, {})
 
     def is_withdrawn(self, name: str, request_id: str) -> bool:
-        """Whether this coordinator was told that the asking is withdrawn."""
+        """Whether this coordinator was told that the request is withdrawn."""
         return request_id in self._withdrawn.get(name, ())
 
     def may_be_forgotten(self, name: str, request_id: str, now_ns: int) -> bool:
-        """Whether this coordinator may have given up the asking since it was last heard of."""
+        """Whether this coordinator may have given up the request since it was last heard of."""
         known = self.of(name).get(request_id)
         return known is not None and known.is_silent(now_ns)
 
     def count(self, name: str) -> int:
-        """How many different askings this coordinator has heard of."""
+        """How many different requests this coordinator has heard of."""
         return len(self.of(name).keys() | self._ended.get(name, set()))
 
     def is_new(self, grant_id: str, request_id: str, renewal: int) -> bool:
@@ -104,31 +104,31 @@ class Askings:
     ) -> None:
         """Keep the list; ``promised`` are those whom this coordinator has told that they are next."""
         kind, name = type(event), coordinator.name
-        askings = self.of(name)
+        requests = self.of(name)
         if kind is RequestReceived:
             assert isinstance(event, RequestReceived)
             if event.request_id not in self._ended.get(name, ()):
-                is_new = event.request_id not in askings
-                _asked(askings, event, now_ns)
+                is_new = event.request_id not in requests
+                _asked(requests, event, now_ns)
                 if is_new and event.source:
                     siblings = self._of_source.setdefault((name, event.source), {})
-                    siblings[event.request_id] = askings[event.request_id]
-                self._placed(name, askings[event.request_id], promised)
+                    siblings[event.request_id] = requests[event.request_id]
+                self._placed(name, requests[event.request_id], promised)
                 if event.renewal <= self._served.get((name, event.request_id), -1):
-                    _is_away(askings, event.request_id)
+                    _is_away(requests, event.request_id)
         elif kind is Cancel:
             assert isinstance(event, Cancel)
             self._end(name, event.request_id)
             self._withdrawn.setdefault(name, set()).add(event.request_id)
         elif kind is Confirmation:
             assert isinstance(event, Confirmation)
-            self._answered(coordinator, askings, event)
+            self._answered(coordinator, requests, event)
         elif kind is Undeliverable:
             assert isinstance(event, Undeliverable)
-            _is_away(askings, self._requests.get(event.grant_id, ("", 0))[0])
+            _is_away(requests, self._requests.get(event.grant_id, ("", 0))[0])
         elif kind is NudgeUndeliverable:
             assert isinstance(event, NudgeUndeliverable)
-            _is_away(askings, event.request_id)
+            _is_away(requests, event.request_id)
         elif kind is LedgerSeen or kind is LedgerRead:
             assert isinstance(event, LedgerSeen | LedgerRead)
             self.read(name, event.ledger, is_sure=kind is LedgerRead)
@@ -141,9 +141,9 @@ class Askings:
 
     def writes(self, name: str, ledger: Ledger, *, is_sure: bool = True) -> None:
         """This coordinator has put these grants into a ledger, or takes them over from one."""
-        askings = self.of(name)
+        requests = self.of(name)
         for record in ledger.grants:
-            known = askings.get(record.request_id)
+            known = requests.get(record.request_id)
             self._served[name, record.request_id] = record.renewal
             if is_sure and (name, record.grant_id) not in self._met:
                 self._met.add((name, record.grant_id))
@@ -158,18 +158,18 @@ class Askings:
         for other in self._of_source[name, mine.source].values() if mine.source else ():
             earlier, later = (mine, other) if mine.asked_us < other.asked_us else (other, mine)
             earlier.first_at_ns = min(earlier.first_at_ns, later.first_at_ns)
-        askings = self.of(name)
+        requests = self.of(name)
         for request_id in promised:
-            promised_one = askings.get(request_id)
+            promised_one = requests.get(request_id)
             if promised_one is not None and promised_one is not mine and promised_one.priority == mine.priority:
                 mine.latest_first_ns = max(mine.latest_first_ns, promised_one.latest_first_ns + MS)
 
-    def _answered(self, coordinator: "Coordinator", askings: dict[str, Known], answer: Confirmation) -> None:
+    def _answered(self, coordinator: "Coordinator", requests: dict[str, Known], answer: Confirmation) -> None:
         name = coordinator.name
         request_id, echoed = self._requests.get(answer.grant_id, ("", 0))
         if answer.outcome is Outcome.DECLINED:
-            _is_away(askings, request_id)
-            known = askings.get(request_id)
+            _is_away(requests, request_id)
+            known = requests.get(request_id)
             is_known = (name, answer.grant_id) in self._standing  # otherwise nobody there knows whose answer it is
             if is_known and known is not None and known.renewal <= echoed:
                 known.has_declined = True
@@ -194,16 +194,16 @@ class Askings:
         self._ended.setdefault(name, set()).add(request_id)
 
 
-def _asked(askings: dict[str, Known], ask: RequestReceived, now_ns: int) -> None:
+def _asked(requests: dict[str, Known], ask: RequestReceived, now_ns: int) -> None:
     first_at_ns = now_ns - ask.waited_ns
     place_ns = first_at_ns if ask.place_at_ns is None else ask.place_at_ns
-    known = askings.get(ask.request_id)
+    known = requests.get(ask.request_id)
     if ask.is_copy and known is not None:
         return
     if known is None:
         is_certain = ask.managed and ask.max_concurrency is not None
         heard_at_ns = now_ns if not ask.is_copy else ask.renewed_at_ns or -DAY
-        askings[ask.request_id] = Known(
+        requests[ask.request_id] = Known(
             *(ask.shard_id, ask.priority, is_certain, ask.renewal, heard_at_ns, heard_at_ns, now_ns),
             *(min(first_at_ns, place_ns), max(first_at_ns, place_ns), ask.source, ask.asked_us, now_ns, ask.is_copy),
         )
@@ -220,6 +220,6 @@ def _asked(askings: dict[str, Known], ask: RequestReceived, now_ns: int) -> None
         known.is_certain = ask.managed and ask.max_concurrency is not None and not known.is_over
 
 
-def _is_away(askings: dict[str, Known], request_id: str) -> None:
-    if request_id in askings:
-        askings[request_id].is_away = True
+def _is_away(requests: dict[str, Known], request_id: str) -> None:
+    if request_id in requests:
+        requests[request_id].is_away = True
