@@ -1,4 +1,4 @@
-"""A few replicas and one ledger on a desk: time and faults by hand. It asserts nothing itself."""
+"""A few replicas and one ledger on a desk: time and faults by hand. It asserts only what must always hold."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from coordinator.core.replica import Replica, Role
 from coordinator.core.settings import Settings
 from nats_identify.schedule import model
 from nats_identify.schedule.model import MS, SECOND, Limits, Timing
+from tests.invariants import check_replica
 
 
 class Cluster:
@@ -54,7 +55,10 @@ class Cluster:
 
     def tell(self, name, event):
         if name in self.replicas and name not in self.frozen:
-            self._perform(name, self.replicas[name].handle(event, self.now_ns))
+            replica = self.replicas[name]
+            actions = replica.handle(event, self.now_ns)
+            check_replica(replica)
+            self._perform(name, actions)
 
     def tell_all(self, event):
         for name in list(self.replicas):

@@ -1,4 +1,4 @@
-"""A schedule on a desk: time moved by hand, a ledger that always agrees. It asserts nothing itself."""
+"""A schedule on a desk: time moved by hand, a ledger that always agrees. It asserts only what must always hold."""
 
 from itertools import count
 
@@ -6,6 +6,7 @@ from nats_identify.schedule import model
 from nats_identify.schedule.budget import SessionBudget
 from nats_identify.schedule.model import MS, SECOND, Limits, Outcome, Timing
 from nats_identify.schedule.scheduler import Scheduler
+from tests.invariants import check_small
 
 
 class Desk:
@@ -73,6 +74,7 @@ class Desk:
         grants, actions = self.schedule.grant_due(self.now_ns)
         self.said += actions
         self.said += self.schedule.on_committed(grants, self.now_ns)
+        check_small(self.schedule)
 
 
 def replies(actions, kind=model.Granted):
