@@ -106,7 +106,9 @@ def check_requests(table: RequestTable) -> None:
     for subject, count in subjects.items():
         senders[digest_of(sender_of(subject))] += count
     counted = table._senders._counts
-    assert counted == senders, f"by sender {sorted(counted.values())} are counted, and wait {sorted(senders.values())}"
+    assert counted == dict(senders), (
+        f"counted by sender: {sorted(counted.values())}; waiting: {sorted(senders.values())}"
+    )
 
 
 def check_queue(queue: BucketQueue) -> None:
@@ -121,8 +123,10 @@ def check_queue(queue: BucketQueue) -> None:
         assert requests.get(name) is request, f"{name} was promised its turn and is not queued"
     kept = 0
     for priority, families in queue._siblings.items():
+        assert families, f"no source is left in priority {priority}, and it is kept"
         for source, family in families.items():
             siblings = family if isinstance(family, list) else [family]
+            assert siblings, f"no request is left of source {source}, and it is kept"
             kept += len(siblings)
             for one in siblings:
                 assert requests.get(_name(one)) is one, f"{_name(one)} is kept for its source and is not queued"

@@ -9,6 +9,7 @@ from coordinator.core.settings import Settings
 from nats_identify.schedule import model
 from nats_identify.schedule.model import MS, SECOND, Limits, Timing
 from tests.invariants import check_replica
+from tests.view import buckets_of, view_of
 
 
 class Cluster:
@@ -65,9 +66,9 @@ class Cluster:
             self.tell(name, event)
 
     def ask(self, shard_id, **fields):
-        book = next(iter(self.replicas.values())).schedule.state
+        buckets = buckets_of(next(iter(self.replicas.values())).schedule)
         fields = {"request_id": f"r{shard_id}", "managed": True, **fields}
-        fields.setdefault("bucket", shard_id % (book.max_concurrency or 1))
+        fields.setdefault("bucket", shard_id % buckets)
         self.tell_all(model.RequestReceived(shard_id=shard_id, reply_to=f"inbox.{fields['request_id']}", **fields))
 
     def answer(self, grant_id, outcome=model.Outcome.IDENTIFIED):
@@ -80,6 +81,10 @@ class Cluster:
             self.now_ns = min(end_ns, self.now_ns + 10 * MS)
             for name in list(self.replicas):
                 self.tell(name, model.Wake() if name in deaf else words.TrafficHeard())
+
+    def view(self, name):
+        """What this replica's schedule has now."""
+        return view_of(self.replicas[name].schedule)
 
     def roles(self, role):
         return [name for name, replica in self.replicas.items() if replica.role is role]
@@ -140,3 +145,7 @@ class Cluster:
             self.tell(name, words.Written(self.revision))
         for other in others:
             self.tell(other, words.LedgerSeen(write.ledger, self.revision))
+
+
+def shards(cluster):
+    return [body.shard_id for _, body in cluster.grant_log]

@@ -93,7 +93,7 @@ def lets_a_standby_lead(state):
 
 CONTRADICTIONS: dict[Callable[[ScheduleState], None], str] = {
     moves_behind: "b has changed and kept its place|against the order",
-    forgets_the_sender: "by sender",
+    forgets_the_sender: "counted by sender",
     leaves_the_hold: "r0 is neither queued nor granted",
     forgets_the_index: "its request is served by none",
     forgets_what_is_blocked: "block nothing",
