@@ -29,7 +29,7 @@ lint: $(READY) ## format, lint, types
 	$(BIN)/mypy
 
 check: lint ## format, lint, types, architecture rules, fast tests
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest tests/unit tests/histories
 
 coverage: $(READY) ## branches that the unit tests reach, with a floor
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --cov --cov-report=term:skip-covered tests/unit

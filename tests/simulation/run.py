@@ -4,7 +4,7 @@ import traceback
 from collections import Counter
 from dataclasses import dataclass, field
 
-from nats_identify.schedule.model import SECOND, Reason
+from nats_identify.schedule.model import SECOND
 from tests.simulation import patience
 from tests.simulation.checkers.bounds import check_bounds
 from tests.simulation.checkers.identifies import ExcusedError
@@ -13,6 +13,7 @@ from tests.simulation.plan import Plan, Shape, shape_of
 from tests.simulation.shards import Pod
 from tests.simulation.violation import Violation
 from tests.simulation.world import World
+from tests.view import is_day_spent
 
 BOUNDS_EVERY = 8
 """One history of so many lives on until all is quiet, to see what is kept."""
@@ -71,7 +72,7 @@ def _counts_the_day_as_spent(world: World, plan: Plan) -> bool:
     """Whether settings lead where Discord's figure was lost: only the end of the day opens that again."""
     kinds = {static is None for replica in plan.replicas for _, _, static in replica.variants}
     leaders = [c for c in world.coordinators.values() if c.is_leading and c.settings.static is not None]
-    closed = [c.replica.schedule.state.budget.closed_for(1) is Reason.SESSION_LIMIT for c in leaders]
+    closed = [is_day_spent(c.replica.schedule) for c in leaders]
     return len(kinds) > 1 and bool(closed) and all(closed)
 
 

@@ -78,7 +78,7 @@ def a_figure_that_may_miss_an_unknown_grant_is_not_believed():
     cluster = Cluster("a", static=None, fresh=False)
     cluster.tell("a", model.LimitsFetchStarted())
     cluster.tell("a", model.LimitsFetched(Limits(1, 1000, 700)))
-    assert cluster.replicas["a"].schedule.state.budget.remaining is None
+    assert cluster.view("a").remaining is None
 
 
 def a_figure_asked_for_as_a_standby_is_not_believed():
@@ -95,7 +95,7 @@ def a_figure_asked_for_as_a_standby_is_not_believed():
     cluster.pass_ms(3_500)
     assert cluster.leader == "b"
     cluster.tell("b", model.LimitsFetched(Limits(1, 1000, 700)))
-    assert cluster.replicas["b"].schedule.state.budget.remaining == 699
+    assert cluster.view("b").remaining == 699
 
 
 def a_plain_grant_is_not_sent_late():

@@ -51,13 +51,13 @@ def test_a_static_day_whose_turns_nobody_answered_ends_a_day_after_the_last_of_t
     cluster.pass_ms(11_000)
     cluster.ask(1)
     last_ns = cluster.now_ns
-    budget = cluster.replicas["a"].schedule.state.budget
-    assert (budget.remaining, cluster.ledger.reset_in_ns) == (0, None)
-    assert budget.resets_at_ns is not None
-    assert budget.resets_at_ns >= last_ns + DAY
-    cluster.now_ns = budget.resets_at_ns
+    view = cluster.view("a")
+    assert (view.remaining, cluster.ledger.reset_in_ns) == (0, None)
+    assert view.resets_at_ns is not None
+    assert view.resets_at_ns >= last_ns + DAY
+    cluster.now_ns = view.resets_at_ns
     cluster.pass_ms(4_000)  # the lease ran out long ago
-    assert budget.remaining == 2
+    assert cluster.view("a").remaining == 2
 
 
 def test_two_snapshots_put_back_one_after_the_other_are_no_movement_to_one_that_has_just_started():

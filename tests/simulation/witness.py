@@ -9,6 +9,7 @@ from nats_identify import wire
 from nats_identify.schedule import model
 from nats_identify.schedule.model import MS, SECOND, Event, Reply
 from nats_identify.testing.judge import Judgement
+from tests.invariants import check_replica
 from tests.simulation.checkers.charges import Charges
 from tests.simulation.checkers.commits import Commits
 from tests.simulation.checkers.declines import Declines
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
     from tests.simulation.coordinator import Coordinator
     from tests.simulation.process import Process
     from tests.simulation.world import World
+
+STATE_EVERY = 15
+"""One history of these is checked for contradictions in its replicas' states: no multiple of the shapes' period."""
+
+STATE_EVENTS = 8
+"""In it one event of these. With both, the check takes 2 to 3 % of the swarm's time."""
 
 
 class Witness:
@@ -53,6 +60,7 @@ class Witness:
         )
         self.left = Left(world.discord.day, settings_are_true=is_true)
         self._may_forget = bool(statics)
+        self._checks_state = plan.seed % STATE_EVERY == 4
         use_within_ns = max(timing.use_within_ns for timing in world.plan.timings)
         self.loops = Loops(world.plan.crash_loop, use_within_ns)
         self.grants = 0
@@ -72,6 +80,7 @@ class Witness:
         """A replica was told something, and answered so."""
         order, commits = self.order, self.commits
         self._heed(coordinator, event, now_ns)
+        self._check_state(coordinator)
         nudged: list[str] = []
         for action in actions:
             kind = type(action)
@@ -108,6 +117,15 @@ class Witness:
                     self.loops.held_back(int(action.fields["shard_id"] or 0), self._engine.now_ns)
         if nudged:
             order.attention.nudged(coordinator, nudged, now_ns)  # who is told now was not told before the write
+
+    def _check_state(self, coordinator: "Coordinator") -> None:
+        """``state``: nothing in a replica's state contradicts the rest of it."""
+        if not self._checks_state or self._engine.core_events % STATE_EVENTS:
+            return
+        try:
+            check_replica(coordinator.replica)
+        except AssertionError as error:
+            self.blame("state", f"{coordinator.name}: {error}")
 
     def _heed(self, coordinator: "Coordinator", event: ReplicaEvent, now_ns: int) -> None:
         """Let those checkers know that it can concern: of each ten events seven are requests, wake-ups and echoes."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from nats_identify import Grant, LocalQueue, Turn
 from nats_identify.clock import now_ns
+from tests.view import buckets_of
 
 
 class BornOver(LocalQueue):
@@ -28,7 +29,7 @@ class OneLineForAll(LocalQueue):
     """Knows no buckets."""
 
     async def acquire(self, shard_id, **options) -> Grant:
-        return await super().acquire(shard_id * self._schedule.state.requests.max_concurrency, **options)
+        return await super().acquire(shard_id * buckets_of(self._schedule), **options)
 
 
 class WindowAtGrant(LocalQueue):
@@ -50,7 +51,7 @@ class FailsOpen(LocalQueue):
         with suppress(TimeoutError):
             async with asyncio.timeout(self._timing.window_ns / 2e9):
                 return await super().acquire(shard_id, **options)
-        m = self._schedule.state.requests.max_concurrency
+        m = buckets_of(self._schedule)
         return Grant(shard_id, f"open-{shard_id}", "", shard_id % m, m, now_ns() + self._timing.use_within_ns)
 
 

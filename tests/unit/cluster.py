@@ -1,4 +1,4 @@
-"""A few replicas and one ledger on a desk: time and faults by hand. It asserts nothing itself."""
+"""A few replicas and one ledger on a desk: time and faults by hand. It asserts only what must always hold."""
 
 from typing import Any
 
@@ -18,6 +18,8 @@ from coordinator.core.replica import Replica, Role
 from coordinator.core.settings import Settings
 from nats_identify.schedule import model
 from nats_identify.schedule.model import MS, SECOND, Limits, Timing
+from tests.invariants import check_replica
+from tests.view import buckets_of, view_of
 
 
 class Cluster:
@@ -64,16 +66,19 @@ class Cluster:
 
     def tell(self, name, event):
         if name in self.replicas and name not in self.frozen:
-            self._perform(name, self.replicas[name].handle(event, self.now_ns))
+            replica = self.replicas[name]
+            actions = replica.handle(event, self.now_ns)
+            check_replica(replica)
+            self._perform(name, actions)
 
     def tell_all(self, event):
         for name in list(self.replicas):
             self.tell(name, event)
 
     def ask(self, shard_id, **fields):
-        state = next(iter(self.replicas.values())).schedule.state
+        buckets = buckets_of(next(iter(self.replicas.values())).schedule)
         fields = {"request_id": f"r{shard_id}", "managed": True, **fields}
-        fields.setdefault("bucket", shard_id % (state.max_concurrency or 1))
+        fields.setdefault("bucket", shard_id % buckets)
         self.tell_all(model.RequestReceived(shard_id=shard_id, reply_to=f"inbox.{fields['request_id']}", **fields))
 
     def answer(self, grant_id, outcome=model.Outcome.IDENTIFIED):
@@ -86,6 +91,10 @@ class Cluster:
             self.now_ns = min(end_ns, self.now_ns + 10 * MS)
             for name in list(self.replicas):
                 self.tell(name, model.Wake() if name in deaf else TrafficReceived())
+
+    def view(self, name):
+        """What this replica's schedule has now."""
+        return view_of(self.replicas[name].schedule)
 
     def roles(self, role):
         return [name for name, replica in self.replicas.items() if replica.role is role]
@@ -146,3 +155,7 @@ class Cluster:
             self.tell(name, Written(self.revision))
         for other in others:
             self.tell(other, LedgerSeen(write.ledger, self.revision))
+
+
+def shards(cluster):
+    return [body.shard_id for _, body in cluster.grant_log]

@@ -1,4 +1,4 @@
-"""A schedule on a desk: time moved by hand, a ledger that always agrees. It asserts nothing itself."""
+"""A schedule on a desk: time moved by hand, a ledger that always agrees. It asserts only what must always hold."""
 
 from itertools import count
 
@@ -6,6 +6,8 @@ from nats_identify.schedule import model
 from nats_identify.schedule.budget import SessionBudget
 from nats_identify.schedule.model import MS, SECOND, Limits, Outcome, Timing
 from nats_identify.schedule.scheduler import Scheduler
+from tests.invariants import check_small
+from tests.view import buckets_of, view_of
 
 
 class Desk:
@@ -59,9 +61,14 @@ class Desk:
         self.now_ns = end_ns
         return self.said[before:]
 
+    @property
+    def view(self):
+        """What the schedule has now."""
+        return view_of(self.schedule)
+
     def ask(self, shard_id, *, after_ms=0, **fields):
         """Ask for a managed turn; the request is named after the shard unless named otherwise."""
-        m = self.schedule.state.max_concurrency or 1
+        m = buckets_of(self.schedule)
         fields = {"request_id": f"r{shard_id}", "managed": True, "bucket": shard_id % m, **fields}
         fields.setdefault("reply_to", f"inbox.{fields['request_id']}")
         return self.tell(model.RequestReceived(shard_id=shard_id, **fields), after_ms=after_ms)
@@ -73,6 +80,7 @@ class Desk:
         grants, actions = self.schedule.grant_due(self.now_ns)
         self.said += actions
         self.said += self.schedule.on_committed(grants, self.now_ns)
+        check_small(self.schedule)
 
 
 def replies(actions, kind=model.Granted):
@@ -88,3 +96,21 @@ def granted(actions):
 def events(actions):
     """The names of what happened."""
     return [a.name for a in actions if isinstance(a, model.Event)]
+
+
+def only(bodies):
+    assert len(bodies) == 1, bodies
+    return bodies[0]
+
+
+def line_of(desk, bucket=0):
+    """The requests of a bucket, in their order."""
+    return list(desk.view.queues.get(bucket, ()))
+
+
+def busy(max_concurrency=1):
+    """A desk whose first bucket was used right now by somebody else."""
+    desk = Desk(max_concurrency)
+    desk.ask(0, request_id="used")
+    desk.answer("g1")
+    return desk

@@ -295,7 +295,7 @@ def test_a_second_asking_of_a_looping_shard_is_passed_over_too():
     desk.ask(0, request_id="two", renewal=2, after_ms=4_000)
     desk.ask(1, renewal=2)
     assert granted(desk.pass_ms(2_000)) == [1]
-    assert desk.schedule.state.requests.by_id["two"].deferred_until_ns > desk.now_ns
+    assert desk.view.requests["two"].deferred_until_ns > desk.now_ns
 
 
 def test_declined_turns_hold_nobody_back():
@@ -304,7 +304,7 @@ def test_declined_turns_hold_nobody_back():
         said = desk.ask(0, renewal=renewal, after_ms=100)
         desk.answer(replies(said)[0].grant_id, Outcome.DECLINED)
     assert "crash_loop" not in events(desk.said)
-    assert desk.schedule.state.budget.remaining == 1000
+    assert desk.view.remaining == 1000
 
 
 def test_the_guard_holds_across_a_renumbering():
@@ -312,7 +312,7 @@ def test_the_guard_holds_across_a_renumbering():
     burn(desk, 5, 3)
     desk.ask(5, request_id="fourth")
     desk.tell(model.LimitsFetched(Limits(4, 1000, 900, 3_600 * SECOND)), after_ms=60_000)
-    request = desk.schedule.state.requests.by_id["fourth"]
+    request = desk.view.requests["fourth"]
     assert request.bucket == 1
     assert request.deferred_until_ns > desk.now_ns
     desk.ask(5, request_id="fourth", renewal=1, bucket=1)

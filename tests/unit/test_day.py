@@ -78,7 +78,7 @@ def test_rejected_counts_as_spent():
     desk.answer(body.grant_id)
     said = desk.answer(body.grant_id, model.Outcome.REJECTED)
     assert events(said) == ["rejected"]
-    assert desk.schedule.state.budget.remaining == 999
+    assert desk.view.remaining == 999
 
 
 # --- figures, and when they are asked for
@@ -142,11 +142,19 @@ def test_a_replica_wants_figures_soon_once_the_budget_runs_low():
 # --- the projection
 
 
+def of_waiting(desk):
+    return projection.of_waiting(desk.schedule.state, desk.now_ns)
+
+
+def of_restart(desk, shards):
+    return projection.of_restart(desk.schedule.state, shards, desk.now_ns)
+
+
 def test_the_projection_of_those_that_wait():
     desk = Desk(2)
     for shard in range(11):
         desk.ask(shard)
-    seen = projection.of_waiting(desk.schedule.state, desk.now_ns)
+    seen = of_waiting(desk)
     # two are granted: five wait in bucket 0, the first until nobody can use the turn any more
     assert (seen.shards, seen.budget_suffices, seen.session_starts_short) == (9, True, 0)
     assert seen.all_up_in_ms == 10_200 + 4 * 5_200
@@ -155,36 +163,36 @@ def test_the_projection_of_those_that_wait():
 def test_the_projection_of_a_restart_before_it_starts():
     desk = Desk(total=None, static=False, reserve=10)
     figure(desk, total=1000, remaining=100, reset_in_ns=HOUR, max_concurrency=4)
-    seen = projection.of_restart(desk.schedule.state, 64, desk.now_ns)
+    seen = of_restart(desk, 64)
     assert (seen.all_up_in_ms, seen.session_starts_short) == (15 * 5_200, 0)
-    seen = projection.of_restart(desk.schedule.state, 100, desk.now_ns)
+    seen = of_restart(desk, 100)
     assert (seen.budget_suffices, seen.session_starts_short) == (False, 10)
     assert seen.all_up_in_ms == 3_600_000 + 2 * 5_200  # ten more, four at a time, when the day begins anew
-    assert desk.schedule.state.budget.remaining == 100
+    assert desk.view.remaining == 100
 
 
 def test_those_that_wait_are_among_those_that_restart():
     desk = Desk(4)
     for shard in range(24):
         desk.ask(shard)
-    seen = projection.of_restart(desk.schedule.state, 64, desk.now_ns)
+    seen = of_restart(desk, 64)
     assert (seen.shards, seen.all_up_in_ms) == (64, 10_200 + 15 * 5_200)
-    assert projection.of_restart(desk.schedule.state, 8, desk.now_ns).shards == 20  # more than Discord recommends
+    assert of_restart(desk, 8).shards == 20  # more than Discord recommends
 
 
 def test_a_projection_beyond_what_a_day_gives():
     desk = Desk(total=None, static=False, reserve=10)
     figure(desk, total=20, remaining=10, reset_in_ns=HOUR)
-    seen = projection.of_restart(desk.schedule.state, 25, desk.now_ns)
+    seen = of_restart(desk, 25)
     assert seen.all_up_in_ms == (HOUR + 2 * DAY) // MS + 4 * 5_200
     figure(desk, total=10, remaining=10, reset_in_ns=HOUR)
-    assert projection.of_restart(desk.schedule.state, 25, desk.now_ns).all_up_in_ms is None
+    assert of_restart(desk, 25).all_up_in_ms is None
 
 
 def test_nobody_projects_what_is_unknown():
     desk = Desk(total=None, static=False)
     desk.ask(0)
-    assert projection.of_waiting(desk.schedule.state, desk.now_ns) == Projection(shards=1)
+    assert of_waiting(desk) == Projection(shards=1)
 
 
 def test_who_is_held_back_is_up_last():
@@ -193,4 +201,4 @@ def test_who_is_held_back_is_up_last():
     desk.answer(body.grant_id)
     desk.ask(0, request_id="again")
     desk.ask(1)
-    assert projection.of_waiting(desk.schedule.state, desk.now_ns).all_up_in_ms == 300_000
+    assert of_waiting(desk).all_up_in_ms == 300_000

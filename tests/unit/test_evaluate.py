@@ -93,8 +93,9 @@ def test_evaluating_changes_nothing():
     for shard_id in range(4):
         desk.ask(shard_id)
     at_ns = desk.now_ns + 9_000 * MS
-    assert evaluate(desk.schedule.state, 0, at_ns) == evaluate(desk.schedule.state, 0, at_ns)
-    assert evaluate(desk.schedule.state, 7, at_ns) == Decision()  # no request in that bucket
+    state = desk.schedule.state
+    assert evaluate(state, 0, at_ns) == evaluate(state, 0, at_ns)
+    assert evaluate(state, 7, at_ns) == Decision()  # no request in that bucket
 
 
 def test_a_stale_request_is_passable_a_step_after_its_nudge_and_not_before_one():

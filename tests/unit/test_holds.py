@@ -68,7 +68,7 @@ def test_each_event_does_to_each_state_what_the_table_says(state, event):
     expected = TABLE[state, event]
     if (state, event) == (HoldState.UNANSWERED, "rolled back"):
         expected = HoldState.INHERITED.name  # stepping down is one call: what is committed is resigned
-    assert (desk.schedule.state.holds.get(hold.grant.grant_id) is None) is (expected == ENDS)
+    assert (hold.grant.grant_id not in desk.view.holds) is (expected == ENDS)
     if expected != ENDS:
         assert hold.state is (HoldState[expected] if expected else state)
 
@@ -78,7 +78,7 @@ def test_a_503_proves_nothing_once_a_grant_was_published_twice():
     desk.ask(0, renewal=1)
     assert hold.publish_count == 2
     happens(desk, hold, "503")
-    assert desk.schedule.state.holds.get(hold.grant.grant_id) is hold
+    assert hold.grant.grant_id in desk.view.holds
 
 
 def test_a_global_hold_blocks_every_bucket_of_any_number_and_is_recorded_without_a_request():

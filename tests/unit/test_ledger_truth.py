@@ -75,9 +75,9 @@ def test_a_figure_smaller_than_what_is_in_the_air_leaves_a_deficit():
     desk.tell(LimitsFetchStarted())
     desk.tell(LimitsFetched(Limits(4, 1000, 2, 3600 * SECOND)))
     desk.answer("g1", Outcome.DECLINED)
-    assert desk.schedule.state.budget.remaining == -1  # three may be used, and two are left
+    assert desk.view.remaining == -1  # three may be used, and two are left
     desk.answer("g2", Outcome.DECLINED)
-    assert desk.schedule.state.budget.remaining == 0
+    assert desk.view.remaining == 0
 
 
 def test_a_deficit_is_nothing_that_people_or_requesters_see():
@@ -227,11 +227,11 @@ def test_a_figure_after_a_loss_is_awaited_as_long_as_any_ledger_seen_may_matter(
     cluster.pass_ms(15_000)
     cluster.tell("a", LimitsFetchStarted())
     cluster.tell("a", LimitsFetched(Limits(1, 1000, 500, 3600 * SECOND)))
-    assert cluster.replicas["a"].schedule.state.budget.remaining is None
+    assert cluster.view("a").remaining is None
     cluster.pass_ms(1_000)
     cluster.tell("a", LimitsFetchStarted())
     cluster.tell("a", LimitsFetched(Limits(1, 1000, 500, 3600 * SECOND)))
-    assert cluster.replicas["a"].schedule.state.budget.remaining == 500
+    assert cluster.view("a").remaining == 500
 
 
 def test_the_ledger_keeps_as_json_how_long_a_grant_may_matter():
@@ -270,7 +270,7 @@ def test_a_decline_outlives_an_entry_that_is_read_after_the_hold_is_over():
     cluster.pass_ms(SHORT.full_hold_ns // MS + 100)
     newer = replace(newest, sequence=newest.sequence + 1)
     cluster.tell("b", LedgerSeen(newer, revision + 1))
-    assert len(cluster.replicas["b"].schedule.state.holds) == 0
+    assert len(cluster.view("b").holds) == 0
 
 
 def test_a_decline_of_a_grant_whose_commit_is_not_settled_is_kept():

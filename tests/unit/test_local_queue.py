@@ -8,6 +8,7 @@ import pytest
 from nats_identify import Grant, LocalQueue, Progress, QueueClosedError
 from nats_identify.reason import Reason
 from nats_identify.schedule.model import DAY, MS, SECOND, Cancel, RequestReceived
+from tests.view import view_of
 
 STEP_MS = 50
 
@@ -150,7 +151,7 @@ async def test_a_late_grant_asks_on_at_its_place(desk):
 
 def waiting_ids(desk):
     """The ids of those who wait, in their order."""
-    return [request.message.request_id for request in desk.queue._schedule.state.requests.queues.get(0, ())]
+    return list(view_of(desk.queue._schedule).queues.get(0, ()))
 
 
 async def test_a_request_that_is_ended_again_and_again_is_asked_anew_at_a_bounded_pace(desk, caplog, monkeypatch):
@@ -205,7 +206,7 @@ async def test_a_wait_that_goes_on_under_a_new_id_is_withdrawn_under_it(desk):
     waiting.cancel()
     await desk.settle()
     assert waiting_ids(desk) == []
-    assert desk.queue._pending.keys() == {hold.grant.request_id for hold in desk.queue._schedule.state.holds}
+    assert desk.queue._pending.keys() == {hold.request_id for hold in view_of(desk.queue._schedule).holds.values()}
 
 
 # --- what is told

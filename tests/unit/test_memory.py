@@ -42,7 +42,7 @@ def busy(max_waiting=100_000):
     desk = Desk(BUCKETS, total=100_000, max_waiting=max_waiting)
     for bucket in range(BUCKETS):
         desk.ask(bucket)
-    assert len(desk.schedule.state.holds) == BUCKETS
+    assert len(desk.view.holds) == BUCKETS
     return desk
 
 
@@ -57,7 +57,7 @@ def test_a_request_takes_a_bounded_number_of_bytes(managed):
     before = traced_bytes()
     for number in range(count):
         hear(desk, event(number, managed=managed), 1_001)
-    assert len(desk.schedule.state.requests.by_id) == count + BUCKETS
+    assert len(desk.view.requests) == count + BUCKETS
     each = (traced_bytes() - before) / count
     assert each <= REQUEST_BYTES_MAX
 
@@ -73,7 +73,7 @@ def test_a_renewal_leaves_nothing_behind(managed):
         for number in range(count):
             priority = (renewal * 7 + number) % 21 - 10
             hear(desk, event(number, managed=managed, renewal=renewal, priority=priority), 1_001)
-    assert len(desk.schedule.state.requests.by_id) == count + BUCKETS
+    assert len(desk.view.requests) == count + BUCKETS
     assert (traced_bytes() - before) / (5 * count) <= LEFT_BYTES_MAX
 
 

@@ -81,11 +81,15 @@ def two(link, count, **fields):
 
 
 def names(desk):
-    return list(desk.schedule.state.requests.by_id)
+    return list(desk.view.requests)
 
 
 def line_of(desk):
-    return [request.message.request_id for request in desk.schedule.state.requests.queues[0]]
+    return list(desk.view.queues[0])
+
+
+def sources(desk):
+    return {name: (request.source, request.asked_us) for name, request in desk.view.requests.items()}
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -117,8 +121,7 @@ async def test_pages_keep_the_order_of_neighbours(seed):
     await taking.take()
     assert len(link.pages) > 7
     assert line_of(taker) == line_of(giver)
-    sources = [(a.message.source, a.message.asked_us) for a in taker.schedule.state.requests.queues[0]]
-    assert sources == [(a.message.source, a.message.asked_us) for a in giver.schedule.state.requests.queues[0]]
+    assert sources(taker) == sources(giver)
 
 
 def test_a_copy_of_a_coordinator_that_tells_no_place_stands_by_what_it_has_waited():

@@ -11,6 +11,7 @@ from nats_identify.schedule.budget import SessionBudget
 from nats_identify.schedule.grants import Hold
 from nats_identify.schedule.model import DAY, MS, SECOND, Granted, Limits, Outcome, Reply, Timing
 from nats_identify.schedule.scheduler import Scheduler
+from tests.view import knows_request, remaining_of
 
 TIMING = Timing(window_ns=2 * SECOND, margin_ns=100 * MS, use_within_ns=1500 * MS)
 LATE_MAX_MS = 200
@@ -175,7 +176,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         self.now_ns += late_ms * MS
         shard.heard_ns, shard.passes = self.now_ns, False
         renewal, bucket = len(shard.sent_ns) - 1, shard.shard_id % self.number
-        is_heard_of_anew = self.schedule.state.requests.get(request_id) is None  # for the first time, or it had expired
+        is_heard_of_anew = not knows_request(self.schedule, request_id)  # for the first time, or it had expired
         shard.is_behind = (is_heard_of_anew or shard.is_behind) and self.is_promised_before(shard, bucket)
         options = {"max_concurrency": self.number, "priority": shard.priority, "managed": True, "renewal": renewal}
         options["waited_ns"] = waited_ns
@@ -241,7 +242,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         """What may still be granted, what may still be used, and what was used, are the day's limit at most."""
         if not hasattr(self, "schedule"):
             return
-        left = self.schedule.state.budget.remaining
+        left = remaining_of(self.schedule)
         assert left is not None
         assert left + len(self.usable()) + len(self.committing) + len(self.identifies) <= self.total
 
@@ -264,7 +265,7 @@ class ScheduleMachine(RuleBasedStateMachine):
             self.pass_time(300)
             self.commit()
             quiet_rounds = 0 if len(self.turns) > before else quiet_rounds + 1
-        remaining = self.schedule.state.budget.remaining
+        remaining = remaining_of(self.schedule)
         assert remaining is not None
         assert not self.waiting() or remaining <= 0
 

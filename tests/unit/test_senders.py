@@ -69,7 +69,7 @@ def test_renewals_are_never_refused_for_it_and_the_count_follows_the_newest_inbo
     (refused,) = ask(desk, "newer", "after")
     assert refused.code is Code.OVERLOADED
     assert ask(desk, "new", "after", renewal=1) == []  # one more than its share: it keeps its place
-    assert "new" in desk.schedule.state.requests.by_id
+    assert "new" in desk.view.requests
 
 
 def test_a_renewal_that_comes_late_does_not_move_the_count():
@@ -86,7 +86,7 @@ def test_who_leaves_gives_its_share_back(how):
     fill(desk, "a")
     if how == "expired":
         desk.pass_ms(1_000_000)
-    for name in list(desk.schedule.state.requests.by_id):
+    for name in list(desk.view.requests):
         desk.tell(model.Cancel(name))
     for number in range(SHARE):
         assert ask(desk, f"later-{number}", "a") == []
@@ -101,7 +101,7 @@ def test_who_was_served_gives_its_share_back():
         desk.answer(f"g{number + 1}", after_ms=10)
         desk.pass_ms(5_300)
     assert granted(desk.said) == [1] * 3 * SHARE
-    assert not desk.schedule.state.requests._senders._counts
+    assert not desk.view.requests  # the desk checks that none is counted any more
 
 
 def test_a_copy_counts_and_is_never_refused():
@@ -110,7 +110,7 @@ def test_a_copy_counts_and_is_never_refused():
     for number in range(SHARE + 1):
         copy = model.RequestReceived(f"c{number}", 1, 0, f"_INBOX.a.c{number}", managed=True, is_copy=True)
         desk.tell(copy)
-    assert len(desk.schedule.state.requests.by_id) == SHARE + 2
+    assert len(desk.view.requests) == SHARE + 2
     assert ask(desk, "more", "a") != []
 
 
@@ -121,9 +121,7 @@ def test_two_replicas_that_heard_the_same_have_the_same_queue():
             inbox = "abc"[number * 7 % 3]
             ask(desk, f"{number % 31}", inbox, renewal=number, waited_ns=number * MS)
             desk.pass_ms(number % 5 * SECOND // MS // 10)
-    rooms = [desk.schedule.state.requests for desk in desks]
-    assert list(rooms[0].by_id) == list(rooms[1].by_id)
-    assert rooms[0]._senders._counts == rooms[1]._senders._counts
+    assert desks[0].view == desks[1].view
 
 
 def test_a_sender_without_requests_takes_no_room():

@@ -60,18 +60,18 @@ def test_an_answer_that_was_lost_makes_no_second_day():
     bot.start(10)
     assert bot.discord.worst <= 10
     bot.desk.pass_ms(25 * HOUR_MS)
-    assert bot.desk.schedule.state.budget.remaining == 10  # and it is carried no further
+    assert bot.desk.view.remaining == 10  # and it is carried no further
 
 
 def test_a_day_without_a_fault_is_whole_again():
     bot = Bot(total=5)
     bot.start(5)
     bot.desk.pass_ms(24 * HOUR_MS + MARGINAL_MS)
-    assert bot.desk.schedule.state.budget.remaining == 5
+    assert bot.desk.view.remaining == 5
 
 
 def days(cluster):
-    return {name: replica.schedule.state.budget.day for name, replica in cluster.replicas.items()}
+    return {name: cluster.view(name).static_day for name in cluster.replicas}
 
 
 def test_a_successor_knows_since_when_the_day_runs():
@@ -97,4 +97,4 @@ def test_whoever_comes_to_a_ledger_that_nobody_kept_takes_every_charge_for_the_n
     assert [body.shard_id for _, body in cluster.grant_log] == [0, 1]
     assert (day.late, day.late_ns) == (1, cluster.now_ns)
     cluster.replicas["b"].schedule.state.budget.end_day(cluster.now_ns + 2 * DAY, unconfirmed_count=0)
-    assert cluster.replicas["b"].schedule.state.budget.remaining == 9
+    assert cluster.view("b").remaining == 9

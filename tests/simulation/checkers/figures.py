@@ -7,6 +7,7 @@ from coordinator.core.ledger import ReplicaEvent, Write
 from nats_identify.schedule.grants import GrantRecord
 from nats_identify.schedule.model import MS, Confirmation, LimitsFetched, LimitsFetchStarted, Outcome, Undeliverable
 from tests.simulation.violation import Violation
+from tests.view import remaining_of
 
 if TYPE_CHECKING:
     from tests.simulation.coordinator import Coordinator
@@ -102,7 +103,7 @@ class Figures:
         if asked.at_ns + MS < desk.believes_from_ns:
             early_ms = (desk.believes_from_ns - asked.at_ns) // MS
             raise Violation("figure", at_ns, f"{coordinator.name} believes what it asked for {early_ms} ms too early")
-        said, left = figure.limits.remaining, coordinator.replica.schedule.state.budget.remaining
+        said, left = figure.limits.remaining, remaining_of(coordinator.replica.schedule)
         if said is None or left is None:
             return
         most = said - len(asked.uncounted)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from coordinator.core.ledger import Ledger
 from tests.simulation.violation import Violation
+from tests.view import is_deferred
 
 if TYPE_CHECKING:
     from tests.simulation.coordinator import Coordinator
@@ -53,9 +54,4 @@ class Loops:
 
 def is_held_back(coordinator: "Coordinator", request_id: str, now_ns: int) -> bool:
     """Whether this coordinator lets a request wait on account of its shard: `Loops` judges whether it should."""
-    state = coordinator.replica.schedule.state
-    request = state.requests.get(request_id)
-    if request is None:
-        return False
-    opens_at_ns = state.guard.opens_at_ns(request.message.shard_id, request.asked_at_ns, now_ns)
-    return max(request.deferred_until_ns, opens_at_ns) > now_ns
+    return is_deferred(coordinator.replica.schedule, request_id, now_ns)

@@ -16,6 +16,7 @@ from nats_identify.schedule.model import (
     RequestReceived,
     Undeliverable,
 )
+from tests.view import knows_grant
 
 if TYPE_CHECKING:
     from tests.simulation.coordinator import Coordinator
@@ -175,7 +176,7 @@ class Requests:
                 known.has_declined = True
             self._standing.discard((name, answer.grant_id))
         else:  # nobody there knows whose answer it is, before the ledger tells
-            is_sure = coordinator.replica.schedule.state.holds.get(answer.grant_id) is not None
+            is_sure = knows_grant(coordinator.replica.schedule, answer.grant_id)
             if not is_sure and (name, answer.grant_id) not in self._met:  # of one whose hold is over it stays unknown
                 self._overtaken.add((name, answer.grant_id))
             self._over(name, request_id, is_sure=is_sure)

@@ -15,7 +15,14 @@ from tests.simulation.compiled.text import compilable
 ROOT = Path(__file__).parents[3]
 BUILT = ROOT / ".compiled"
 
-COPIED = ("nats_identify", "coordinator", "tests/simulation", "tests/__init__.py")
+COPIED = (
+    "nats_identify",
+    "coordinator",
+    "tests/simulation",
+    "tests/__init__.py",
+    "tests/invariants.py",
+    "tests/view.py",
+)
 
 COMPILED = (
     "coordinator/core/*.py",

@@ -55,6 +55,14 @@ QUEUEING: tuple[Planted, ...] = (
         (Edit(f"{QUEUE}._place", "-message.priority", "0"),),
     ),
     Planted(
+        "a request that leaves its queue keeps its promise",
+        (Edit(f"{QUEUE}.remove", "    self._promised.pop(request.message.request_id, None)", "    pass"),),
+    ),
+    Planted(
+        "an ended request is still counted for its sender",
+        (Edit(f"{REQUESTS}.forget", "    self._senders.remove(request.message.reply_to)", "    pass"),),
+    ),
+    Planted(
         "what was waited elsewhere counts for nothing",
         (Edit(f"{REQUESTS}.admit", "asked_at_ns=now_ns - message.waited_ns", "asked_at_ns=now_ns"),),
     ),
