@@ -180,7 +180,8 @@ def test_an_answer_that_overtakes_the_watch_counts_when_the_grant_is_seen(outcom
     book = cluster.replicas["b"].schedule.state
     record = book.holds.get(grant_id)
     assert record.state.outcome is outcome
-    assert record.opens_at_ns == cluster.now_ns + 5_200 * MS
+    held_ns = Timing().confirmed_hold_ns if outcome is Outcome.IDENTIFIED else Timing().proved_hold_ns
+    assert record.opens_at_ns == cluster.now_ns + held_ns
     assert not book.requests.by_id
 
 
