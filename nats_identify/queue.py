@@ -114,11 +114,17 @@ class Queue(Protocol):
         ...
 
     def ready(self, grant: Grant) -> None:
-        """Discord accepted the IDENTIFY (READY). Optional."""
+        """Discord accepted the IDENTIFY. Optional; call it when READY was received, and never earlier.
+
+        Discord had the IDENTIFY by then, so the bucket may open one window later.
+        """
         return  # without a statement mypy takes it for abstract: `Queue` is a Protocol
 
     def rejected(self, grant: Grant) -> None:
-        """Discord answered Invalid Session. Optional."""
+        """Discord answered the IDENTIFY with Invalid Session, and it counts as `ready`. Optional.
+
+        An Invalid Session after RESUME, or of a session that was live, is none of this grant.
+        """
         return  # as `ready`
 
     def turn(

@@ -355,7 +355,8 @@ class BaseQueue(Queue):
         if not self._home.is_here():
             return
         pending = self._pending.get(grant.request_id) or self._ended.get(grant.request_id)
-        if pending is not None and pending.answer_to:
+        # The outcome opens the bucket of the grant that it names: that of a grant that was given back names no other.
+        if pending is not None and pending.grant_id == grant.grant_id and pending.answer_to:
             self._send(pending, SendAnswer(pending.answer_to, outcome))
 
     def _deliver_grant(self, pending: PendingAcquire, grant: wire.Granted, use_by_ns: int) -> None:

@@ -30,14 +30,17 @@ def confirm(state: ScheduleState, grant_id: str, outcome: Outcome, at_ns: int) -
         state.identify(hold, at_ns)
         actions.append(Event("identified", fields_of(hold.grant)))
     if outcome is not Outcome.IDENTIFIED and hold.state is HoldState.IDENTIFIED:
-        state.settle(hold, outcome)
-        _adapt_margin(state, outcome, waited_ns=hold.granted_at_ns - hold.asked_at_ns)
+        state.settle(hold, outcome, at_ns)
+        _adapt_margin(state, outcome, waited_ns=hold.granted_at_ns - hold.asked_at_ns if hold.follows_margin else 0)
         actions.append(Event(outcome, fields_of(hold.grant)))
     return actions
 
 
 def _adapt_margin(state: ScheduleState, outcome: Outcome, *, waited_ns: int = 0) -> None:
-    """Widen after every rejection; narrow after the success of a shard that had waited for its bucket to open."""
+    """Widen after every rejection; narrow after the success of a shard that had waited for the margin to pass.
+
+    ``waited_ns``: 0 where no margin was waited for: READY had opened the bucket, so success proves nothing of a margin.
+    """
     if outcome is Outcome.REJECTED:
         state.widen_margin()
     elif waited_ns >= WAITED_MIN_NS:

@@ -89,6 +89,8 @@ class Hold:
         granted_at_ns: when the hold was last counted from its beginning; 0 for a grant read from the ledger.
         asked_at_ns: when its request was made. ``reply_to``: where it is published first.
         identified_at_ns: when ``identified`` was received here, or first seen.
+        opens_by_margin: its bucket opens a window and the margin after ``identified``, not a window after READY.
+        follows_margin: its bucket was opened so: Discord's answer to this grant shows whether the margin suffices.
         publish_count: how often this leader published it.
         recommits: how often its commit took too long for a plain requester.
     """
@@ -100,6 +102,8 @@ class Hold:
     asked_at_ns: int = 0
     reply_to: str = ""
     identified_at_ns: int | None = None
+    opens_by_margin: bool = False
+    follows_margin: bool = False
     publish_count: int = 0
     recommits: int = 0
 

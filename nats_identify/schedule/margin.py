@@ -1,7 +1,8 @@
 """The margin, tuned to the network between the shards and Discord by the outcomes of IDENTIFYs. It holds no bucket.
 
-An Invalid Session widens it at once; each accepted IDENTIFY right behind another narrows it by a little, so that
-it fits the network: a wide margin costs little, a rejected session start costs a place.
+An Invalid Session widens it at once; each accepted IDENTIFY that came as early as the margin allows narrows it by a
+little, so that it fits the network: a wide margin costs little, a rejected session start costs a place. Where READY
+comes within the margin, the bucket opens by READY, no margin is waited for, and none is learnt from.
 """
 
 from nats_identify.schedule.model import MS, SECOND

@@ -16,6 +16,11 @@ BUCKETS_MAX: Final = 4096
 of each bucket must fit into a NATS message of 1 MB."""
 
 
+RATE_TOLERANCE: Final = 2000
+"""A clock may run faster than Discord's by one part in this number, the 500 ppm by which Linux slews a clock at most
+(adjtimex(2)). Where a margin is added, the margin covers this too."""
+
+
 class Outcome(StrEnum):
     """What became of a granted turn."""
 
@@ -67,6 +72,11 @@ class Timing:
     def confirmed_hold_ns(self) -> int:
         """How long a bucket stays shut after an IDENTIFY was reported."""
         return self.window_ns + self.margin_ns
+
+    @property
+    def proved_hold_ns(self) -> int:
+        """How long a bucket stays shut after Discord is known to have the IDENTIFY: no network has to be covered."""
+        return self.window_ns + self.window_ns // RATE_TOLERANCE
 
     @property
     def managed_hold_ns(self) -> int:

@@ -115,6 +115,7 @@ class ScheduleState:
         self.slow_commit_at_ns = 0
         self.grants_paused_until_ns = 0
         self._settings = timing
+        self._opened_by_margin: set[int] = set()  # buckets whose next grant is as early as the margin allows
         self._used: OrderedDict[str, Grant] = OrderedDict()
         self._early_confirms: OrderedDict[str, EarlyConfirm] = OrderedDict()
         self._uncounted: int | None = None  # grants that the limits being fetched may not show
@@ -326,8 +327,13 @@ class ScheduleState:
             managed=message.managed,
         )
         hold = Hold(
-            grant=grant, state=HoldState.UNCOMMITTED, asked_at_ns=request.asked_at_ns, reply_to=message.reply_to
+            grant=grant,
+            state=HoldState.UNCOMMITTED,
+            asked_at_ns=request.asked_at_ns,
+            reply_to=message.reply_to,
+            follows_margin=request.bucket in self._opened_by_margin,
         )
+        self._opened_by_margin.discard(request.bucket)
         self._charge(now_ns)
         self.guard.count(message.shard_id, request.asked_at_ns, now_ns)
         self.start_hold(hold, now_ns)
@@ -398,16 +404,27 @@ class ScheduleState:
 
     def identify(self, hold: Hold, at_ns: int) -> None:
         """The grant was used: the window starts, and the request has ended."""
-        hold.state, hold.identified_at_ns = HoldState.IDENTIFIED, at_ns
-        hold.opens_at_ns = at_ns + self.timing.confirmed_hold_ns
-        self.look_at_hold(hold.grant.grant_id, hold.opens_at_ns)
-        self.dirty_buckets.update(self.holds.buckets_of(hold))  # it opens at another time now
+        hold.state, hold.identified_at_ns, hold.opens_by_margin = HoldState.IDENTIFIED, at_ns, True
+        self._open_at(hold, at_ns + self.timing.confirmed_hold_ns)
         self.requests.end(hold.grant.request_id)
         self._mark_day_begun(hold, at_ns)
 
-    def settle(self, hold: Hold, outcome: Outcome) -> None:
-        """Discord accepted or rejected the IDENTIFY of an identified grant."""
+    def settle(self, hold: Hold, outcome: Outcome, at_ns: int) -> None:
+        """Discord accepted or rejected the IDENTIFY of an identified grant, so it had the IDENTIFY before ``at_ns``.
+
+        The bucket opens a window after that where this is earlier than a window and the margin after ``identified``:
+        either is enough, and a later outcome must not extend the hold.
+        """
         hold.state = CONFIRMED[outcome]
+        opens_at_ns = at_ns + self.timing.proved_hold_ns
+        if opens_at_ns < hold.opens_at_ns:
+            hold.opens_by_margin = False
+            self._open_at(hold, opens_at_ns)
+
+    def _open_at(self, hold: Hold, opens_at_ns: int) -> None:
+        hold.opens_at_ns = opens_at_ns
+        self.look_at_hold(hold.grant.grant_id, opens_at_ns)
+        self.dirty_buckets.update(self.holds.buckets_of(hold))
 
     def decline(self, hold: Hold, at_ns: int) -> None:
         """The grant was not used. The decline is kept: an entry of a leader that did not receive it may bring it back.
@@ -432,6 +449,8 @@ class ScheduleState:
             return
         self._end_plain(hold, hold.opens_at_ns)
         self.end_hold(hold)
+        if hold.opens_by_margin:
+            self._opened_by_margin.update(self.holds.buckets_of(hold))
         if hold.state is HoldState.IDENTIFIED:
             self._retain_for_ready(hold.grant)
 
@@ -559,6 +578,7 @@ class ScheduleState:
         """Change the number of buckets: requests move, in order; no hold is shortened."""
         if max_concurrency != self.max_concurrency:
             self.max_concurrency = max_concurrency
+            self._opened_by_margin.clear()
             self.holds.renumber(max_concurrency)
             self.requests.renumber(max_concurrency)
         self.mark_all_dirty()

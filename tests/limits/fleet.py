@@ -47,7 +47,8 @@ class Fleet:
 
     Args:
         latency_ms: of an IDENTIFY on its way to Discord, from the lowest to the highest; ``hop_ms``: of a message
-            between a shard and the queue.
+            between a shard and the queue. ``ready_ms``: what Discord takes to answer an IDENTIFY, beside the way.
+        timing: of the schedule.
         up: what a shard does once it is up.
     """
 
@@ -61,18 +62,20 @@ class Fleet:
         guard: CrashLoopGuard | None = None,
         latency_ms: tuple[float, float] = (20, 60),
         hop_ms: tuple[float, float] = (0.5, 3),
+        ready_ms: tuple[float, float] = (0, 0),
+        timing: Timing = Timing(),  # noqa: B008  # frozen
         up: Callable[["Fleet", int], None] = lambda _fleet, _shard_id: None,
     ) -> None:
         self.now_ns = 0
         self.random = random.Random(seed)
         self.max_concurrency = max_concurrency  # what Discord allows
         self.known = max_concurrency  # what the shards have heard of
-        self.latency_ms, self.hop_ms, self.up = latency_ms, hop_ms, up
+        self.latency_ms, self.hop_ms, self.ready_ms, self.up = latency_ms, hop_ms, ready_ms, up
         budget = SessionBudget(reserve=reserve, static=True)
         budget.set(Limits(max_concurrency, total, total), unconfirmed_count=0, now_ns=0)
         names = count(1)
         self.schedule = Scheduler(
-            Timing(), budget, guard, max_concurrency=max_concurrency, name_grant=lambda: f"g{next(names)}"
+            timing, budget, guard, max_concurrency=max_concurrency, name_grant=lambda: f"g{next(names)}"
         )
         self.judge = Judge(Day(0, total=total, length_ns=DAY))
         self.judged: list[Judgement] = []
@@ -166,7 +169,7 @@ class Fleet:
     def _arrive(self, request: QueuedRequest, grant_id: str) -> None:
         judgement = self.judge.identify(self.now_ns, request.shard_id, self.max_concurrency)
         self.judged.append(judgement)
-        back_ns = self.random.uniform(*self.latency_ms) * MS
+        back_ns = (self.random.uniform(*self.latency_ms) + self.random.uniform(*self.ready_ms)) * MS
         self.after(back_ns, self._heard, request, grant_id, judgement.verdict is Verdict.ACCEPTED)
 
     def _heard(self, request: QueuedRequest, grant_id: str, is_accepted: bool) -> None:  # called by the heap alone

@@ -58,14 +58,18 @@ class Discord:
         self.asked_at_ns: deque[int] = deque(maxlen=10_000)
         self.judged: Callable[[Judgement, wire.Granted], None] = lambda _judgement, _grant: None
 
-    def identify(self, grant: wire.Granted) -> None:
-        """An IDENTIFY leaves its shard; it is judged by the max_concurrency that it was granted under."""
-        self._engine.after(self._engine.between(0, self.plan.latency_max_ns), self._arrive, grant)
+    def identify(self, grant: wire.Granted, has_it: Callable[[], None]) -> None:
+        """An IDENTIFY leaves its shard; it is judged by the max_concurrency that it was granted under.
 
-    def _arrive(self, grant: wire.Granted) -> None:
+        ``has_it`` is called when it has arrived: an outcome cannot leave Discord earlier.
+        """
+        self._engine.after(self._engine.between(0, self.plan.latency_max_ns), self._arrive, grant, has_it)
+
+    def _arrive(self, grant: wire.Granted, has_it: Callable[[], None]) -> None:
         now_ns = self._engine.now_ns
         self._recent.append(now_ns)
         self.judged(self._judge.identify(now_ns, grant.shard_id, grant.max_concurrency), grant)
+        has_it()
 
     def serve(self, answer: Callable[[Told], None]) -> None:
         """Somebody asks for the figures: they are of some moment between question and answer."""

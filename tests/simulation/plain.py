@@ -10,6 +10,7 @@ from nats_identify import wire
 from nats_identify.schedule.model import MS, SECOND, Outcome
 from tests.simulation.broker import Delivery
 from tests.simulation.coordinator import SUBJECTS
+from tests.simulation.outcomes import Answers, Outcomes
 from tests.simulation.process import Process
 from tests.simulation.traffic import Line
 
@@ -26,6 +27,7 @@ class PlainPod(Process):
         self.shard_ids = shard_ids
         self.waiting: dict[str, tuple[int, int]] = {}  # by inbox: the shard, and until when it listens
         self.line = Line(world.traffic, self, self._hear)
+        self._outcomes = Outcomes(self, self.line, world.plan.seed, Answers(never=0.7))
         self._asked = 0
 
     def start(self) -> None:
@@ -77,7 +79,7 @@ class PlainPod(Process):
     def _use(self, grant: wire.Granted, answer_to: str, use_by_ns: int) -> None:
         if self.engine.now_ns + self.world.discord.plan.latency_max_ns > use_by_ns:
             return  # it was paused meanwhile
-        self.world.identify(grant, grant.request_id, is_broken=False)
+        self.world.identify(grant, grant.request_id, is_broken=False, has_it=self._outcomes.of(answer_to))
         if self.engine.chance(0.5):
             self.line.publish(answer_to, Outcome.IDENTIFIED)
 

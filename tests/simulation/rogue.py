@@ -6,6 +6,7 @@ from nats_identify import wire
 from nats_identify.schedule.model import MS, SECOND, Outcome
 from tests.simulation.broker import Delivery
 from tests.simulation.coordinator import SUBJECTS
+from tests.simulation.outcomes import Answers, Outcomes
 from tests.simulation.process import Process
 from tests.simulation.traffic import Line
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 PREFIX: Final = "rogue"
+ANSWERS: Final = Answers(never=0.3, repeated=0.6, stray=0.4)
 IDS_MAX: Final = 6
 """It uses its ids again and again, also those that have ended."""
 
@@ -28,6 +30,7 @@ class Rogue(Process):
         self._sent_at_ns: dict[tuple[str, int], int] = {}  # by request and renewal: its first sending
         self._spent: set[str] = set()
         self._decided: set[str] = set()
+        self._outcomes = Outcomes(self, self.line, world.plan.seed, ANSWERS)
 
     def start(self) -> None:
         """Connect, and begin."""
@@ -91,8 +94,8 @@ class Rogue(Process):
         is_managed = grant.use_within_ms * MS in {t.use_within_ns for t in self.world.plan.timings}
         if is_in_time and is_managed and request_id not in self._spent and random.random() < 0.7:
             self._spent.add(request_id)
-            self.world.identify(grant, request_id, is_broken=False)
-            outcomes = random.choice(((), (Outcome.IDENTIFIED,), (Outcome.READY, Outcome.IDENTIFIED)))
+            self.world.identify(grant, request_id, is_broken=False, has_it=self._outcomes.of(answer_to))
+            outcomes = random.choice(((), (Outcome.IDENTIFIED,), (Outcome.IDENTIFIED, Outcome.IDENTIFIED)))
         else:
             outcomes = random.choice(((), (Outcome.DECLINED,), (Outcome.DECLINED, Outcome.DECLINED)))
         for outcome in outcomes:

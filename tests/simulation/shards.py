@@ -27,9 +27,10 @@ from nats_identify.client.requester import (
     Tick,
     Withdraw,
 )
-from nats_identify.schedule.model import MS, SECOND, Outcome
+from nats_identify.schedule.model import MS, SECOND
 from tests.simulation.broker import Delivery
 from tests.simulation.coordinator import SUBJECTS
+from tests.simulation.outcomes import Answers, Outcomes
 from tests.simulation.process import Process
 from tests.simulation.traffic import Line
 
@@ -94,6 +95,7 @@ class Pod(Process):
         self._inbox = f"_INBOX.{name}"
         self._asked = 0
         self._source = Source(name, self.clock())
+        self._outcomes = Outcomes(self, self.line, world.plan.seed, Answers(rejected=self.habits.rejected))
 
     def start(self) -> None:
         """Connect, and let every shard want a session within a moment."""
@@ -234,15 +236,10 @@ class Pod(Process):
         if self.clock() > entry.use_by_ns:
             self._step(entry, Decline(goes_on=True))
             return
-        self.world.identify(grant, entry.requester.request_id, is_broken=self.engine.chance(habits.broken))
+        is_broken, has_it = self.engine.chance(habits.broken), self._outcomes.of(entry.answer_to)
+        self.world.identify(grant, entry.requester.request_id, is_broken=is_broken, has_it=has_it)
         self._step(entry, Identified())
-        self.engine.after(self.engine.between(50 * MS, SECOND), self.meet, self._ready, entry)
         self.engine.after(self.engine.about(habits.session_mean_ns), self.meet, self._lost, grant.shard_id)
-
-    def _ready(self, entry: Entry) -> None:
-        if entry.answer_to:
-            is_rejected = self.engine.chance(self.habits.rejected)
-            self.line.publish(entry.answer_to, Outcome.REJECTED if is_rejected else Outcome.READY)
 
     def _lost(self, shard_id: int) -> None:
         self.ask(shard_id, 1 if self.engine.chance(0.3) else 0)

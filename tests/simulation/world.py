@@ -1,6 +1,6 @@
 """One history: the cluster, the bot, Discord and everything between them, from a plan. It judges nothing itself."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from coordinator.core.settings import Settings
@@ -20,6 +20,10 @@ from tests.simulation.witness import Witness
 
 ENDLESS = 1_000_000
 """The budget that Discord gives once everything is well again, so that everybody's turn can come."""
+
+
+def _no_outcome() -> None:
+    """Nobody listens for READY."""
 
 
 class World:
@@ -105,13 +109,15 @@ class World:
         else:
             self._start_plain(place, pod.shard_ids)
 
-    def identify(self, grant: wire.Granted, request_id: str, *, is_broken: bool) -> None:
-        """A shard writes IDENTIFY to its socket."""
+    def identify(
+        self, grant: wire.Granted, request_id: str, *, is_broken: bool, has_it: Callable[[], None] = _no_outcome
+    ) -> None:
+        """A shard writes IDENTIFY to its socket; ``has_it`` is called once Discord has it."""
         self.witness.identified(grant, request_id)
         if is_broken:
             self.witness.left.broken(self.engine.now_ns)
         else:
-            self.discord.identify(grant)
+            self.discord.identify(grant, has_it)
 
     def heal(self) -> None:
         """Let nothing fail any more, and nobody new ask."""

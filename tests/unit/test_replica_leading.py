@@ -125,7 +125,8 @@ def test_an_answer_that_overtakes_the_watch_counts_when_the_grant_is_seen(outcom
     cluster.watch()
     view = cluster.view("b")
     assert view.holds[grant_id].outcome is outcome
-    assert view.holds[grant_id].opens_at_ns == cluster.now_ns + 5_200 * MS
+    held_ns = Timing().confirmed_hold_ns if outcome is Outcome.IDENTIFIED else Timing().proved_hold_ns
+    assert view.holds[grant_id].opens_at_ns == cluster.now_ns + held_ns
     assert not view.requests
 
 

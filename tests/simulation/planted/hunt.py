@@ -7,6 +7,7 @@ from tests.simulation.plan import Shape, shape_of
 from tests.simulation.planted.fault import Planted
 from tests.simulation.planted.limits import LOOPING, TUNING
 from tests.simulation.planted.others import CHARGING, COMMITS, HOLDING
+from tests.simulation.planted.outcomes import PROVING
 from tests.simulation.planted.patching import planted
 from tests.simulation.planted.rules import RULES
 from tests.simulation.planted.truth import TRUTH
@@ -17,6 +18,7 @@ CATALOGUE: tuple[Planted, ...] = (
     *RULES,
     *COMMITS,
     *HOLDING,
+    *PROVING,
     *CHARGING,
     *QUEUEING,
     *REQUESTING,

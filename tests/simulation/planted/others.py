@@ -126,7 +126,7 @@ HOLDING: tuple[Planted, ...] = (
     Planted("a hold without the margin", (Edit(f"{TIMING}.confirmed_hold_ns", " + self.margin_ns", ""),)),
     Planted(
         "a confirm counts from the grant",
-        (Edit(f"{STATE}.identify", "hold.opens_at_ns = at_ns + self", "hold.opens_at_ns = hold.granted_at_ns + self"),),
+        (Edit(f"{STATE}.identify", "(hold, at_ns + self", "(hold, hold.granted_at_ns + self"),),
     ),
     Planted(
         "a standby keeps the earlier hold of a grant that was committed again",

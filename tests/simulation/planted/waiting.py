@@ -98,11 +98,7 @@ QUEUEING: tuple[Planted, ...] = (
     Planted(
         "nobody looks at a bucket again when it opens",
         (
-            Edit(
-                f"{STATE}.identify",
-                "    self.dirty_buckets.update(self.holds.buckets_of(hold))  # it opens at another time now\n",
-                "",
-            ),
+            Edit(f"{STATE}._open_at", "    self.dirty_buckets.update(self.holds.buckets_of(hold))\n", ""),
             Edit(f"{STATE}.end_hold", "    self.dirty_buckets.update(self.holds.buckets_of(hold))\n", ""),
         ),
     ),
