@@ -293,9 +293,13 @@ class NatsQueue(BaseQueue):
 
     def _renew_all(self) -> None:
         """Let every request renew, spread over seconds: what was sent before may be lost."""
-        for pending in list(self._pending.values()):
+        now_ns, all_pending = self._clock(), list(self._pending.values())
+        unplaced = (pending.requester.unplaced_since_ns for pending in all_pending)
+        waited_ns = max((now_ns - since_ns for since_ns in unplaced if since_ns is not None), default=0)
+        reconnected = Reconnected(random.random(), waited_ns)  # noqa: S311  # jitter
+        for pending in all_pending:
             pending.unanswered_since_ns = None  # it counts from the renewal that follows
-            self._step(pending, Reconnected())
+            self._step(pending, reconnected)
 
     async def _opened(self, options: NatsOptions) -> Client | None:
         """Return a connection of our own once it is open; meanwhile the loop goes on each second."""

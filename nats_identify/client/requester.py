@@ -32,13 +32,12 @@ FLOOR_SHARE = 4
 """The floor is a quarter of the first bound, 0.5 s: a reply that a commit delays arrives before the repeat."""
 
 RENEW_MAX_NS = 60 * NS_PER_S
-"""The longest interval of the contract, told or backed off to. A longer one is cut to this: the request would expire.
-"""
+"""The longest interval of the contract, in replies and of the backoff. A longer one is cut: the request would expire."""
 
 QUEUED_BOUND_NS = 6 * NS_PER_S
 """A request that was queued backs off to half of the time after which a coordinator drops it, and to this at least.
 
-A coordinator drops it after three told intervals, or 12 s (`EXPIRY_MIN_NS` of the schedule). It may receive the
+A coordinator drops it after three intervals, and at least 12 s (`EXPIRY_MIN_NS` of the schedule). It may receive the
 renewals although its replies are lost; a dropped request is not nudged, and later ones are granted before it returns.
 """
 
@@ -111,7 +110,14 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Reconnected:
-    """The connection, or the coordinators, are back: messages sent during the outage may be lost."""
+    """The connection, or the coordinators, are back: messages sent during the outage may be lost.
+
+    ``jitter``: a random number from 0 to 1, one for all requests of the process: they keep their order.
+    ``waited_ns``: the longest that one of them has waited without an answer, see `Requester.unplaced_since_ns`.
+    """
+
+    jitter: float = 0.0
+    waited_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +251,7 @@ class Requester:
         self._unanswered_count = 0  # renewals sent since the last answer
         self._refused_count = 0  # refusals in a row
         self._position: int | None = None  # in its queue, None: not known to be queued
-        self._told_ns: int | None = None  # the interval last told while queued
+        self._interval_ns: int | None = None  # the interval of the last `queued`
         self._first_sent_ns: dict[int, int] = {}
         self._renew_at_ns: int | None = None
         self._near_at_ns: int | None = None
@@ -260,7 +266,7 @@ class Requester:
             case Begin(pause_ns):
                 self._renew_at_ns = now_ns + pause_ns
             case Reconnected():
-                self._reconnected(now_ns)
+                self._reconnected(event, now_ns)
             case Received(wire.Granted() as grant, answer_to):
                 actions += self._granted(grant, answer_to, now_ns)
             case Received(wire.Queued() as queued, _):
@@ -278,6 +284,11 @@ class Requester:
             case Tick():
                 pass
         return actions + self._due(now_ns)
+
+    @property
+    def unplaced_since_ns(self) -> int | None:
+        """When the request was first sent, if it is in no queue as far as is known."""
+        return self._begun_at_ns if self._position is None else None
 
     def next_deadline_ns(self) -> int | None:
         """When `handle` needs a `Tick`; None while there is no deadline."""
@@ -314,8 +325,8 @@ class Requester:
             return []
         self.max_concurrency = queued.max_concurrency or self.max_concurrency
         self._unanswered_count = self._refused_count = 0
-        self._position, self._told_ns = queued.position, min(queued.renew_in_ms * NS_PER_MS, RENEW_MAX_NS)
-        self._renew_at_ns = now_ns + self._told_ns
+        self._position, self._interval_ns = queued.position, min(queued.renew_in_ms * NS_PER_MS, RENEW_MAX_NS)
+        self._renew_at_ns = now_ns + self._interval_ns
         if queued.renew_in_ms:  # never faster than the coordinator's own min(2 s, 0.4 use_within)
             self._pace_ns = min(self._pace_ns, queued.renew_in_ms * NS_PER_MS)
         eta_ns = None if queued.eta_ms is None else queued.eta_ms * NS_PER_MS
@@ -336,7 +347,7 @@ class Requester:
             return self._ask_anew(refused, now_ns)
         is_moved = refused.code is Reason.WRONG_BUCKET and self._bucket() != bucket
         wait_ns = 0 if is_moved else self._refused_wait_ns(refused.retry_after_ms or 5_000)
-        self._unanswered_count, self._position, self._told_ns = 0, None, None
+        self._unanswered_count, self._position, self._interval_ns = 0, None, None
         self._renew_at_ns, self._near_at_ns = now_ns + wait_ns, None
         return (
             []
@@ -399,30 +410,29 @@ class Requester:
             ),
         )
 
-    def _reconnected(self, now_ns: int) -> None:
+    def _reconnected(self, event: Reconnected, now_ns: int) -> None:
         """Renew soon, those near their turn first: a fleet that renews at once is a burst that is not answered.
 
-        A request at rank r of all queues waits for r steps, less up to half at random. One that was never answered has
-        no rank; it waits for at most as long as it has waited, so that a crowd returns no faster than it came.
+        A request at rank r of all queues waits for r steps, less up to half at random. Those with no rank wait for at
+        most as long as they have waited, so that a crowd returns no faster than it came.
         A renewal that is due sooner stays: a connection that is lost again and again does not put it off for ever.
         """
         if self.state is not State.ASKING or self._begun_at_ns is None:
             return
         self._unanswered_count = 0
         if self._position is None:
-            wait_ns = self._between(0, min(SPREAD_MAX_NS, now_ns - self._begun_at_ns))
+            wait_ns = int(min(SPREAD_MAX_NS, event.waited_ns) * event.jitter)
         else:
             rank = (self._position - 1) * (self.max_concurrency or 1)
-            longest_ns = min(SPREAD_MAX_NS, rank * SPREAD_STEP_NS)
-            wait_ns = self._between(longest_ns // 2, longest_ns)
+            wait_ns = int(min(SPREAD_MAX_NS, rank * SPREAD_STEP_NS) * (1 + event.jitter) / 2)
         renew_at_ns = now_ns + wait_ns
         self._renew_at_ns = renew_at_ns if self._renew_at_ns is None else min(self._renew_at_ns, renew_at_ns)
 
     def _unanswered_wait_ns(self) -> int:
         """How long to wait for the answer before the next renewal."""
         max_ns = RENEW_MAX_NS
-        if self._told_ns is not None:
-            max_ns = min(max_ns, max(QUEUED_BOUND_NS, self._told_ns * 3 // 2))
+        if self._interval_ns is not None:
+            max_ns = min(max_ns, max(QUEUED_BOUND_NS, self._interval_ns * 3 // 2))
         bound_ns = min(self._pace_ns << min(self._unanswered_count, 16), max_ns)
         return self._between(min(self._pace_ns // FLOOR_SHARE, bound_ns), bound_ns)
 

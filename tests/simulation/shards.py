@@ -235,8 +235,11 @@ class Pod(Process):
             self._await_probe()
 
     def _reconnected(self) -> None:
+        unplaced = (entry.requester.unplaced_since_ns for entry in self.entries.values())
+        waited_ns = max((self.clock() - since_ns for since_ns in unplaced if since_ns is not None), default=0)
+        reconnected = Reconnected(self.engine.random.random(), waited_ns)
         for entry in list(self.entries.values()):
-            self._step(entry, Reconnected())
+            self._step(entry, reconnected)
 
     # --- the shard
 

@@ -171,55 +171,67 @@ def test_what_a_refused_request_has_waited_counts_on():
 # --- after a reconnect
 
 
-def reconnected_after_ns(position: int | None, chance, *, waited_ns: int = 100 * SECOND) -> int:
+def reconnected_after_ns(position: int | None, chance: float, *, waited_ns: int = 0) -> int:
     """How long a request waits after a reconnect until it renews."""
-    shard = Shard(jitter=chance, max_concurrency=BUCKETS)
+    shard = Shard(jitter=highest, max_concurrency=BUCKETS)
+    shard.begin()
     if position is None:
-        shard.begin()
-        shard.pass_ms(waited_ns / MS)
+        shard.pass_ms(63_000)  # the next renewal is a minute away
     else:
-        shard.begin()
         shard.queued(position=position, renew_in_ms=60_000, max_concurrency=BUCKETS)
     began_ns = shard.now_ns
-    if renewals(shard.tell(Reconnected())):
+    if renewals(shard.tell(Reconnected(chance, waited_ns))):
         return 0
     return (shard.requester.next_deadline_ns() or 0) - began_ns
 
 
 def test_the_head_renews_at_once_after_a_reconnect_and_the_others_by_their_places():
-    for chance in (lowest, half, highest):
+    for chance in (0, 0.5, 1):
         assert reconnected_after_ns(1, chance) == 0
-    assert reconnected_after_ns(2, highest) == 800_000  # sixteen steps of 50 µs: one for each bucket
-    assert reconnected_after_ns(2, lowest) == 400_000
-    after_ns = [reconnected_after_ns(position, half) for position in (1, 2, 10, 100, 1_000, 6_000)]
+    assert reconnected_after_ns(2, 1) == 800_000  # sixteen steps of 50 µs: one for each bucket
+    assert reconnected_after_ns(2, 0) == 400_000
+    after_ns = [reconnected_after_ns(position, 0.5) for position in (1, 2, 10, 100, 1_000, 6_000)]
     assert after_ns == sorted(after_ns)
-    assert reconnected_after_ns(10_000, highest) == SPREAD_MAX_NS
-    assert reconnected_after_ns(10**9, lowest) == SPREAD_MAX_NS // 2
+    assert reconnected_after_ns(10_000, 1) == SPREAD_MAX_NS
+    assert reconnected_after_ns(10**9, 0) == SPREAD_MAX_NS // 2
 
 
 def test_a_fleet_returns_over_seconds():
     chance = random.Random(3).random
     per_bucket = FLEET // BUCKETS
     positions = range(1, per_bucket, 3)  # each third, of each bucket the same
-    after_ns = [reconnected_after_ns(position, chance) for position in positions]
+    after_ns = [reconnected_after_ns(position, chance()) for position in positions]
     in_tenths = Counter(wait_ns // (100 * MS) for wait_ns in after_ns)
     share = max(in_tenths.values()) / len(after_ns)
     assert share <= 1 / 20  # in a tenth of a second; it was the whole fleet
     assert max(after_ns) <= SPREAD_MAX_NS
 
 
-def test_one_that_was_never_answered_returns_within_the_time_that_it_has_waited():
-    assert reconnected_after_ns(None, highest, waited_ns=100 * SECOND) == SPREAD_MAX_NS
-    assert reconnected_after_ns(None, half, waited_ns=100 * SECOND) == SPREAD_MAX_NS // 2
-    assert reconnected_after_ns(None, highest, waited_ns=40 * MS) == 40 * MS  # the first connection of a bot
-    assert reconnected_after_ns(None, lowest) == 0
+def test_those_that_were_never_answered_return_within_the_time_that_they_have_waited():
+    assert reconnected_after_ns(None, 1, waited_ns=100 * SECOND) == SPREAD_MAX_NS
+    assert reconnected_after_ns(None, 0.5, waited_ns=100 * SECOND) == SPREAD_MAX_NS // 2
+    assert reconnected_after_ns(None, 1, waited_ns=40 * MS) == 40 * MS  # the first connection of a bot
+    assert reconnected_after_ns(None, 0, waited_ns=100 * SECOND) == 0
+
+
+def test_a_request_is_unplaced_from_its_first_sending_to_its_place_in_a_queue():
+    shard = Shard()
+    assert shard.requester.unplaced_since_ns is None
+    shard.begin()
+    began_ns = shard.now_ns
+    shard.pass_ms(3_000)
+    assert shard.requester.unplaced_since_ns == began_ns
+    shard.queued()
+    assert shard.requester.unplaced_since_ns is None
+    shard.refused(Code.OVERLOADED)
+    assert shard.requester.unplaced_since_ns == began_ns
 
 
 def test_a_reconnect_ends_the_backoff():
     shard = Shard(jitter=highest)
     shard.begin()
     waits_s(shard, 7)
-    shard.tell(Reconnected())
+    shard.tell(Reconnected(1, 100 * SECOND))
     assert waits_s(shard, 4) == [5, 2, 4, 8]
 
 
@@ -229,7 +241,7 @@ def test_a_connection_that_is_lost_again_and_again_does_not_put_off_a_renewal():
     shard.queued(position=10**6, renew_in_ms=60_000)
     sent = []
     for _ in range(8):
-        shard.tell(Reconnected())
+        shard.tell(Reconnected(1))
         sent += renewals(shard.pass_ms(1_000))
     assert sent[:1] == [1]
 
