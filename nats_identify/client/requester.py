@@ -32,7 +32,7 @@ FLOOR_SHARE = 4
 """The floor is a quarter of the first bound, 0.5 s: a reply that a commit delays arrives before the repeat."""
 
 RENEW_MAX_NS = 60 * NS_PER_S
-"""The longest interval of the contract, in replies and of the backoff. A longer one is cut: the request would expire."""
+"""The longest interval of the contract, in replies and of the backoff: with a longer one the request would expire."""
 
 QUEUED_BOUND_NS = 6 * NS_PER_S
 """A request that was queued backs off to half of the time after which a coordinator drops it, and to this at least.
