@@ -6,6 +6,7 @@
 import asyncio
 import contextlib
 import logging
+import random
 import secrets
 from abc import abstractmethod
 from collections import OrderedDict
@@ -307,6 +308,7 @@ class BaseQueue(Queue):
         return Requester(
             shard_id,
             secrets.token_hex(8),
+            jitter=random.random,
             max_concurrency=self._max_concurrency,
             priority=priority,
             client=self._client,

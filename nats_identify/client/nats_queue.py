@@ -6,6 +6,7 @@ While NATS or every coordinator is away its shards wait: no turn is granted, and
 import asyncio
 import contextlib
 import logging
+import random
 import socket
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -17,6 +18,7 @@ from nats.aio.msg import Msg
 from pydantic import ValidationError
 
 from nats_identify import wire
+from nats_identify.client.absence import Absence
 from nats_identify.client.base_queue import BaseQueue, Message, PendingAcquire
 from nats_identify.client.outage import OutageLog, address_of, addresses_in
 from nats_identify.client.requester import Received, Reconnected, SendAnswer, SendCancel, SendRequest
@@ -42,6 +44,9 @@ REPLIES_MAX = 16_384
 REPLIES_BYTES_MAX = 8 * 1024 * 1024
 """Replies, and bytes of replies, that wait to be handled at most; more are dropped, and renewals replace them.
 A process with 4096 shards has 4096 replies after a reconnect, of about 300 bytes each."""
+
+PROBE = "info"
+"""The last token of a probe's reply subject; a request has its random id there."""
 
 SUBJECT_SHOWN_MAX = 100
 """Characters of a wrong reply subject that are shown in the log."""
@@ -98,6 +103,7 @@ class NatsQueue(BaseQueue):
         self._opening: asyncio.Task[Client] | None = None
         self._reconnects = 0
         self._log = OutageLog(self._subjects.requests)
+        self._absence = Absence(random.random)
 
     @classmethod
     def connect(
@@ -282,10 +288,18 @@ class NatsQueue(BaseQueue):
         elif reconnects == self._reconnects:
             return connection
         self._reconnects = reconnects
-        for pending in list(self._pending.values()):
-            pending.unanswered_since_ns = None  # it counts from the renewal that follows
-            self._step(pending, Reconnected())
+        self._renew_all()
         return connection
+
+    def _renew_all(self) -> None:
+        """Let every request renew, spread over seconds: what was sent before may be lost."""
+        now_ns, all_pending = self._clock(), list(self._pending.values())
+        unplaced = (pending.requester.unplaced_since_ns for pending in all_pending)
+        waited_ns = max((now_ns - since_ns for since_ns in unplaced if since_ns is not None), default=0)
+        reconnected = Reconnected(random.random(), waited_ns)  # noqa: S311  # jitter
+        for pending in all_pending:
+            pending.unanswered_since_ns = None  # it counts from the renewal that follows
+            self._step(pending, reconnected)
 
     async def _opened(self, options: NatsOptions) -> Client | None:
         """Return a connection of our own once it is open; meanwhile the loop goes on each second."""
@@ -316,6 +330,8 @@ class NatsQueue(BaseQueue):
         if not is_connected:
             self._report_silence(0 if lasts_ns >= ANSWER_WITHIN_NS else ANSWER_WITHIN_NS)
             return
+        if self._absence.is_due(now_ns):
+            self._outbox.append((self._subjects.info, b"", PROBE))
         unanswered_ns = min(self._report_silence(ANSWER_WITHIN_NS), lasts_ns)
         if unanswered_ns >= SILENCE_NS:
             self._log.no_coordinator(where, now_ns)
@@ -348,11 +364,17 @@ class NatsQueue(BaseQueue):
     # --- what NATS calls
 
     async def _on_reply(self, message: Msg) -> None:
+        request_id = message.subject.rpartition(".")[2]
         if message.headers and message.headers.get("Status"):
+            self._absence.no_responders(self._clock())
             self._log.no_coordinator(self._where(), self._clock(), is_absent=True)
-            pending = self._pending.get(message.subject.rpartition(".")[2])
+            pending = self._pending.get(request_id)
             if pending is not None:
                 self._no_answer(pending)
+            return
+        if request_id == PROBE:
+            if self._absence.probe_answered():
+                self._renew_all()
             return
         try:
             reply = self._read(message)
@@ -360,7 +382,9 @@ class NatsQueue(BaseQueue):
             self._drop(error)
             return
         self._log.coordinator_answers(self._clock())
-        self._received(message.subject.rpartition(".")[2], Received(reply, message.reply))
+        if self._absence.request_answered():
+            self._renew_all()
+        self._received(request_id, Received(reply, message.reply))
         self._wake.set()
 
     def _read(self, message: Msg) -> wire.Granted | wire.Queued | wire.Refused:

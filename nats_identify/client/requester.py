@@ -2,9 +2,10 @@
 
 Pass events with their time to `handle`, and carry out the actions that it returns. It counts a grant's use_within
 from the first sending of the renewal that the grant echoes, decides once for each grant, and repeats that answer.
+The caller passes the source of randomness.
 """
 
-import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -20,10 +21,29 @@ GRANTS_REMEMBERED = 64
 """Decided grants that are kept, to repeat the answer to their copies."""
 
 PACE_NS = 2 * NS_PER_S
-"""Interval of renewals while no leader answers, plus up to 20 % so that a fleet does not renew in step."""
+"""An unanswered renewal is repeated within this; the bound doubles with each that is unanswered (`Requester.pace_ns`).
+
+The wait is random, from a floor to the bound: "full jitter" of Marc Brooker, "Exponential Backoff And Jitter", AWS
+Architecture Blog, 2015, https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/. It spreads a crowd
+that was not answered best, and it costs the fewest repeats.
+"""
+
+FLOOR_SHARE = 4
+"""The floor is a quarter of the first bound, 0.5 s: a reply that a commit delays arrives before the repeat."""
 
 RENEW_MAX_NS = 60 * NS_PER_S
-"""The longest interval of the contract. A longer one is cut to this: the request would expire."""
+"""The longest interval of the contract, in replies and of the backoff: with a longer one the request would expire."""
+
+QUEUED_BOUND_NS = 6 * NS_PER_S
+"""A request that was queued backs off to half of the time after which a coordinator drops it, and to this at least.
+
+A coordinator drops it after three intervals, and at least 12 s (`EXPIRY_MIN_NS` of the schedule). It may receive the
+renewals although its replies are lost; a dropped request is not nudged, and later ones are granted before it returns.
+"""
+
+SPREAD_MAX_NS = 5 * NS_PER_S
+SPREAD_STEP_NS = NS_PER_S // 20_000
+"""After a reconnect 100,000 requests renew within 5 s, those near their turn first."""
 
 USE_WITHIN_MAX_NS = 60 * NS_PER_S
 """The longest use_within that is accepted: the limit of `IDENTIFY_USE_WITHIN`."""
@@ -90,7 +110,14 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Reconnected:
-    """The connection is back: messages sent during the outage may be lost."""
+    """The connection, or the coordinators, are back: messages sent during the outage may be lost.
+
+    ``jitter``: a random number from 0 to 1, one for all requests of the process: they keep their order.
+    ``waited_ns``: the longest that one of them has waited without an answer, see `Requester.unplaced_since_ns`.
+    """
+
+    jitter: float = 0.0
+    waited_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +216,8 @@ class Requester:
         max_concurrency: as far as is known; replies correct it.
         priority: -10 … 10, higher goes first.
         client: a name for people.
-        pace_ns: interval of renewals while no leader answers: min(2 s, 0.4 use_within).
+        jitter: a random number from 0 to 1 at each call.
+        pace_ns: the first bound of the wait for an answer: min(2 s, 0.4 use_within).
         source: numbers the requests of one queue object, so that they are served in the order of their beginning.
         anew_count: how many requests of this shard's wait have ended before this one.
     """
@@ -199,6 +227,7 @@ class Requester:
         shard_id: int,
         request_id: str,
         *,
+        jitter: Callable[[], float],
         max_concurrency: int | None = None,
         priority: int = 0,
         client: str = "",
@@ -212,13 +241,17 @@ class Requester:
         self.priority = priority
         self.client = client
         self.state = State.ASKING
-        self._jitter_permille = zlib.crc32(request_id.encode()) % 201
+        self._jitter = jitter
         self._pace_ns = pace_ns
         self._source = source
         self._anew_count = anew_count
         self._asked_us: int | None = None
         self._begun_at_ns: int | None = None
         self._renewal = -1
+        self._unanswered_count = 0  # renewals sent since the last answer
+        self._refused_count = 0  # refusals in a row
+        self._position: int | None = None  # in its queue, None: not known to be queued
+        self._interval_ns: int | None = None  # the interval of the last `queued`
         self._first_sent_ns: dict[int, int] = {}
         self._renew_at_ns: int | None = None
         self._near_at_ns: int | None = None
@@ -233,8 +266,7 @@ class Requester:
             case Begin(pause_ns):
                 self._renew_at_ns = now_ns + pause_ns
             case Reconnected():
-                if self.state is State.ASKING and self._begun_at_ns is not None:
-                    self._renew_at_ns = now_ns
+                self._reconnected(event, now_ns)
             case Received(wire.Granted() as grant, answer_to):
                 actions += self._granted(grant, answer_to, now_ns)
             case Received(wire.Queued() as queued, _):
@@ -252,6 +284,11 @@ class Requester:
             case Tick():
                 pass
         return actions + self._due(now_ns)
+
+    @property
+    def unplaced_since_ns(self) -> int | None:
+        """When the request was first sent, if it is in no queue as far as is known."""
+        return self._begun_at_ns if self._position is None else None
 
     def next_deadline_ns(self) -> int | None:
         """When `handle` needs a `Tick`; None while there is no deadline."""
@@ -274,6 +311,7 @@ class Requester:
         first_sent_ns = self._first_sent_ns.get(grant.renewal)
         use_within_ns = min(grant.use_within_ms * NS_PER_MS, USE_WITHIN_MAX_NS)
         use_by_ns = 0 if first_sent_ns is None else first_sent_ns + use_within_ns
+        self._unanswered_count = self._refused_count = 0
         if self.state is not State.ASKING or now_ns > use_by_ns:
             self._remember(grant.grant_id, Outcome.DECLINED)
             answer: list[RequesterAction] = [SendAnswer(answer_to, Outcome.DECLINED)]
@@ -286,7 +324,9 @@ class Requester:
         if queued.request_id != self.request_id or self.state is not State.ASKING:
             return []
         self.max_concurrency = queued.max_concurrency or self.max_concurrency
-        self._renew_at_ns = now_ns + min(queued.renew_in_ms * NS_PER_MS, RENEW_MAX_NS)
+        self._unanswered_count = self._refused_count = 0
+        self._position, self._interval_ns = queued.position, min(queued.renew_in_ms * NS_PER_MS, RENEW_MAX_NS)
+        self._renew_at_ns = now_ns + self._interval_ns
         if queued.renew_in_ms:  # never faster than the coordinator's own min(2 s, 0.4 use_within)
             self._pace_ns = min(self._pace_ns, queued.renew_in_ms * NS_PER_MS)
         eta_ns = None if queued.eta_ms is None else queued.eta_ms * NS_PER_MS
@@ -306,8 +346,8 @@ class Requester:
         if refused.code is Reason.ENDED:
             return self._ask_anew(refused, now_ns)
         is_moved = refused.code is Reason.WRONG_BUCKET and self._bucket() != bucket
-        wait_ns = min((refused.retry_after_ms or 5_000) * NS_PER_MS, RENEW_MAX_NS)
-        wait_ns = 0 if is_moved else self._jittered(wait_ns)
+        wait_ns = 0 if is_moved else self._refused_wait_ns(refused.retry_after_ms or 5_000)
+        self._unanswered_count, self._position, self._interval_ns = 0, None, None
         self._renew_at_ns, self._near_at_ns = now_ns + wait_ns, None
         return (
             []
@@ -319,7 +359,7 @@ class Requester:
         """The id is spent, though not by this shard: a new request takes over; a late grant of this one is declined."""
         self._end()
         pause_ns = min(ANEW_MIN_NS << min(self._anew_count, 8), ANEW_MAX_NS)
-        anew = AskAnew(self._anew_count + 1, self._jittered(pause_ns), refused.message)
+        anew = AskAnew(self._anew_count + 1, self._between(pause_ns, pause_ns * 6 // 5), refused.message)
         return [*self._report_progress(ReportProgress(None, None, refused.code, near=False)), anew]
 
     # --- steps
@@ -352,7 +392,8 @@ class Requester:
         self._renewal += 1
         self._first_sent_ns[self._renewal] = now_ns
         self._first_sent_ns.pop(self._renewal - RENEWALS_REMEMBERED, None)
-        self._renew_at_ns = now_ns + self._jittered(self._pace_ns)  # a reply names another pace
+        self._renew_at_ns = now_ns + self._unanswered_wait_ns()  # a reply names another pace
+        self._unanswered_count += 1
         return SendRequest(
             self._bucket(),
             wire.Request(
@@ -369,9 +410,41 @@ class Requester:
             ),
         )
 
-    def _jittered(self, wait_ns: int) -> int:
-        """Up to 20 % more, always the same for one request, so that a fleet does not move in step."""
-        return wait_ns + wait_ns * self._jitter_permille // 1000
+    def _reconnected(self, event: Reconnected, now_ns: int) -> None:
+        """Renew soon, those near their turn first: a fleet that renews at once is a burst that is not answered.
+
+        A request at rank r of all queues waits for r steps, less up to half at random. Those with no rank wait for at
+        most as long as they have waited, so that a crowd returns no faster than it came.
+        A renewal that is due sooner stays: a connection that is lost again and again does not put it off for ever.
+        """
+        if self.state is not State.ASKING or self._begun_at_ns is None:
+            return
+        self._unanswered_count = 0
+        if self._position is None:
+            wait_ns = int(min(SPREAD_MAX_NS, event.waited_ns) * event.jitter)
+        else:
+            rank = (self._position - 1) * (self.max_concurrency or 1)
+            wait_ns = int(min(SPREAD_MAX_NS, rank * SPREAD_STEP_NS) * (1 + event.jitter) / 2)
+        renew_at_ns = now_ns + wait_ns
+        self._renew_at_ns = renew_at_ns if self._renew_at_ns is None else min(self._renew_at_ns, renew_at_ns)
+
+    def _unanswered_wait_ns(self) -> int:
+        """How long to wait for the answer before the next renewal."""
+        max_ns = RENEW_MAX_NS
+        if self._interval_ns is not None:
+            max_ns = min(max_ns, max(QUEUED_BOUND_NS, self._interval_ns * 3 // 2))
+        bound_ns = min(self._pace_ns << min(self._unanswered_count, 16), max_ns)
+        return self._between(min(self._pace_ns // FLOOR_SHARE, bound_ns), bound_ns)
+
+    def _refused_wait_ns(self, retry_after_ms: int) -> int:
+        """From what the refusal demands to twice that, doubled with each refusal in a row, up to 60 s."""
+        wait_ns = min(retry_after_ms * NS_PER_MS, RENEW_MAX_NS)
+        self._refused_count += 1
+        bound_ns = min(wait_ns << min(self._refused_count, 16), RENEW_MAX_NS)
+        return self._between(wait_ns, max(bound_ns, wait_ns * 6 // 5))  # never in step, whatever is demanded
+
+    def _between(self, min_ns: int, max_ns: int) -> int:
+        return min_ns + int((max_ns - min_ns) * self._jitter())
 
     def _bucket(self) -> int:
         return self.shard_id % (self.max_concurrency or 1)

@@ -74,7 +74,8 @@ class Coordinator(Process):
 
     def start(self) -> None:
         """Connect, listen, and begin."""
-        for pattern in (SUBJECTS.requests, SUBJECTS.confirms, SUBJECTS.cancels, f"{self._nudges}*", self._probes):
+        shards = (SUBJECTS.requests, SUBJECTS.confirms, SUBJECTS.cancels, SUBJECTS.info)
+        for pattern in (*shards, f"{self._nudges}*", self._probes):
             self.line.subscribe(pattern)
         self.line.connect()
         self.world.stream.watch(self.store)
@@ -188,6 +189,8 @@ class Coordinator(Process):
                 self.tell(model.Confirmation(grant_id, payload))
         elif kind == "cancel":
             self.tell(model.Cancel(str(payload)))
+        elif kind == "info":
+            self.line.publish(delivery.reply_to, None)
         elif subject == self._probes:
             self.tell(TrafficReceived())
         elif delivery.nobody:

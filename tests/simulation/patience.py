@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 from unittest.mock import patch
 
+from nats_identify.client.requester import RENEW_MAX_NS
 from nats_identify.schedule import budget, crash_loop
 from nats_identify.schedule.model import SECOND
 
@@ -35,13 +36,19 @@ def short_days(plan: "Plan") -> Iterator[None]:
         yield
 
 
+LAST_BACKOFF_NS: Final = RENEW_MAX_NS
+"""A request that was never answered, since its replies were lost, renews once more after this at the latest."""
+
+
 def patience_ns(world: "World") -> int:
     """Return how long everybody who waits may still have to wait, at the very most."""
     plan = world.plan
     waiting = sum(len(shard_ids) for shard_ids in plan.pods) * 3
     in_one_bucket = -(-waiting // min(plan.discord.max_concurrency, world.discord.max_concurrency)) + 2
     turn_ns = plan.hold_max_ns + 2 * SECOND
-    patience_ns = LAST_MESSAGES_NS + 4 * plan.lease_max_ns + 2 * plan.hold_max_ns + in_one_bucket * turn_ns
+    patience_ns = (
+        LAST_MESSAGES_NS + LAST_BACKOFF_NS + 4 * plan.lease_max_ns + 2 * plan.hold_max_ns + in_one_bucket * turn_ns
+    )
     if plan.is_tight and plan.is_static:
         patience_ns += plan.day_ns * 6 // 5 * (1 + waiting // max(1, plan.discord.total - 3))
     if not plan.is_static or plan.mix.are_kinds_mixed:

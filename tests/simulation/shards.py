@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from nats_identify import wire
+from nats_identify.client.absence import Absence
 from nats_identify.client.requester import (
     PACE_NS,
     AskAnew,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 ENDED_MAX: Final = 64
+
+PROBE: Final = "info"
 
 
 @dataclass(slots=True, eq=False)
@@ -96,6 +99,7 @@ class Pod(Process):
         self._asked = 0
         self._source = Source(name, self.clock())
         self._outcomes = Outcomes(self, self.line, world.plan.seed, Answers(rejected=self.habits.rejected))
+        self._absence = Absence(world.engine.random.random)
 
     def start(self) -> None:
         """Connect, and let every shard want a session within a moment."""
@@ -119,6 +123,7 @@ class Pod(Process):
         return Requester(
             shard_id,
             f"{self.name}-{self._asked}",
+            jitter=self.engine.random.random,
             max_concurrency=self._max_concurrency,
             priority=priority,
             client=self.name,
@@ -197,8 +202,17 @@ class Pod(Process):
 
     def _hear(self, delivery: Delivery) -> None:
         request_id = delivery.subject.rpartition(".")[2]
+        if delivery.nobody:
+            self._no_responders()
+            return
+        if request_id == PROBE:
+            if self._absence.probe_answered():
+                self._reconnected()
+            return
+        if self._absence.request_answered():
+            self._reconnected()
         entry = self.entries.get(request_id) or self._ended.get(request_id)
-        if entry is None or delivery.nobody:
+        if entry is None:
             return
         if delivery.reply_to:
             entry.answer_to = delivery.reply_to
@@ -206,9 +220,28 @@ class Pod(Process):
         assert isinstance(reply, wire.Granted | wire.Queued | wire.Refused)
         self._step(entry, Received(reply, delivery.reply_to))
 
+    def _no_responders(self) -> None:
+        is_news = self._absence.probe_at_ns is None
+        self._absence.no_responders(self.clock())
+        if is_news:
+            self._await_probe()
+
+    def _await_probe(self) -> None:
+        if self._absence.probe_at_ns is not None:
+            self.engine.at(self.clock.real_ns(self._absence.probe_at_ns), self.meet, self._probe)
+
+    def _probe(self) -> None:
+        """Look whether a coordinator is back; a probe that an answer has overtaken is not sent."""
+        if self._absence.is_due(self.clock()):
+            self.line.publish(SUBJECTS.info, None, f"{self._inbox}.{PROBE}")
+            self._await_probe()
+
     def _reconnected(self) -> None:
+        unplaced = (entry.requester.unplaced_since_ns for entry in self.entries.values())
+        waited_ns = max((self.clock() - since_ns for since_ns in unplaced if since_ns is not None), default=0)
+        reconnected = Reconnected(self.engine.random.random(), waited_ns)
         for entry in list(self.entries.values()):
-            self._step(entry, Reconnected())
+            self._step(entry, reconnected)
 
     # --- the shard
 

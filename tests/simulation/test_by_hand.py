@@ -114,7 +114,7 @@ def a_plain_grant_is_not_sent_late():
 
 def a_shard_that_has_identified_repeats_that_it_has():
     """Its first answer was lost; a copy of the grant comes. Were it declined, the next one would be too early."""
-    shard = Requester(0, "r0")
+    shard = Requester(0, "r0", jitter=lambda: 0.5)
     shard.handle(Begin(), 0)
     shard.handle(Received(_grant("g1"), "g1"), SECOND)
     shard.handle(Identified(), 2 * SECOND)
@@ -123,7 +123,7 @@ def a_shard_that_has_identified_repeats_that_it_has():
 
 def a_second_grant_of_a_request_is_declined():
     """A renewal that came late was taken for news when the hold of the first grant was over."""
-    shard = Requester(0, "r0")
+    shard = Requester(0, "r0", jitter=lambda: 0.5)
     shard.handle(Begin(), 0)
     shard.handle(Received(_grant("g1"), "g1"), SECOND)
     shard.handle(Identified(), 2 * SECOND)

@@ -20,12 +20,17 @@ from nats_identify.schedule.model import MS, SECOND, Code, Outcome
 NAME = "r1"
 
 
+def half() -> float:
+    """A random number, in the middle of each range."""
+    return 0.5
+
+
 class Shard:
     """Shard 5 of 4 buckets with an attempt in its hands, and a clock that is moved by hand."""
 
     def __init__(self, **options: Any) -> None:
         self.now_ns = 1_000 * SECOND
-        self.requester = Requester(5, NAME, **{"max_concurrency": 4, **options})
+        self.requester = Requester(5, NAME, **{"jitter": half, "max_concurrency": 4, **options})
 
     def tell(self, event: RequesterEvent, *, after_ms: float = 0) -> list[RequesterAction]:
         self.now_ns += int(after_ms * MS)

@@ -20,6 +20,7 @@ from nats_identify.client.requester import (
 )
 from nats_identify.schedule.model import MS, SECOND
 from nats_identify.schedule.timers import SPARE_MAX, TimerKind, Timers
+from tests.unit.shard_in_hand import half
 
 NAME = "r1"
 IDS = {"shard_id": 5, "bucket": 1, "request_id": NAME}
@@ -46,7 +47,7 @@ REFUSED = {"status": "refused", "code": "overloaded", "message": "why", "request
 
 
 def begun():
-    requester = Requester(5, NAME, max_concurrency=4)
+    requester = Requester(5, NAME, jitter=half, max_concurrency=4)
     requester.handle(Begin(), 0)
     return requester
 
@@ -172,7 +173,7 @@ def test_random_replies_neither_raise_nor_flood_nor_hurry():
                 handed += 1
                 assert (action.grant.shard_id, action.grant.request_id) == (5, NAME)
                 assert now_ns <= action.use_by_ns <= now_ns + USE_WITHIN_MAX_NS
-                requester = Requester(5, NAME, max_concurrency=4)  # the next one: this turn is used
+                requester = Requester(5, NAME, jitter=half, max_concurrency=4)  # the next one: this turn is used
                 requester.handle(Begin(), now_ns)
     assert sent <= SENDINGS_MAX * (now_ns // SECOND + 1) + handed * SENDINGS_MAX
     assert handed > 10

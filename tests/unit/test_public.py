@@ -18,6 +18,7 @@ from nats_identify.schedule import model
 from nats_identify.schedule.model import SECOND
 from nats_identify.testing import ErrorResponse, Judgement, Report
 from tests.unit.hand_queue import until
+from tests.unit.shard_in_hand import half
 
 UNITS = {"_ms": "millisecond", "_ns": "nanosecond", "_s": "second"}
 
@@ -89,7 +90,7 @@ def test_every_reason_is_documented():
 
 
 def begun() -> Requester:
-    requester = Requester(5, "r", max_concurrency=4)
+    requester = Requester(5, "r", jitter=half, max_concurrency=4)
     requester.handle(Begin(), 0)
     return requester
 
@@ -120,7 +121,7 @@ def test_a_refusal_that_is_newer_than_this_library_is_unknown_and_the_shard_asks
     assert (told.reason, told.problem) == (Reason.UNKNOWN, "why")
     assert requester.state is State.ASKING
     assert requester.handle(Tick(), 2 * SECOND) == []
-    (again,) = requester.handle(Tick(), 4 * SECOND)
+    (again,) = requester.handle(Tick(), 6 * SECOND)
     assert isinstance(again, SendRequest)
 
 

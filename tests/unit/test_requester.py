@@ -4,12 +4,10 @@ import pytest
 
 from nats_identify import wire
 from nats_identify.client.requester import (
-    Begin,
     Decline,
     Identified,
     Reconnected,
     ReportProgress,
-    Requester,
     SendAnswer,
     SendCancel,
     State,
@@ -43,21 +41,7 @@ def test_renewals_count_up_and_tell_how_long_it_has_waited():
     assert [request.renewal for request in sent] == list(range(1, len(sent) + 1))
     assert {request.request_id for request in sent} == {NAME}
     assert [request.waited_ms for request in sent] == sorted(request.waited_ms for request in sent)
-    assert 2_000 <= sent[0].waited_ms <= 2_400
-
-
-@pytest.mark.parametrize("name", ["r1", "r2", "another", "f00d"])
-def test_while_nobody_answers_it_renews_every_two_seconds_and_up_to_a_fifth_more(name):
-    requester = Requester(0, name)
-    requester.handle(Begin(), 0)
-    assert 2 * SECOND <= (requester.next_deadline_ns() or 0) <= 2.4 * SECOND
-
-
-def test_a_fleet_does_not_renew_in_step():
-    requesters = [Requester(0, f"r{number}") for number in range(20)]
-    for requester in requesters:
-        requester.handle(Begin(), 0)
-    assert len({requester.next_deadline_ns() for requester in requesters}) > 10
+    assert sent[0].waited_ms == 1_250  # the middle between the floor and 2 s
 
 
 def test_a_reply_names_the_pace():
@@ -92,10 +76,10 @@ def test_early_and_repeated_ticks_are_harmless():
     assert [shard.tell(Tick()) for _ in range(5)] == [[]] * 5
 
 
-def test_a_reconnect_renews_at_once():
+def test_a_reconnect_renews_the_head_at_once():
     shard = Shard()
     shard.begin()
-    shard.queued(renew_in_ms=60_000)
+    shard.queued(position=1, renew_in_ms=60_000)
     assert renewals(shard.tell(Reconnected(), after_ms=500)) == [1]
 
 

@@ -56,6 +56,10 @@ WARM_UPS_MAX = 20
 TOTAL = 5
 
 
+def _middle() -> float:
+    return 0.5
+
+
 class Names:
     """Grant ids that can be copied with the rest."""
 
@@ -154,7 +158,7 @@ class Cluster:
             raise Violation("starts", self.now_ns, "nobody comes to lead, and stays")
         for index in range(2):
             pace_ns = min(timing.nudge_lead_ns for timing in self.timings.values())
-            self.shards.append(Shard(Requester(index, f"r{index}", max_concurrency=1, pace_ns=pace_ns)))
+            self.shards.append(Shard(Requester(index, f"r{index}", jitter=_middle, max_concurrency=1, pace_ns=pace_ns)))
             self._step(index, Begin())
 
     def _start(self, name: str) -> None:
