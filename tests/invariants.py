@@ -28,11 +28,13 @@ def check_small(schedule: Scheduler) -> None:
 
 
 def check_replica(replica: Replica) -> None:
-    """A replica leads with a lease, and its schedule knows it."""
-    is_leader = replica.role is Role.LEADER
+    """A replica leads with a lease, and its schedule knows it; one that leaves may still have the lock."""
+    is_leader = bool(replica.lease_until_ns)
     state = replica.schedule.state
     assert state.is_leading is is_leader, f"a {replica.role.value} whose schedule has is_leading {state.is_leading}"
-    assert is_leader or not replica.lease_until_ns, f"a {replica.role.value} with a lease"
+    may_lead = replica.role in {Role.LEADER, Role.LEAVING}
+    assert may_lead or not is_leader, f"a {replica.role.value} with a lease"
+    assert is_leader or replica.role is not Role.LEADER, "a leader without a lease"
     assert is_leader or not replica.schedule.is_refusing, f"a {replica.role.value} that refuses plain requests"
     seen = replica.view.ledger
     age = (0, 0) if seen is None else seen.age

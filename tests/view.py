@@ -21,6 +21,7 @@ class RequestView:
     renewal: int
     source: str
     asked_us: int
+    asked_at_ns: int
     deferred_until_ns: int
     grant_id: str | None
 
@@ -45,6 +46,7 @@ class View:
         queues: the ids that wait in each bucket, in order; a bucket without any is not in it.
         holds: by grant id, in the order in which they began.
         opens_at_ns: when the last hold of each bucket ends; 0 where it has none.
+        margin_ns: as learnt so far.
     """
 
     remaining: int | None
@@ -54,6 +56,7 @@ class View:
     queues: Mapping[int, tuple[str, ...]]
     holds: Mapping[str, HoldView]
     opens_at_ns: Mapping[int, int]
+    margin_ns: int
 
 
 def view_of(schedule: Scheduler) -> View:
@@ -70,6 +73,7 @@ def view_of(schedule: Scheduler) -> View:
                 renewal=request.message.renewal,
                 source=request.message.source,
                 asked_us=request.message.asked_us,
+                asked_at_ns=request.asked_at_ns,
                 deferred_until_ns=request.deferred_until_ns,
                 grant_id=request.grant_id,
             )
@@ -81,6 +85,7 @@ def view_of(schedule: Scheduler) -> View:
         },
         holds=dict(_hold(hold) for hold in state.holds.all()),
         opens_at_ns={bucket: state.holds.opens_at_ns(bucket) for bucket in range(state.max_concurrency or 1)},
+        margin_ns=state.timing.margin_ns,
     )
 
 

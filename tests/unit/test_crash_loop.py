@@ -325,7 +325,7 @@ def test_a_loop_that_ends_later_than_was_told_is_looked_at_when_it_ends():
     guard = desk.schedule.state.guard
     burn(desk, 0, 3)
     desk.ask(0, request_id="held", after_ms=1_000)
-    request = desk.schedule.state.requests.by_id["held"]
+    request = desk.view.requests["held"]
     wait_ms = (request.deferred_until_ns - desk.now_ns) // MS
     for renewal in range(1, 1 + wait_ms // 5_000):
         desk.ask(0, request_id="held", renewal=renewal, after_ms=5_000)

@@ -20,7 +20,7 @@ UNANSWERED_MS = 10_200
 
 
 def opens_in_ms(desk, bucket=0):
-    return (desk.schedule.state.opens_at_ns(bucket) - desk.now_ns) / MS
+    return (desk.view.opens_at_ns[bucket] - desk.now_ns) / MS
 
 
 def desk_with_grant():
@@ -141,7 +141,7 @@ def test_a_successor_that_received_the_outcome_itself_takes_the_earlier_of_two_p
     ready_ns = cluster.now_ns
     cluster.kill(leader)
     cluster.hold_writes = False
-    assert cluster.replicas[other].schedule.state.opens_at_ns(0) == ready_ns + Timing().proved_hold_ns
+    assert cluster.view(other).opens_at_ns[0] == ready_ns + Timing().proved_hold_ns
     cluster.pass_ms(4_500)
     assert cluster.roles(Role.LEADER) == [other]
     cluster.ask(1)
@@ -164,7 +164,7 @@ def test_a_successor_that_did_not_receive_the_outcome_holds_longer():
     cluster.pass_ms(50)
     cluster.tell(leader, model.Confirmation(grant, Outcome.READY))
     cluster.kill(leader)
-    assert cluster.replicas[other].schedule.state.opens_at_ns(0) == identified_ns + CONFIRMED_MS * MS
+    assert cluster.view(other).opens_at_ns[0] == identified_ns + CONFIRMED_MS * MS
 
 
 def test_an_outcome_received_before_its_grant_counts_from_its_receipt():
@@ -196,14 +196,14 @@ def test_the_margin_learns_from_those_alone_who_waited_for_it(ready_ms, narrows)
     desk.ask(0)
     for number in range(1, 4):
         ready_after(desk, number, ready_ms)
-    assert (desk.schedule.state.timing.margin_ns < 200 * MS) is narrows
+    assert (desk.view.margin_ns < 200 * MS) is narrows
 
 
 def test_every_rejection_widens_the_margin():
     desk = desk_with_grant()
     desk.answer("g1")
     desk.answer("g1", Outcome.REJECTED, after_ms=50)
-    assert desk.schedule.state.timing.margin_ns == 400 * MS
+    assert desk.view.margin_ns == 400 * MS
 
 
 # --- the client
