@@ -1,4 +1,4 @@
-"""A client that the kit of docs/certify-a-client.md judges: what such a program does, here with the library's queue."""
+"""What a program does that the kit for clients judges (docs/protocol.md), here with the queue of the library."""
 
 import asyncio
 import os

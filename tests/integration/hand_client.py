@@ -62,6 +62,7 @@ class Shard:
         self.renewal += 1
         now_s = time.monotonic()
         self.sent_s[self.renewal] = now_s
+        self.had_reply = False
         self.due_s = now_s + self.pace_s * random.uniform(0.8, 1.2)
         self.pace_s = min(self.pace_s * 2, PACE_MAX_S)
         if FAULT == "hammers when unanswered":
@@ -74,30 +75,48 @@ class Shard:
             "waited_ms": round((now_s - self.begun_s) * 1000),
             "managed": True,
         }
+        for field in ("managed", "waited_ms"):
+            if f"leaves {field} out" == FAULT:
+                del body[field]
         if self.client.is_connected:
             bucket = self.shard_id % self.buckets
             await self.client.publish(f"{PREFIX}.request.{bucket}", json.dumps(body).encode(), reply=self.inbox)
 
     async def on_reply(self, message):
+        if FAULT == "takes an empty message for a grant" and not message.data:
+            self.identify()
         try:
             reply = json.loads(message.data)
             {"granted": self.granted, "queued": self.queued, "refused": self.refused}[reply["status"]](reply, message)
         except (ValueError, KeyError, TypeError):
-            return  # not a reply that this client knows
+            if FAULT == "ends at a reply that it cannot read":
+                os._exit(1)
+            return
         self.wake.set()
 
     def queued(self, reply, _message):
-        if reply["request_id"] == self.request_id and not self.is_up:
+        if reply["request_id"] != self.request_id or self.is_up:
+            return
+        is_unasked, self.had_reply = self.had_reply, True
+        if FAULT == "ignores what it did not ask for" and is_unasked:
+            return
+        if FAULT != "keeps its first bucket":
             self.buckets = reply["max_concurrency"] or self.buckets
-            self.pace_s = PACE_S
-            self.due_s = time.monotonic() + max(0.06, min(reply["renew_in_ms"] / 1000, PACE_MAX_S))
+        self.pace_s = PACE_S
+        renew_in_s = 3 if FAULT == "has a pace of its own" else reply["renew_in_ms"] / 1000
+        least_s = 0 if FAULT == "sends as fast as it is asked to" else 0.06
+        self.due_s = time.monotonic() + max(least_s, min(renew_in_s, PACE_MAX_S))
 
     def refused(self, reply, _message):
         if reply["request_id"] != self.request_id or self.is_up:
             return
-        buckets, self.buckets = self.buckets, reply.get("max_concurrency") or self.buckets
+        buckets = self.buckets
+        if FAULT != "keeps its first bucket":
+            self.buckets = reply.get("max_concurrency") or self.buckets
         wait_s = reply.get("retry_after_ms", 5_000) / 1000 * random.uniform(1, 1.2)
-        if reply["code"] == "ended":
+        if FAULT == "asks again at once after a refusal":
+            wait_s = 0.05
+        if reply["code"] == "ended" and FAULT != "goes on with an id that has ended":
             self.begin()
             wait_s, self.anew_s = self.anew_s, min(self.anew_s * 2, 8)
         elif reply["code"] == "wrong_bucket" and buckets != self.buckets:
@@ -114,6 +133,8 @@ class Shard:
             if grant["grant_id"] in self.decided:
                 self.answer(message.reply, self.decided[grant["grant_id"]])
                 return
+        if self.is_up and FAULT == "is silent after it has identified":
+            return
         is_late = time.monotonic() > self.sent_s.get(grant["renewal"], 0) + grant["use_within_ms"] / 1000
         if FAULT == "counts use_within from the newest renewal":
             is_late = time.monotonic() > self.newest_sent_s + grant["use_within_ms"] / 1000
@@ -126,7 +147,8 @@ class Shard:
         self.buckets = grant["max_concurrency"]
         self.decided[grant["grant_id"]] = "identified"
         self.identify()
-        self.answer(message.reply, "identified")
+        if FAULT != "never confirms":
+            self.answer(message.reply, "identified")
 
     def identify(self):
         self.is_up = True
@@ -137,11 +159,13 @@ class Shard:
         TASKS.add(task)
 
     def reconnected(self):
+        if FAULT == "does not renew after a reconnect":
+            return
         self.due_s = time.monotonic() + random.uniform(0, 2)
         self.wake.set()
 
     async def withdraw(self):
-        if not self.is_up:
+        if not self.is_up and FAULT != "ends without a cancel":
             body = json.dumps({"request_id": self.request_id}).encode()
             await self.client.publish(f"{PREFIX}.cancel.{self.shard_id % self.buckets}", body)
 

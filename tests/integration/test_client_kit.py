@@ -3,7 +3,10 @@
 import asyncio
 import json
 import shlex
+import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,13 +19,14 @@ from nats_identify.testing.client_kit.rule import ClientRule
 from nats_identify.testing.client_kit.runner import CaseResult, Runner, nats_for_kit
 from tests.processes import ROOT, WITHIN_S
 
-BY_NAME = {rule.name: rule for rule in (*PLAIN_RULES, *MANAGED_RULES)}
+BY_NAME = {rule.name: rule for rule in MANAGED_RULES}
 OURS = shlex.join([sys.executable, str(ROOT / "examples/kit_client.py")])
 HAND = ROOT / "tests/integration/hand_client.py"
+PLAIN_HAND = ROOT / "tests/integration/hand_plain_client.py"
 
 
-def by_hand(fault: str = "") -> str:
-    return shlex.join([sys.executable, str(HAND), *([fault] if fault else [])])
+def by_hand(fault: str = "", program: Path = HAND) -> str:
+    return shlex.join([sys.executable, str(program), *([fault] if fault else [])])
 
 
 async def play(command: str, *rules: ClientRule) -> list[CaseResult]:
@@ -68,15 +72,35 @@ PLANTED = {
         "a_copy_of_a_grant_gets_the_same_answer": "it answered a grant `identified`, and a copy of it `declined`",
     },
     "hammers when unanswered": {"it_slows_down_while_unanswered": "10 renewals, and did not slow down"},
+    "leaves managed out": {"each_shard_asks_with_a_request_of_its_own": "it is a plain one"},
+    "leaves waited_ms out": {"waited_ms_is_the_time_since_the_first_sending": "waited_ms grew by 0"},
+    "has a pace of its own": {"it_renews_at_the_pace_of_the_reply": "renew_in_ms was 400, and its renewals came after"},
+    "ignores what it did not ask for": {"a_nudge_is_answered_at_once": "the kit saw no next request of shard 0"},
+    "sends as fast as it is asked to": {"it_sends_at_most_20_times_a_second": "each reply had a renew_in_ms of 0"},
+    "never confirms": {"a_grant_is_used_once_and_confirmed": "the kit saw no answer to the grant for shard 0"},
+    "is silent after it has identified": {"another_grant_is_declined": "the kit saw no answer to the grant"},
+    "ends at a reply that it cannot read": {"unknown_replies_are_ignored": "the client ended with status 1"},
+    "keeps its first bucket": {
+        "a_refusal_moves_it_to_another_bucket": "after `wrong_bucket` with max_concurrency 3, which is bucket 2",
+        "a_reply_moves_it_to_another_bucket": "although replies had max_concurrency 3: bucket 2",
+    },
+    "asks again at once after a refusal": {
+        "it_waits_as_long_as_a_refusal_demands": "after `overloaded` it had to wait 3000 ms or more",
+    },
+    "goes on with an id that has ended": {"after_ended_it_asks_with_a_new_id": "no request with a new request_id"},
+    "does not renew after a reconnect": {"a_reconnect_keeps_its_request": "the kit saw no next request of shard 0"},
+    "takes an empty message for a grant": {
+        "it_waits_while_no_coordinator_answers": "shard 0 identified although no coordinator was connected",
+    },
+    "ends without a cancel": {"it_withdraws_when_it_ends": "did not withdraw the request of shard 0"},
 }
-"""A planted fault, and the sentence that each rule says of it."""
+"""A planted fault, and the sentence that each rule says of it. Each rule has a fault here."""
 
 
 @pytest.mark.parametrize("fault", PLANTED)
 async def test_a_planted_fault_is_found_and_named(fault: str):
     expected = PLANTED[fault]
-    kept = BY_NAME["another_grant_is_declined"]
-    seen = findings(await play(by_hand(fault), *(BY_NAME[name] for name in expected), kept))
+    seen = findings(await play(by_hand(fault), *(BY_NAME[name] for name in expected)))
     assert seen.keys() == expected.keys()
     for name, sentence in expected.items():
         assert sentence in seen[name]
@@ -133,7 +157,51 @@ def test_options_that_make_no_sense_end_with_status_2(arguments, said, capsys):
     assert said in capsys.readouterr().err
 
 
-def test_each_rule_says_what_to_do():
-    for rule in BY_NAME.values():
-        assert rule.reason
-        assert rule.advice
+def test_each_rule_has_a_planted_fault():
+    assert {rule.name for rule in MANAGED_RULES} == {name for expected in PLANTED.values() for name in expected}
+    assert {rule.name for rule in PLAIN_RULES} == {name for expected in PLAIN.values() for name in expected}
+
+
+async def test_a_plain_client_written_by_hand_keeps_every_rule():
+    assert findings(await play(by_hand(program=PLAIN_HAND), *PLAIN_RULES)) == {}
+
+
+PLAIN = {
+    "calls itself managed": {"it_asks_with_one_request": "a plain client does not renew"},
+    "asks again before it has a reply": {"it_asks_with_one_request": "before its first request had a reply"},
+    "never confirms": {"a_grant_is_used_once_and_confirmed": "the kit saw no answer to the grant for shard 0"},
+    "takes its time limit for a grant": {"no_reply_is_no_grant": "shard 0 identified although there was no reply"},
+    "takes any reply for a grant": {
+        "a_refusal_is_no_grant": "its request was refused with `session_limit`",
+        "a_503_is_no_grant": "its reply was NATS's own 503",
+    },
+}
+"""As `PLANTED`, for plain clients."""
+
+
+@pytest.mark.parametrize("fault", PLAIN)
+async def test_a_fault_of_a_plain_client_is_found_and_named(fault: str):
+    rules = [rule for rule in PLAIN_RULES if rule.name in PLAIN[fault]]
+    seen = findings(await play(by_hand(fault, PLAIN_HAND), *rules))
+    assert seen.keys() == PLAIN[fault].keys()
+    for name, sentence in PLAIN[fault].items():
+        assert sentence in seen[name]
+
+
+@pytest.fixture(scope="session")
+def go_client(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The example in Go, built; its one module comes from the Go module proxy, or from the cache."""
+    go = shutil.which("go")
+    if go is None:
+        pytest.skip("there is no go")
+    program = tmp_path_factory.mktemp("go") / "client"
+    command = [go, "build", "-o", str(program), "."]
+    build = subprocess.run(command, cwd=ROOT / "examples/go", capture_output=True, text=True, check=False)
+    if build.returncode and "dial tcp" in build.stderr:
+        pytest.skip("the Go module proxy cannot be reached")
+    assert build.returncode == 0, build.stderr
+    return str(program)
+
+
+async def test_the_example_in_go_keeps_every_rule_of_a_plain_client(go_client: str):
+    assert findings(await play(go_client, *PLAIN_RULES)) == {}

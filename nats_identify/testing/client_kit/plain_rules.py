@@ -54,6 +54,7 @@ async def a_refusal_is_no_grant(kit: ClientHarness) -> None:
         return
     kit.record.may_end = False
     request = await kit.refuse_until_waited(request, Reason.SESSION_LIMIT, RETRY_MS, anew=True, retry_after_ms=RETRY_MS)
+    kit.record.may_end = True
     await kit.finish(request)
 
 
