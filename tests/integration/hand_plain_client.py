@@ -32,7 +32,7 @@ async def main():
         if answer["status"] == "granted" or FAULT == "takes any reply for a grant":
             break
         if FAULT != "asks again before it has a reply":
-            await asyncio.sleep(max(5, answer.get("retry_after_ms", 0) / 1000))  # no sooner than it may
+            await asyncio.sleep(max(5, int(answer.get("retry_after_ms", 0)) / 1000))  # no sooner than it may
     print(f"identify {shard_id}", flush=True)  # noqa: T201  # the kit reads it
     if reply is not None and FAULT != "never confirms":
         with suppress(nats.errors.Error):
