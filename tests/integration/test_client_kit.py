@@ -12,7 +12,7 @@ import pytest
 
 from nats_identify.processes.nats_server import EmbeddedNats
 from nats_identify.testing.client_kit.__main__ import main, nats_options
-from nats_identify.testing.client_kit.client import ClientProcess
+from nats_identify.testing.client_kit.client import AwaitedClient, ClientProcess
 from nats_identify.testing.client_kit.managed_rules import MANAGED_RULES
 from nats_identify.testing.client_kit.plain_rules import PLAIN_RULES
 from nats_identify.testing.client_kit.rule import ClientRule
@@ -71,7 +71,7 @@ PLANTED = {
         "only_its_own_grants_are_answered": "although the kit had sent a grant for another request_id",
         "a_copy_of_a_grant_gets_the_same_answer": "it answered a grant `identified`, and a copy of it `declined`",
     },
-    "hammers when unanswered": {"it_slows_down_while_unanswered": "10 renewals, and did not slow down"},
+    "hammers when unanswered": {"it_slows_down_while_unanswered": "renewals, and did not slow down"},
     "leaves managed out": {"each_shard_asks_with_a_request_of_its_own": "it is a plain one"},
     "leaves waited_ms out": {"waited_ms_is_the_time_since_the_first_sending": "waited_ms grew by 0"},
     "has a pace of its own": {"it_renews_at_the_pace_of_the_reply": "renew_in_ms was 400, and its renewals came after"},
@@ -111,6 +111,35 @@ async def test_a_client_that_ends_is_named_with_what_it_said():
     (result,) = await play(command, BY_NAME["a_late_grant_is_declined"])
     assert result.finding is not None
     assert result.finding.seen == "the client ended with status 3; its last lines: no module nats"
+
+
+async def test_a_client_that_a_person_starts_is_judged_by_what_it_pipes_to_the_kit():
+    """The person does what the kit says, with bash instead of nc."""
+    started: list[asyncio.Task[asyncio.subprocess.Process]] = []
+    ended: list[asyncio.Task[None]] = []
+
+    async def start(line: str) -> asyncio.subprocess.Process:
+        command, _, port = line.strip().rpartition(" ")
+        variables = command.partition(" YOUR-CLIENT")[0]
+        script = f"export {variables}; exec {by_hand()} > /dev/tcp/127.0.0.1/{port}"
+        return await asyncio.create_subprocess_exec("bash", "-c", script)
+
+    async def end() -> None:
+        process = await started[-1]
+        process.terminate()
+        await process.wait()
+
+    def do(said: str) -> None:
+        if said.startswith("start"):
+            started.append(asyncio.create_task(start(said.splitlines()[1])))
+        else:
+            ended.append(asyncio.create_task(end()))
+
+    async with nats_for_kit(None) as options:
+        runner = Runner(options, lambda record: AwaitedClient(record, do))
+        results = await runner.run([BY_NAME["a_late_grant_is_declined"], BY_NAME["it_withdraws_when_it_ends"]])
+    assert findings(results) == {}
+    assert len(started) == len(ended) == 2
 
 
 async def test_a_server_of_the_user_s_own_is_used(nats_server: EmbeddedNats):
