@@ -163,6 +163,11 @@ class ClientHarness:
         )
         if found is None:
             self.broken(f"in {WITHIN_S:g} s the kit saw no {what.removeprefix('an ')}")
+        if found.bucket != grant.body.bucket:
+            self.broken(
+                f"it answered a grant of bucket {grant.body.bucket} on the confirm subject of bucket {found.bucket}; "
+                "the answer goes to the reply subject of the grant's message"
+            )
         return found
 
     async def cancelled(self, request: RequestSeen) -> CancelSeen:
