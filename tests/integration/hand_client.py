@@ -104,8 +104,9 @@ class Shard:
             self.buckets = reply["max_concurrency"] or self.buckets
         self.pace_s = PACE_S
         renew_in_s = 3 if FAULT == "has a pace of its own" else reply["renew_in_ms"] / 1000
-        least_s = 0 if FAULT == "sends as fast as it is asked to" else 0.06
-        self.due_s = time.monotonic() + max(least_s, min(renew_in_s, PACE_MAX_S))
+        if FAULT == "sends as fast as it is asked to" and renew_in_s == 0:
+            TASKS.add(asyncio.create_task(self.renew()))
+        self.due_s = time.monotonic() + max(0.06, min(renew_in_s, PACE_MAX_S))
 
     def refused(self, reply, _message):
         if reply["request_id"] != self.request_id or self.is_up:
