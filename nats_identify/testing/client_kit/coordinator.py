@@ -12,8 +12,9 @@ from pydantic import BaseModel, ValidationError
 
 from nats_identify import wire
 from nats_identify.clock import now_ns
+from nats_identify.printable import printable
 from nats_identify.reason import Reason
-from nats_identify.testing.client_kit.record import CancelSeen, ConfirmSeen, Record, RequestSeen
+from nats_identify.testing.client_kit.record import CancelSeen, ConfirmSeen, Record, RequestSeen, natural
 
 WINDOW_MS: Final = 5_000
 HEADER_BYTES_MAX: Final = 4_096
@@ -164,7 +165,7 @@ class PlayedCoordinator:
             return
 
     async def _on_request(self, message: Msg) -> None:
-        at_ns, bucket = now_ns(), message.subject.rpartition(".")[2]
+        at_ns, token = now_ns(), message.subject.rpartition(".")[2]
         if message.headers and message.headers.get("Status"):
             return
         problem, body = _problem_of(message, self._subjects.prefix), wire.Request()
@@ -172,9 +173,10 @@ class PlayedCoordinator:
             body = wire.Request.model_validate_json(message.data or b"{}")
         except ValidationError as error:
             problem = problem or wire.why_invalid(error)
-        if not bucket.isdigit():
-            problem, bucket = problem or f"its subject ends with {bucket!r}, which is no bucket", "0"
-        self._record.add(RequestSeen(at_ns, int(bucket), message.reply, body, problem))
+        bucket = natural(token)
+        if bucket is None:
+            problem = problem or f"its subject ends with {printable(token)}, which is no bucket"
+        self._record.add(RequestSeen(at_ns, bucket or 0, message.reply, body, problem))
 
     async def _on_confirm(self, message: Msg) -> None:
         at_ns = now_ns()
@@ -185,7 +187,7 @@ class PlayedCoordinator:
             outcome = wire.Answered.model_validate_json(message.data or b"{}").outcome
         except ValidationError:
             outcome = None
-        self._record.add(ConfirmSeen(at_ns, int(bucket) if bucket.isdigit() else -1, grant_id, outcome))
+        self._record.add(ConfirmSeen(at_ns, natural(bucket), grant_id, outcome))
 
     async def _on_cancel(self, message: Msg) -> None:
         at_ns, bucket = now_ns(), message.subject.rpartition(".")[2]
@@ -193,7 +195,7 @@ class PlayedCoordinator:
             request_id = wire.Cancelled.model_validate_json(message.data).request_id
         except ValidationError:
             request_id = None
-        self._record.add(CancelSeen(at_ns, int(bucket) if bucket.isdigit() else -1, request_id))
+        self._record.add(CancelSeen(at_ns, natural(bucket), request_id))
 
     async def _on_info(self, message: Msg) -> None:
         limits = wire.SessionStartLimit(total=1000, remaining=900, reset_after_ms=3_600_000)

@@ -52,20 +52,20 @@ class RequestSeen:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmSeen:
-    """An answer to a grant; the outcome is None where it cannot be read."""
+    """An answer to a grant; the bucket or the outcome is None where it cannot be read."""
 
     at_ns: int
-    bucket: int
+    bucket: int | None
     grant_id: str
     outcome: Outcome | None
 
 
 @dataclass(frozen=True, slots=True)
 class CancelSeen:
-    """A withdrawal; the id is None where it cannot be read."""
+    """A withdrawal; the bucket or the id is None where it cannot be read."""
 
     at_ns: int
-    bucket: int
+    bucket: int | None
     request_id: str | None
 
 
@@ -86,6 +86,9 @@ class EndSeen:
 
 
 Entry = RequestSeen | ConfirmSeen | CancelSeen | IdentifySeen | EndSeen
+DIGITS_MAX: Final = 16
+"""Of the largest number on the wire."""
+
 NO_GRANT: Final = "no grant was sent"
 
 EntryT = TypeVar("EntryT", RequestSeen, ConfirmSeen, CancelSeen, IdentifySeen, EndSeen)
@@ -174,8 +177,14 @@ class Record:
     def line(self, line: str) -> None:
         """Take in a line that the client printed; only those of the form ``identify <shard_id>`` count."""
         word, _, number = line.strip().partition(" ")
-        if word == "identify" and number.isascii() and number.isdigit():
-            self.add(IdentifySeen(now_ns(), int(number)))
+        shard_id = natural(number)
+        if word == "identify" and shard_id is not None:
+            self.add(IdentifySeen(now_ns(), shard_id))
+
+
+def natural(text: str) -> int | None:
+    """Read decimal digits, as they are in a subject; None for anything else, and for a number that no shard has."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX else None
 
 
 def _no_turn(shard_id: int, situation: str) -> RuleBrokenError:
