@@ -44,8 +44,10 @@ class Shard:
 
     async def run(self):
         self.inbox = self.client.new_inbox()
+        if FAULT == "identifies at once":
+            self.identify()
         await self.client.subscribe(self.inbox, cb=self.on_reply)
-        while not self.is_up:
+        while not self.is_up or FAULT == "identifies at once":
             self.wake.clear()
             wait_s = self.due_s - time.monotonic()
             if wait_s <= 0:
@@ -75,6 +77,10 @@ class Shard:
             "waited_ms": round((now_s - self.begun_s) * 1000),
             "managed": True,
         }
+        if FAULT == "sends numbers as text":
+            body["shard_id"] = str(self.shard_id)
+        if FAULT == "begins each renewal with 0":
+            body["renewal"] = 0
         for field in ("managed", "waited_ms"):
             if f"leaves {field} out" == FAULT:
                 del body[field]
@@ -132,6 +138,8 @@ class Shard:
             if not is_own or message.reply != confirm_to:
                 return
             if grant["grant_id"] in self.decided:
+                if FAULT == "identifies again for a copy":
+                    self.identify()
                 self.answer(message.reply, self.decided[grant["grant_id"]])
                 return
         if self.is_up and FAULT == "is silent after it has identified":
@@ -148,8 +156,10 @@ class Shard:
         self.buckets = grant["max_concurrency"]
         self.decided[grant["grant_id"]] = "identified"
         self.identify()
+        if FAULT == "confirms in the first bucket":
+            confirm_to = f"{PREFIX}.confirm.0.{grant['grant_id']}"
         if FAULT != "never confirms":
-            self.answer(message.reply, "identified")
+            self.answer(confirm_to, "identified")
 
     def identify(self):
         self.is_up = True

@@ -92,6 +92,19 @@ PLANTED = {
     "takes an empty message for a grant": {
         "it_waits_while_no_coordinator_answers": "shard 0 identified although no coordinator was connected",
     },
+    "sends numbers as text": {
+        "each_shard_asks_with_a_request_of_its_own": "a request cannot be used: shard_id: ",
+    },
+    "begins each renewal with 0": {"it_renews_at_the_pace_of_the_reply": "number 0 was sent before"},
+    "identifies again for a copy": {
+        "a_copy_of_a_grant_gets_the_same_answer": "its grant was a copy of one that it had used",
+    },
+    "confirms in the first bucket": {
+        "a_reply_moves_it_to_another_bucket": "a grant of bucket 2 on the confirm subject of bucket 0",
+    },
+    "identifies at once": {
+        "each_shard_asks_with_a_request_of_its_own": "identified although no grant was sent",
+    },
     "ends without a cancel": {"it_withdraws_when_it_ends": "did not withdraw the request of shard 0"},
 }
 """A planted fault, and the sentence that each rule says of it. Each rule has a fault here."""
