@@ -38,16 +38,8 @@ def findings(results: list[CaseResult]) -> dict[str, str]:
     return {result.rule.name: result.finding.seen for result in results if result.finding is not None}
 
 
-SLOWS_DOWN = BY_NAME["it_slows_down_while_unanswered"]
-
-
 async def test_the_library_s_own_client_keeps_every_rule():
-    assert findings(await play(OURS, *(rule for rule in MANAGED_RULES if rule is not SLOWS_DOWN))) == {}
-
-
-@pytest.mark.xfail(strict=True, reason="the library's requester does not slow down yet while nothing answers")
-async def test_the_library_s_own_client_slows_down():
-    assert findings(await play(OURS, SLOWS_DOWN)) == {}
+    assert findings(await play(OURS, *MANAGED_RULES)) == {}
 
 
 async def test_a_client_written_by_hand_keeps_every_rule():

@@ -65,7 +65,7 @@ class Exchange:
     _requester: Requester = field(init=False)
 
     def __post_init__(self) -> None:
-        self._requester = Requester(self.shard_id, "a1", max_concurrency=self.max_concurrency)
+        self._requester = Requester(self.shard_id, "a1", max_concurrency=self.max_concurrency, jitter=lambda: 0.0)
 
     def event(self, at_ms: int, name: str) -> None:
         """Let one of `CLIENT_EVENTS` happen, and note what the client sends."""
