@@ -72,7 +72,8 @@ class Figures:
             if event.outcome is Outcome.DECLINED:
                 desk.unused.add(event.grant_id)
             else:
-                desk.used_at_ns.setdefault(event.grant_id, now_ns)
+                is_over = any(r.grant_id == event.grant_id and _is_over(desk, r, now_ns) for r in desk.records)
+                desk.used_at_ns.setdefault(event.grant_id, 0 if is_over else now_ns)  # 0: a window ago and longer
         elif kind is Undeliverable:
             assert isinstance(event, Undeliverable)
             desk.unused.add(event.grant_id)
@@ -120,4 +121,9 @@ def _is_unanswered(desk: Desk, record: GrantRecord, now_ns: int) -> bool:
     """For certain: its hold is not over by any count, and nobody has said what became of it."""
     if not record.request_id or record.outcome is not None or record.grant_id in desk.unused:
         return False
-    return record.grant_id not in desk.used_at_ns and record.hold_ns - (now_ns - desk.written_at_ns) > MS
+    return record.grant_id not in desk.used_at_ns and not _is_over(desk, record, now_ns)
+
+
+def _is_over(desk: Desk, record: GrantRecord, now_ns: int) -> bool:
+    """Whether its hold is over, or nearly so."""
+    return record.hold_ns - (now_ns - desk.written_at_ns) <= MS
