@@ -28,8 +28,8 @@ Architecture Blog, 2015, https://aws.amazon.com/blogs/architecture/exponential-b
 that was not answered best, and it costs the fewest repeats.
 """
 
-FLOOR_SHARE = 4
-"""The floor is a quarter of the first bound, 0.5 s: a reply that a commit delays arrives before the repeat."""
+FLOOR_SHARE = 2
+"""The floor is half of the first bound, 1 s: a reply that a commit delays arrives before the repeat."""
 
 RENEW_MAX_NS = 60 * NS_PER_S
 """The longest interval of the contract, in replies and of the backoff: with a longer one the request would expire."""
