@@ -35,8 +35,9 @@ class LedgerView:
         was_out_of_contact = before is None or now_ns - before > self.lease_ns
         self._contact_at_ns = now_ns
         age = ledger.age if ledger else (0, 0)
-        has_moved = revision != self.revision or age != (self.ledger.age if self.ledger else (0, 0))
+        has_moved = revision != self.revision or _identity(ledger) != _identity(self.ledger)
         is_newer = age > self.newest_age
+        is_another_stream = revision < self.revision  # within one a revision never goes down
         # An entry that is put back by hand has no lineage, which is in its headers: no two such entries are of one.
         is_descended = ledger is not None and ledger.lineage == self.lineage != ""
         self.ledger, self.revision, self.newest_age = ledger, revision, max(age, self.newest_age)
@@ -46,7 +47,7 @@ class LedgerView:
             self.is_trusted = False
         elif has_moved:
             self.is_trusted = True
-        if is_put_back:
+        if is_put_back or is_another_stream:
             self.is_trusted = False
         if was_out_of_contact or has_moved:
             self.last_change_ns = now_ns
@@ -78,3 +79,8 @@ class LedgerView:
         if self.ledger is None or self.ledger.leader is None:
             return self.last_change_ns
         return self.last_change_ns + max(self.lease_ns, self.ledger.lease_ns)
+
+
+def _identity(ledger: Ledger | None) -> tuple[object, ...]:
+    """What no two entries share: a copy of another lineage may have the age, and come back at the revision, of this."""
+    return () if ledger is None else (ledger.age, ledger.instance, ledger.lineage)
