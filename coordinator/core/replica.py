@@ -82,6 +82,8 @@ class Replica:
         self._read_at_ns = self._retry_at_ns = self._looked_at_ns = 0
         self._heartbeat_at_ns = 0
         self._global_hold: GlobalHold | None = None
+        self._contested_at_ns = 0
+        self._first_read_ns = 0  # when the ledger was first read as it stands
         self._lineage = ""
         self._figure_waits = False
         self._limits_policy = LimitsPolicy()
@@ -186,6 +188,8 @@ class Replica:
         if self._pending is not None:
             return self._settle(self._pending, event, now_ns)
         actions = self._observe_ledger(event.ledger, event.revision, now_ns, is_put_back=event.written_on is None)
+        if self._first_read_ns < self.view.last_change_ns:
+            self._first_read_ns = now_ns
         if self._is_traffic_lost or self._stopping or now_ns < self.view.lease_expires_at_ns():
             return actions
         return actions + self._take_over(now_ns, is_first=event.never_written and self._may_be_first)
@@ -199,6 +203,7 @@ class Replica:
         state, static = self.schedule.state, self.settings.static
         self.role, self.term = Role.CANDIDATE, self.view.newest_age[0] + 1
         self._global_hold = None
+        self._contested_at_ns = now_ns
         if not (self.view.is_trusted or is_first):
             self._longest_hold_ns = max(self._longest_hold_ns, state.timing.full_hold_ns)
             self._global_hold = state.assume_unknown_grants(self._name_grant(), self._longest_hold_ns, now_ns)
@@ -211,15 +216,26 @@ class Replica:
 
     def _lead_from_now(self, now_ns: int) -> list[ReplicaAction]:
         self.role = Role.LEADER
+        hold_ns = self._longest_hold_ns
         if self._global_hold is not None:
-            self.schedule.state.extend_global_hold(self._global_hold, now_ns + self._longest_hold_ns)
+            hold_ns = max(0, self._unknown_grants_until_ns(now_ns) - now_ns)
+            self.schedule.state.set_global_hold(self._global_hold, now_ns + hold_ns)
         if self.settings.static is None:
-            self._limits_policy.become_leader(now_ns, self._longest_hold_ns if self._figure_waits else 0)
+            self._limits_policy.become_leader(now_ns, hold_ns if self._figure_waits else 0)
         self.schedule.become_leader(now_ns)
         fields: model.Fields = {"leader": self.settings.name, "instance": self.settings.instance, "term": self.term}
         if self._global_hold is not None:
-            fields["holds_everything_ms"] = self._longest_hold_ns // MS
+            fields["holds_everything_ms"] = hold_ns // MS
         return self._if_leading([Event("leader", fields)], now_ns)
+
+    def _unknown_grants_until_ns(self, now_ns: int) -> int:
+        """Until when grants may matter that no ledger shows, for a leader that did not trust what it took over.
+
+        They were committed before the ledger was lost, so before it was first read as it was taken over; our write has
+        shown that none was committed after that. One that took more than a lease may have met another copy of it.
+        """
+        is_in_contact = now_ns - self._contested_at_ns <= self.settings.lease_ns
+        return (self._first_read_ns if is_in_contact else now_ns) + self._longest_hold_ns
 
     # --- leader
 

@@ -63,8 +63,20 @@ TRUTH: tuple[Planted, ...] = (
         (
             Edit(
                 f"{REPLICA}._lead_from_now",
-                "self._longest_hold_ns if self._figure_waits",
-                "self.settings.timing.full_hold_ns if self._figure_waits",
+                "hold_ns if self._figure_waits",
+                "min(hold_ns, self.settings.timing.full_hold_ns) if self._figure_waits",
+            ),
+        ),
+        rule=4,
+        shape=Shape.LOSSES,
+    ),
+    Planted(
+        "what nobody knows is held from the first look at any ledger, not at this one",
+        (
+            Edit(
+                f"{REPLICA}._read",
+                "if self._first_read_ns < self.view.last_change_ns:",
+                "if not self._first_read_ns:",
             ),
         ),
         rule=4,
