@@ -10,7 +10,7 @@ class LedgerView:
         ledger, revision: as last seen; the revision is what a takeover compares against.
         newest_age: the highest (term, sequence) ever seen; anything below is an older copy.
         newest_at_ns: when that was.
-        last_change_ns: when it was last seen to change.
+        last_change_ns: when it was last seen to change. ``first_read_ns``: when it was first read after that.
         longest_hold_ns: the longest that a grant of any ledger seen can matter, adopted or not.
         is_trusted: it was seen to advance by one entry since we have been in contact. A copy that was restored while
             we were out of contact is not trusted; neither is the first one that we read, or one of another lineage.
@@ -23,7 +23,7 @@ class LedgerView:
         self.revision = 0
         self.newest_age = (0, 0)
         self.newest_at_ns = 0
-        self.last_change_ns = 0
+        self.last_change_ns = self.first_read_ns = 0
         self.is_trusted = False
         self._contact_at_ns: int | None = None
 
@@ -37,10 +37,11 @@ class LedgerView:
         was_out_of_contact = before is None or now_ns - before > self.lease_ns
         self._contact_at_ns = now_ns
         age = ledger.age if ledger else (0, 0)
-        has_moved = revision != self.revision or age != (self.ledger.age if self.ledger else (0, 0))
+        has_moved = revision != self.revision or _identity(ledger) != _identity(self.ledger)
         is_newer = age > self.newest_age
         # A leader's entries follow one another. From one copy to a newer one there is a jump, which proves nothing.
         is_next = revision == self.revision + 1
+        is_another_stream = revision < self.revision  # within one a revision never goes down
         # An entry that is put back by hand has no lineage, which is in its headers: no two such entries are of one.
         is_descended = ledger is not None and ledger.lineage == self.lineage != ""
         self.ledger, self.revision, self.newest_age = ledger, revision, max(age, self.newest_age)
@@ -50,7 +51,7 @@ class LedgerView:
             self.is_trusted = False
         elif has_moved and is_next:
             self.is_trusted = True
-        if is_put_back:
+        if is_put_back or is_another_stream:
             self.is_trusted = False
         if was_out_of_contact or has_moved:
             self.last_change_ns = now_ns
@@ -59,6 +60,11 @@ class LedgerView:
     def note_hold(self, hold_ns: int) -> None:
         """A grant may matter for this time."""
         self.longest_hold_ns = max(self.longest_hold_ns, hold_ns)
+
+    def note_read(self, now_ns: int) -> None:
+        """Note that what was observed last was read: `first_read_ns` is the first such time since a change."""
+        if self.first_read_ns < self.last_change_ns:
+            self.first_read_ns = now_ns
 
     def record_own_write(self, ledger: Ledger, revision: int, now_ns: int) -> None:
         """Record our own write: it is the newest entry."""
@@ -86,3 +92,8 @@ class LedgerView:
         if self.ledger is None or self.ledger.leader is None:
             return self.last_change_ns
         return self.last_change_ns + max(self.lease_ns, self.ledger.lease_ns)
+
+
+def _identity(ledger: Ledger | None) -> tuple[object, ...]:
+    """What no two entries share: a copy of another lineage may have the age, and come back at the revision, of this."""
+    return () if ledger is None else (ledger.age, ledger.instance, ledger.lineage)

@@ -502,9 +502,10 @@ class ScheduleState:
         self.look_at_hold(grant_id, hold.opens_at_ns)
         return hold
 
-    def extend_global_hold(self, hold: GlobalHold, until_ns: int) -> None:
-        """Count a global hold from after its commit."""
+    def set_global_hold(self, hold: GlobalHold, until_ns: int) -> None:
+        """Set when a global hold is over: its beginning is known better once it is committed."""
         hold.opens_at_ns = until_ns
+        self.look_at_hold(hold.grant_id, until_ns)
 
     # --- confirms without a grant
 

@@ -98,6 +98,7 @@ class Witness:
                 assert isinstance(action, Reply)
                 commits.speaks(coordinator, now_ns)
                 self.finals.sends(coordinator, action)
+                self.figures.sends(coordinator, action)
                 body = action.body
                 if type(body) is model.Granted:
                     self._granted(coordinator, body)
@@ -112,7 +113,7 @@ class Witness:
                     self.figures.believed(coordinator, event)
                 holds_ms = action.fields.get("holds_everything_ms")
                 if action.name == "leader" and isinstance(holds_ms, int):
-                    self.figures.leads(coordinator, self.identifies.leads(coordinator, holds_ms * MS), now_ns)
+                    self.figures.leads(coordinator, self.identifies.leads(coordinator, holds_ms * MS, now_ns), now_ns)
                 if action.name == "crash_loop":
                     self.loops.held_back(int(action.fields["shard_id"] or 0), self._engine.now_ns)
         if nudged:
@@ -144,6 +145,8 @@ class Witness:
         self.pace.told(coordinator, event, now_ns)
         self.charges.told(coordinator, event)
         self.figures.told(coordinator, event, now_ns)
+        if isinstance(event, LedgerRead):
+            self.identifies.reads(coordinator, event, now_ns)
         if isinstance(event, LedgerRead | LedgerSeen):
             self.identifies.saw(coordinator.name, event.ledger, coordinator.settings.timing.use_within_ns)
 

@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING
 
 from coordinator.core.ledger import ReplicaEvent, Write
 from nats_identify.schedule.grants import GrantRecord
-from nats_identify.schedule.model import MS, Confirmation, LimitsFetched, LimitsFetchStarted, Outcome, Undeliverable
+from nats_identify.schedule.model import (
+    MS,
+    Confirmation,
+    LimitsFetched,
+    LimitsFetchStarted,
+    Outcome,
+    Refused,
+    Reply,
+    Undeliverable,
+)
 from tests.simulation.violation import Violation
 from tests.view import remaining_of
 
@@ -90,6 +99,15 @@ class Figures:
         if desk.asked is not None:
             granted = {r.grant_id for r in desk.records if r.grant_id not in before and r.outcome is None}
             desk.asked.uncounted |= {name for name in granted if self._is_of(coordinator, name)}
+
+    def sends(self, coordinator: "Coordinator", reply: Reply) -> None:
+        """A coordinator refuses: where it had granted to a plain requester, that grant was never sent."""
+        desk, refused = self._desk(coordinator.name), reply.body
+        if type(refused) is not Refused:
+            return
+        for record in desk.records:
+            if record.plain and record.request_id == refused.request_id and self._is_of(coordinator, record.grant_id):
+                desk.unused.add(record.grant_id)
 
     def leads(self, coordinator: "Coordinator", must_hold_ns: int, now_ns: int) -> None:
         """A coordinator begins to lead and trusts nothing."""
