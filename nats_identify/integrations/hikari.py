@@ -149,7 +149,7 @@ class Connection(LiveConnection):
         CONNECTION.set(self)
         tasks = await self._shard._connect()  # noqa: SLF001  # private to the library
         if not tasks:
-            return  # it was told to go elsewhere, instead of HELLO
+            return  # the gateway sent RECONNECT instead of HELLO
         if self._shard.is_connected:
             self._is_announced = True
             await self._shard.announce("connected")

@@ -103,7 +103,7 @@ async def test_a_final_close_code_is_the_librarys_error(code):
 
 async def test_whatever_ends_first_ends_the_connection():
     made = connection("session")
-    life = made.live(asyncio.sleep(60))
+    life = made.live(asyncio.sleep(60))  # it is cancelled below
     made.ends_with(asyncio.ensure_future(asyncio.sleep(0)))  # such as the heartbeats, that are not acknowledged
     over = await why_over(made)
     assert isinstance(over, ConnectionOverError)
