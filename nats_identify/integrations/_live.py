@@ -7,12 +7,14 @@ websockets of `_websocket`. A front says how its library connects, sends, and en
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from nats_identify.integrations._close_codes import cure
 from nats_identify.integrations._library import ReconnectError
 from nats_identify.integrations._shard import QueuedShard
 from nats_identify.integrations._websocket import IdentifyAttempt, what_ended
+from nats_identify.printable import printable
 
 if TYPE_CHECKING:
     from nats_identify.integrations._fleet import Fleet
@@ -204,7 +206,16 @@ class ShardLoop(QueuedShard, LoneShard):
             if self._settled is not None:
                 self._settled.cancel()
             if self.ws is not None:
-                await self.close()
+                await self._close_fully()
+
+    async def _close_fully(self) -> None:
+        """Close the connection, which takes some seconds at most, however often this is cancelled meanwhile."""
+        closing = asyncio.ensure_future(self.close())
+        while not closing.done():
+            with suppress(asyncio.CancelledError):  # a bot that is cancelled cancels its shards, and so does its end
+                await asyncio.wait({closing})
+        if not closing.cancelled() and (error := closing.exception()) is not None:
+            logger.debug("shard %d could not close its connection: %s", self.id, printable(repr(error)))
 
     async def _lost(self) -> ConnectionOverError:
         """Wait until the connection is over; return what that asks for."""
