@@ -15,7 +15,7 @@ import pytest
 from nats_identify.processes.nats_server import EmbeddedNats
 from tests.clients.conftest import TOKEN
 from tests.clients.environments import FAMILY, ROOT
-from tests.processes import WITHIN_S
+from tests.processes import WITHIN_S, until
 
 QUICK_WINDOW = {"IDENTIFY_WINDOW": "0.6", "IDENTIFY_MARGIN": "0.1"}
 RUN = str(Path(__file__).with_name("run_example.py"))
@@ -40,13 +40,7 @@ async def test_the_example_comes_up_and_ends(
     if has_nats:
         await start_coordinator(**QUICK_WINDOW)
         environment["NATS_URL"] = nats_server.url
-    example = str(ROOT / "examples" / f"{family.front}_bot.py")
-    running = await asyncio.create_subprocess_exec(
-        *(str(family.python()), "-u", RUN, family.package, gateway.rest_url, gateway.ws_url, example),
-        env=environment,
-        stdout=PIPE,
-        stderr=PIPE,
-    )
+    running = await start_example(family, gateway, environment)
     line = await asyncio.wait_for(line_of(running, b" is up "), WITHIN_S)
     running.send_signal(signal.SIGINT)  # ctrl-C
     _, complaints = await asyncio.wait_for(running.communicate(), WITHIN_S)
@@ -56,6 +50,34 @@ async def test_the_example_comes_up_and_ends(
     assert report.violations == 0
     assert dict(report.ready_by_shard) == dict.fromkeys(shards, 1)
     assert dict(report.disconnects_by_code) == {4000: len(shards)}  # no session is ended
+
+
+async def test_the_example_ends_while_a_shard_waits(
+    family, start_coordinator, open_gateway, happened, nats_server: EmbeddedNats
+):
+    await start_coordinator(IDENTIFY_WINDOW="600")
+    gateway = await open_gateway(shards=2)
+    running = await start_example(family, gateway, {"DISCORD_TOKEN": TOKEN, "NATS_URL": nats_server.url})
+    await gateway.until(lambda report: report.ready == 1)
+    running.send_signal(signal.SIGINT)
+    await asyncio.wait_for(running.communicate(), WITHIN_S)
+    report = await gateway.until(lambda report: sum(report.disconnects_by_code.values()) == 1)
+    assert dict(report.disconnects_by_code) == {4000: 1}, "the session of the one that is up stays"
+
+    async def has_left() -> bool:
+        return happened["cancelled"] == 1
+
+    await until(has_left, "the one that waits leaves the queue")
+
+
+async def start_example(family, gateway, environment: dict[str, str]) -> Process:
+    example = str(ROOT / "examples" / f"{family.front}_bot.py")
+    return await asyncio.create_subprocess_exec(
+        *(str(family.python()), "-u", RUN, family.package, gateway.rest_url, gateway.ws_url, example),
+        env=environment,
+        stdout=PIPE,
+        stderr=PIPE,
+    )
 
 
 async def line_of(process: Process, words: bytes) -> bytes:
