@@ -42,6 +42,8 @@ async def test_the_example_comes_up_and_ends(
         environment["NATS_URL"] = nats_server.url
     running = await start_example(family, gateway, environment)
     line = await asyncio.wait_for(line_of(running, b" is up "), WITHIN_S)
+    if family.front == "hikari":
+        await asyncio.wait_for(line_of(running, b"the bot runs"), WITHIN_S)  # see run_example.py
     running.send_signal(signal.SIGINT)  # ctrl-C
     _, complaints = await asyncio.wait_for(running.communicate(), WITHIN_S)
     assert line.decode() == f"simulated-bot is up with the shards {shards}\n", complaints.decode()
