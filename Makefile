@@ -53,7 +53,7 @@ planted: $(READY) ## faults planted into the product, each hunted by the simulat
 	$(BIN)/python -m tests.simulation.planted --seeds $(SEEDS)
 
 ifdef BOTS # discord.py and py-cord share a package name: each library has an environment of its own
-EXTRA := $(subst discord.py,discord,$(subst py-cord,pycord,$(BOTS)))
+EXTRA := $(subst discord.py,discord,$(subst py-cord,pycord,$(subst interactions.py,interactions,$(BOTS))))
 DEMO_BIN := .venvs/demo-$(EXTRA)/bin
 DEMO_READY := .venvs/demo-$(EXTRA)/.ready
 $(DEMO_READY): pyproject.toml constraints.txt

@@ -1,6 +1,6 @@
 """What discord.py and its family have in common: every part of a library that is touched, and nothing else.
 
-The classes here are never made and never inherited from at run time: they are the types of what the libraries
+The classes here are never made at run time, nor inherited from but by `_live`: they are the types of what the libraries
 bring, so that the rest can be checked without any of them installed. Names with an underscore are private to
 the libraries; they are the same in all versions that the fronts let in.
 """

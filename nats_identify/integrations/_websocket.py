@@ -79,8 +79,9 @@ class OwnWebSocket(LibraryWebSocket):
 
     def abandon(self) -> "asyncio.Task[None]":
         """End a connection that will not be used: no heartbeats from here on, and a close in the background."""
-        if self._keep_alive is not None:
-            self._keep_alive.stop()  # a thread: it would go on until a minute without an acknowledgement
+        stop = getattr(self._keep_alive, "stop", None)  # of discord.py and its family
+        if stop is not None:
+            stop()  # a thread: it would go on until a minute without an acknowledgement
         return asyncio.ensure_future(self.close())
 
     def _note_close(self) -> None:

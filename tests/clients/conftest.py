@@ -117,7 +117,7 @@ async def start_bot(family: Environment, nats_server: EmbeddedNats, tmp_path: Pa
 
     async def start(
         gateway: SimulatedGateway,
-        kind: str = "AutoShardedClient",
+        kind: str | None = None,
         *,
         queue_object: bool = False,
         hide_zstd: bool = False,
@@ -127,7 +127,7 @@ async def start_bot(family: Environment, nats_server: EmbeddedNats, tmp_path: Pa
         order = {
             "front": family.front,
             "package": family.package,
-            "kind": kind,
+            "kind": kind or family.many,
             "rest_url": gateway.rest_url,
             "gateway_url": gateway.ws_url,
             "queue_object": queue_object,

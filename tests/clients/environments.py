@@ -28,12 +28,20 @@ class Environment:
         package: how it is imported.
         extra: ours, which installs it.
         besides: what else it is tried with.
+        many: its class for many shards; ``one`` those for a single one, ``bots`` other classes for many.
+        name: what pip, and the demo, know it by.
+        preamble: what a program of the document needs first.
     """
 
     front: str
     package: str
     extra: str
     besides: tuple[str, ...] = ()
+    many: str = "AutoShardedClient"
+    one: tuple[str, ...] = ("Client", "Bot")
+    bots: tuple[str, ...] = ("AutoShardedBot",)
+    name: str = ""
+    preamble: str = "intents = {package}.Intents.default()"
 
     @property
     def constraints(self) -> Path:
@@ -73,9 +81,24 @@ class Environment:
 FAMILY: Final = {
     environment.front: environment
     for environment in (
-        Environment("discord_py", "discord", "discord", besides=("zstandard",)),
+        Environment("discord_py", "discord", "discord", besides=("zstandard",), name="discord.py"),
         Environment("disnake", "disnake", "disnake"),
         Environment("nextcord", "nextcord", "nextcord"),
-        Environment("pycord", "discord", "pycord"),
+        Environment("pycord", "discord", "pycord", name="py-cord"),
+        Environment(
+            *("hikari", "hikari", "hikari"),
+            besides=("backports.zstd",),
+            many="GatewayBot",
+            one=(),
+            bots=(),
+            preamble="token = 'MTAw.simulated.token'",
+        ),
+        Environment(
+            *("interactions", "interactions", "interactions"),
+            one=("Client",),
+            bots=(),
+            name="interactions.py",
+            preamble="token = 'MTAw.simulated.token'",
+        ),
     )
 }

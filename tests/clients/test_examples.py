@@ -15,7 +15,7 @@ import pytest
 from nats_identify.processes.nats_server import EmbeddedNats
 from tests.clients.conftest import TOKEN
 from tests.clients.environments import FAMILY, ROOT
-from tests.processes import WITHIN_S
+from tests.processes import WITHIN_S, until
 
 QUICK_WINDOW = {"IDENTIFY_WINDOW": "0.6", "IDENTIFY_MARGIN": "0.1"}
 RUN = str(Path(__file__).with_name("run_example.py"))
@@ -40,15 +40,10 @@ async def test_the_example_comes_up_and_ends(
     if has_nats:
         await start_coordinator(**QUICK_WINDOW)
         environment["NATS_URL"] = nats_server.url
-    example = str(ROOT / "examples" / f"{family.front}_bot.py")
-    running = await asyncio.create_subprocess_exec(
-        *(str(family.python()), "-u", RUN, family.package, gateway.rest_url, gateway.ws_url, example),
-        env=environment,
-        stdout=PIPE,
-        stderr=PIPE,
-    )
-    assert running.stdout is not None
-    line = await asyncio.wait_for(running.stdout.readline(), WITHIN_S)
+    running = await start_example(family, gateway, environment)
+    line = await asyncio.wait_for(line_of(running, b" is up "), WITHIN_S)
+    if family.front == "hikari":
+        await asyncio.wait_for(line_of(running, b"the bot runs"), WITHIN_S)  # see run_example.py
     running.send_signal(signal.SIGINT)  # ctrl-C
     _, complaints = await asyncio.wait_for(running.communicate(), WITHIN_S)
     assert line.decode() == f"simulated-bot is up with the shards {shards}\n", complaints.decode()
@@ -57,6 +52,43 @@ async def test_the_example_comes_up_and_ends(
     assert report.violations == 0
     assert dict(report.ready_by_shard) == dict.fromkeys(shards, 1)
     assert dict(report.disconnects_by_code) == {4000: len(shards)}  # no session is ended
+
+
+async def test_the_example_ends_while_a_shard_waits(
+    family, start_coordinator, open_gateway, happened, nats_server: EmbeddedNats
+):
+    await start_coordinator(IDENTIFY_WINDOW="600")
+    gateway = await open_gateway(shards=2)
+    running = await start_example(family, gateway, {"DISCORD_TOKEN": TOKEN, "NATS_URL": nats_server.url})
+    await gateway.until(lambda report: report.ready == 1)
+    running.send_signal(signal.SIGINT)
+    await asyncio.wait_for(running.communicate(), WITHIN_S)
+    report = await gateway.until(lambda report: sum(report.disconnects_by_code.values()) == 1)
+    assert dict(report.disconnects_by_code) == {4000: 1}, "the session of the one that is up stays"
+
+    async def has_left() -> bool:
+        return happened["cancelled"] == 1
+
+    await until(has_left, "the one that waits leaves the queue")
+
+
+async def start_example(family, gateway, environment: dict[str, str]) -> Process:
+    example = str(ROOT / "examples" / f"{family.front}_bot.py")
+    return await asyncio.create_subprocess_exec(
+        *(str(family.python()), "-u", RUN, family.package, gateway.rest_url, gateway.ws_url, example),
+        env=environment,
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+
+
+async def line_of(process: Process, words: bytes) -> bytes:
+    """Return the first line of its output with these words: hikari writes its log there; empty if there is none."""
+    assert process.stdout is not None
+    async for line in process.stdout:
+        if words in line:
+            return line
+    return b""
 
 
 async def test_the_plain_request(start_coordinator, nats_server: EmbeddedNats):
@@ -80,7 +112,8 @@ def blocks_of(front: str) -> str:
 async def test_the_document_shows_what_works(family):
     blocks = blocks_of(family.front)
     assert "queue=" in blocks
-    program = f"import {family.package}\nintents = {family.package}.Intents.default()\n{blocks}"
+    preamble = family.preamble.format(package=family.package)
+    program = f"import {family.package}\n{preamble}\n{blocks}"
     running = await asyncio.create_subprocess_exec(str(family.python()), "-c", program, stderr=PIPE)
     _, complaints = await asyncio.wait_for(running.communicate(), WITHIN_S)
     assert running.returncode == 0, complaints.decode()
@@ -88,7 +121,7 @@ async def test_the_document_shows_what_works(family):
 
 def demo_fleet(family, gateway, window_s: float, *queue: str) -> list[Coroutine[Any, Any, Process]]:
     """Two processes of the demo's fleet, one shard each."""
-    name = {"discord_py": "discord.py", "pycord": "py-cord"}.get(family.front, family.front)
+    name = family.name or family.front
     return [
         asyncio.create_subprocess_exec(
             *(

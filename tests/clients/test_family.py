@@ -1,8 +1,9 @@
-"""discord.py and its family in real processes, through a real NATS and coordinator; the gateway's record judges."""
+"""The bot libraries in real processes, through a real NATS and coordinator; the gateway's record judges."""
 
 import asyncio
 import signal
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ async def test_a_fleet_in_two_processes(family, start_coordinator, open_gateway,
         await start_bot(gateway, shard_ids=[1, 3], shard_count=4, hide_zstd=True),
     ]
     compress = [(await bot.until("made"))["compress"] for bot in bots]
-    assert compress == ["zstd-stream" if family.front == "discord_py" else "zlib-stream", "zlib-stream"]
+    assert compress == ["zstd-stream" if family.besides else "zlib-stream", "zlib-stream"]
 
     report = await gateway.until(lambda report: report.ready == 4)
     for bot in bots:
@@ -203,25 +204,26 @@ async def test_clients_and_bots_of_every_kind(family, start_coordinator, open_ga
     await start_coordinator(**QUICK_WINDOW)
     gateway = await open_gateway(window_s=0.6)
     bots = [
-        await start_bot(gateway, "Client", shard_id=0, shard_count=3),
-        await start_bot(gateway, "Bot", shard_id=1, shard_count=3),
-        await start_bot(gateway, "AutoShardedBot", shard_ids=[2], shard_count=3),
-        await start_bot(gateway, "Client"),
+        *[await start_bot(gateway, kind, shard_id=n, shard_count=5) for n, kind in enumerate(family.one)],
+        *[await start_bot(gateway, kind, shard_ids=[n], shard_count=5) for n, kind in enumerate(family.bots, 2)],
+        await start_bot(gateway, shard_ids=[4], shard_count=5),
+        await start_bot(gateway, *family.one[:1]),  # a whole bot of one shard
     ]
-    report = await gateway.until(lambda report: report.ready == 4)
+    report = await gateway.until(lambda report: report.ready == len(bots))
     for bot in bots:
         await bot.until("ready")
     assert report.violations == 0
-    assert report.ready_by_shard == {0: 2, 1: 1, 2: 1}  # the last client is a whole bot of one shard
+    assert report.ready_by_shard == Counter([*range(len(family.one)), *range(2, 2 + len(family.bots)), 4, 0])
 
 
 @pytest.mark.shared_code
 async def test_a_part_of_the_shards_without_a_queue_is_refused(family, open_gateway, start_bot):
     gateway = await open_gateway()
-    for kind, part in (
-        ("AutoShardedClient", {"shard_ids": [0, 1, 2], "shard_count": 6}),
-        ("Client", {"shard_id": 0, "shard_count": 2}),
-    ):
+    parts: list[tuple[str, dict[str, Any]]] = [
+        (family.many, {"shard_ids": [0, 1, 2], "shard_count": 6}),
+        *[(kind, {"shard_id": 0, "shard_count": 2}) for kind in family.one[:1]],
+    ]
+    for kind, part in parts:
         bot = await start_bot(gateway, kind, queue=None, **part)
         await bot.until_logged("no queue is named")
         assert await bot.ended() != 0

@@ -83,6 +83,26 @@ async def test_everything_is_lost_while_others_wait(
     assert sorted(next_two) == sorted([first, second]), "whose sessions were live and were lost go first"
 
 
+async def test_heartbeats_go_on_while_a_connected_shard_waits(family, start_coordinator, open_gateway, start_bot):
+    coordinator = await start_coordinator(**AS_SHIPPED)
+    gateway = await open_gateway(heartbeat_interval_s=3)
+    await start_bot(gateway, shard_ids=[0, 1], shard_count=2, hurried=False)
+
+    async def both_are_connected() -> bool:
+        return len(gateway.record.of(Connected)) == 2
+
+    await until(both_are_connected, "a shard that is up, and one whose turn is near")
+    await coordinator.end(signal.SIGKILL)  # so that the turn does not come
+    await asyncio.sleep(20)  # several heartbeats: the library ends a connection whose acknowledgements are not read
+    assert gateway.record.report().identifies == 1
+
+    await start_coordinator(**{**AS_SHIPPED, "IDENTIFY_FRESH_START": ""})
+    report = await gateway.until(lambda report: report.ready == 2)
+    assert report.violations == 0
+    assert report.heartbeat_timeouts == 0
+    assert len(gateway.record.of(Connected)) == 2, "the connection that waited was used"
+
+
 async def test_close_in_the_middle_of_a_wait(family, start_coordinator, open_gateway, start_bot, waiting):
     await start_coordinator(**AS_SHIPPED)
     gateway = await open_gateway()

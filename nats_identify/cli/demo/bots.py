@@ -1,8 +1,7 @@
 """One process of the demo's bot, made with a real library: its share of the shards, until SIGTERM; it judges nothing.
 
 ``python -m nats_identify.cli.demo.bots --library discord.py …``, else as `nats_identify.cli.demo.fleet`. Without the
-common
-queue it is the library as it comes, which paces itself.
+common queue it is the library as it comes, which paces itself.
 """
 
 import argparse
@@ -10,8 +9,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
@@ -20,13 +19,64 @@ from nats_identify.cli.demo import fleet
 from nats_identify.client.nats_queue import NatsQueue
 from nats_identify.testing.redirect import redirect
 
+STOP_MAX_S: Final = 5.0
+"""Time for a bot to close its connections, where it has no limit of its own."""
+
+
+@asynccontextmanager
+async def family(module: Any, classes: Any, token: str, **options: Any) -> AsyncIterator[Any]:  # noqa: ANN401  # a module
+    """Yield what runs a bot of discord.py or its family, and close the bot at the end."""
+    bot = classes.AutoShardedClient(intents=module.Intents.default(), **options)
+    try:
+        yield bot.start(token)
+    finally:
+        await bot.close()
+
+
+@asynccontextmanager
+async def hikari(module: Any, classes: Any, token: str, **options: Any) -> AsyncIterator[Any]:  # noqa: ANN401  # as above
+    """As `family`, for hikari, which gets its shards when it starts."""
+    del module
+    shards = {name: options.pop(name) for name in ("shard_ids", "shard_count")}
+    bot = classes.GatewayBot(token, banner=None, logs=None, suppress_optimization_warning=True, **options)
+
+    async def run() -> None:
+        await bot.start(check_for_updates=False, **shards)
+        await bot.join()
+
+    try:
+        yield run()
+    finally:
+        if bot.is_alive:
+            await bot.close()
+
+
+@asynccontextmanager
+async def interactions(
+    module: Any,  # noqa: ANN401  # as above
+    classes: Any,  # noqa: ANN401  # as above
+    token: str,
+    *,
+    shard_count: int,
+    **options: Any,  # noqa: ANN401  # as above
+) -> AsyncIterator[Any]:
+    """As `family`, for interactions.py."""
+    del module
+    bot = classes.AutoShardedClient(token=token, total_shards=shard_count, **options)
+    try:
+        yield bot.astart()
+    finally:
+        with suppress(TimeoutError):  # the library's own waits for ever for a shard that has not come up
+            await asyncio.wait_for(bot.stop(), STOP_MAX_S)
+
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """A library: how it is imported, and its module in `nats_identify.integrations`."""
+    """A library: how it is imported, its module in `nats_identify.integrations`, and how a bot of it is run."""
 
     package: str
     front: str
+    running: Callable[..., AbstractAsyncContextManager[Any]] = family
 
     def check(self) -> Any:  # noqa: ANN401  # a module
         """Return the integration.
@@ -42,8 +92,10 @@ LIBRARIES: Final = {
     "disnake": Library("disnake", "disnake"),
     "nextcord": Library("nextcord", "nextcord"),
     "py-cord": Library("discord", "pycord"),
+    "hikari": Library("hikari", "hikari", hikari),
+    "interactions.py": Library("interactions", "interactions", interactions),
 }
-"""By the names that pip knows them by."""
+"""By the names that they are known by."""
 
 
 def fleet_of(name: str) -> dict[str, Any]:
@@ -77,14 +129,12 @@ async def be_a_bot(options: argparse.Namespace, token: str) -> None:
     module = import_module(library.package)
     shards: dict[str, Any] = {"shard_ids": options.shard_ids, "shard_count": options.shard_count}
     async with AsyncExitStack() as stack:
-        if options.nats_url is None:
-            bot = module.AutoShardedClient(intents=module.Intents.default(), **shards)
-        else:
+        classes = module
+        if options.nats_url is not None:
+            classes = library.check()
             common = NatsQueue.connect(options.nats_url, prefix=options.prefix, client=options.name)
-            queue = await stack.enter_async_context(common)
-            bot = library.check().AutoShardedClient(intents=module.Intents.default(), queue=queue, **shards)
-        stack.push_async_callback(bot.close)
-        await bot.start(token)
+            shards["queue"] = await stack.enter_async_context(common)
+        await (await stack.enter_async_context(library.running(module, classes, token, **shards)))
 
 
 async def run(options: argparse.Namespace, token: str) -> None:

@@ -26,7 +26,8 @@ from nats_identify.processes.local_cluster import START_MAX_S, environment_witho
 from nats_identify.processes.subprocesses import Child, Children
 from nats_identify.wire import Info
 
-TOKEN: Final = "demo-token-of-no-bot"  # noqa: S105  # opens nothing but the simulated Discord of this run
+TOKEN: Final = "MTAw.demo.of-no-bot"  # noqa: S105  # opens nothing but the simulated Discord of this run
+"""Its first part is the id of a bot, in base64: hikari reads it."""
 
 CONTROL_MAX_S: Final = 20.0
 """The control has a window for its collisions, and this long for its processes to start."""
