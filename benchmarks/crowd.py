@@ -63,7 +63,7 @@ class Line:
         answered, waiting: of the crowd, now.
         late_ms: of each grant since: how long after its turn was possible.
         probes_ms: of each idle bucket asked since: from the request to the grant.
-        sent, overloaded: messages since.
+        sent, overloaded, declined: messages since; declined is a grant that came too late to be used.
         grants, violations, overtaken: since the beginning.
         trouble: what the server complained about.
     """
@@ -75,6 +75,7 @@ class Line:
     probes_ms: list[float] = field(default_factory=list)
     sent: int = 0
     overloaded: int = 0
+    declined: int = 0
     grants: int = 0
     violations: int = 0
     overtaken: int = 0
@@ -306,6 +307,7 @@ class Crowd:
     def _take_grant(self, request: Asked, reply_to: bytes, grant: dict[str, Any], at_ns: int) -> None:
         first_sent_ns = request.sent_ns.get(grant["renewal"])
         if first_sent_ns is None or at_ns > first_sent_ns + grant["use_within_ms"] * NS_PER_MS:
+            self.line.declined += 1
             request.link.write(reply_to, b"", b'{"outcome":"declined"}')
             self._set_timer(request, at_ns)
             return

@@ -14,7 +14,7 @@ from benchmarks.programs import Program, Programs
 from benchmarks.results import Value
 from nats_identify.clock import NS_PER_S, now_ns
 
-STALLS_AFTER_S: Final = 90.0
+STALLS_AFTER_S: Final = 60.0
 """A phase that takes longer is given up, and said to be."""
 
 
@@ -65,7 +65,12 @@ class Followed:
                     if show is not None:
                         show(self.newest)
         except TimeoutError:
-            raise StalledError(f"not within {STALLS_AFTER_S:g} s; so far: {self.newest}") from None
+            declined = sum(line.declined for line in self.lines)
+            message = (
+                f"given up after {STALLS_AFTER_S:g} s: {self.newest.grants:,} granted in time, {self.newest.waiting:,}"
+                f" wait, {declined:,} grants came too late to be used"
+            )
+            raise StalledError(message) from None
         return now_ns()
 
     async def _wait_or_look(self) -> None:

@@ -45,6 +45,8 @@ def draw(results: Results, folder: Path) -> list[Path]:
         axes.spines[["top", "right"]].set_visible(False)
         if not axes.has_data():
             axes.set_visible(False)
+    shown = grid[0][0] if grid[0][0].has_data() else grid[0][1]
+    figure.legend(*shown.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     files = [folder / "benchmarks.svg", folder / "benchmarks.png"]
     figure.savefig(files[0], metadata={"Date": None})
     figure.savefig(files[1], dpi=110)
@@ -58,7 +60,6 @@ def _draw_start(axes: "Axes", outcome: Outcome) -> None:
         axes.step(*zip(*points, strict=True), where="post", label=row.who, **_style(row))
     axes.set(title=outcome.title, xlabel="seconds since the first IDENTIFY", ylabel="shards up")
     axes.set_ylim(bottom=0)
-    axes.legend(fontsize=8, frameon=False, loc="lower right")
 
 
 def _draw_violations(axes: "Axes", outcomes: Sequence[Outcome]) -> None:
@@ -73,7 +74,7 @@ def _draw_violations(axes: "Axes", outcomes: Sequence[Outcome]) -> None:
                 axes.bar(x, count, width, color=COLOURS.get(name, IDEAL))
                 axes.text(x, count, str(count), ha="center", va="bottom", fontsize=7)
     axes.set_xticks(range(len(outcomes)), [outcome.name for outcome in outcomes])
-    axes.set(title="IDENTIFYs that Discord refused (colours as above)", ylabel="IDENTIFYs")
+    axes.set(title="IDENTIFYs that Discord refused", ylabel="IDENTIFYs")
 
 
 def _draw_waits(axes: "Axes", outcome: Outcome) -> None:

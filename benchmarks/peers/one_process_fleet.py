@@ -19,7 +19,9 @@ from nats_identify.cli.demo import fleet
 from nats_identify.client.discord_local_queue import LargeBotQueue
 from nats_identify.discord.session_limit import fetch_session_limit
 from nats_identify.queue import Queue
+from nats_identify.testing.codes import Op
 from nats_identify.testing.shard import BareShard
+from nats_identify.testing.shard_state import ShardState
 
 
 async def open_queue(command: str | None, api_url: str, token: str, stack: AsyncExitStack) -> Queue:
@@ -40,13 +42,26 @@ async def open_queue(command: str | None, api_url: str, token: str, stack: Async
     return theirs
 
 
+class ShardAfterHello(BareShard):
+    """A shard that asks for its turn when HELLO has come, as twilight's own does: nothing but the send is left then."""
+
+    async def _log_in(self, http: aiohttp.ClientSession) -> bool:
+        self._states.enter(ShardState.WAITING)
+        link = await self._connect(http, self._gateway_url)
+        async with self._queue.turn(self.shard_id):
+            await link.send(Op.IDENTIFY, self._identify_data())
+            self._states.enter(ShardState.IDENTIFIED)
+        return await self._is_welcome(link)
+
+
 async def be_a_fleet(command: str | None, options: argparse.Namespace, token: str) -> None:
     """Run the shards until cancelled."""
     async with AsyncExitStack() as stack:
         queue = await open_queue(command, options.api_url, token, stack)
+        kind = BareShard if command is None else ShardAfterHello
         async with asyncio.TaskGroup() as shards:
             for shard_id in options.shard_ids:
-                shard = BareShard(queue, shard_id, options.shard_count, options.gateway_url, token)
+                shard = kind(queue, shard_id, options.shard_count, options.gateway_url, token)
                 shards.create_task(shard.run(), name=f"shard {shard_id}")
 
 

@@ -47,7 +47,7 @@ async def _cold_start(bench: Bench, name: str, title: str, plan: Plan) -> Outcom
 async def more_concurrency(bench: Bench) -> list[Outcome]:
     """Discord raises max_concurrency from 1 to 4 while 16 shards wait."""
     before = 3
-    plan = Plan(16, 75.0)
+    plan = Plan(16, 50.0)
 
     async def raise_it(start: Start, _programs: Programs) -> None:
         if not await start.until(lambda: start.report().identifies >= before):
@@ -87,7 +87,7 @@ async def spent_day(bench: Bench) -> list[Outcome]:
 
 async def killed(bench: Bench) -> list[Outcome]:
     """What paces the shards is killed with kill -9 when three of eight are up."""
-    plan = Plan(8, 75.0, coordinators=2)
+    plan = Plan(8, 65.0, coordinators=2)
 
     async def kill(start: Start, programs: Programs) -> None:
         if not await start.until(lambda: start.up >= 3):  # noqa: PLR2004  # in the middle
