@@ -122,7 +122,8 @@ class Link(asyncio.Protocol):
 
     def write(self, subject: bytes, reply_to: bytes, body: bytes) -> None:
         """Publish, with what is written next."""
-        self._out.append(b"PUB %s %s %d\r\n%s\r\n" % (subject, reply_to, len(body), body))
+        to = b"%s %s" % (subject, reply_to) if reply_to else subject
+        self._out.append(b"PUB %s %d\r\n%s\r\n" % (to, len(body), body))
 
     def flush(self) -> None:
         """Send what was written; it is lost where there is no connection, as it would be on the way."""
@@ -173,7 +174,7 @@ class Crowd:
         self.line = Line()
         self._order = order
         self._tag = secrets.token_hex(6)
-        self._links = [Link(self, f"_INBOX.{self._tag}{number}") for number in range(order.connections)]
+        self.links = [Link(self, f"_INBOX.{self._tag}{number}") for number in range(order.connections)]
         self._requests: list[Asked] = []  # by number, probes among them
         self._timers: list[tuple[int, int]] = []  # due_ns, number; one that was put off stays, and does nothing
         self._asked = self._allowed = 0
@@ -184,14 +185,14 @@ class Crowd:
 
     async def run(self) -> None:
         """Ask, renew and identify until no request waits."""
-        await asyncio.gather(*(self._connect(link) for link in self._links))
+        await asyncio.gather(*(self._connect(link) for link in self.links))
         report_at_ns = self._probe_at_ns = loop_ns = now_ns()
         while self._asked < self._order.count or self.line.waiting:
             await asyncio.sleep(TICK_S)
             loop_ns = now_ns()
-            self._ask_some(loop_ns)
-            self._renew_due(loop_ns)
-            for link in self._links:
+            self.ask_some(loop_ns)
+            self.renew_due(loop_ns)
+            for link in self.links:
                 link.flush()
             if loop_ns >= report_at_ns:
                 report_at_ns += REPORT_EVERY_NS
@@ -244,7 +245,8 @@ class Crowd:
     async def _connect(self, link: Link) -> None:
         await asyncio.get_running_loop().create_connection(lambda: link, "127.0.0.1", self._order.port)
 
-    def _ask_some(self, at_ns: int) -> None:
+    def ask_some(self, at_ns: int) -> None:
+        """Send some of the first requests, and a probe if it is time for one."""
         order = self._order
         self._allowed = min(order.count, self._allowed + ASKS_PER_TICK)
         while self._asked < self._allowed:
@@ -265,7 +267,7 @@ class Crowd:
             f'{{"managed":true,"shard_id":{shard_id},"request_id":"{self._tag}-{number}","client":"crowd",'
             f'"max_concurrency":{self._order.max_concurrency},"source":"{self._tag}","asked_us":{number},'
         )
-        request = Asked(number, shard_id, self._links[bucket % len(self._links)], head.encode(), is_probe=is_probe)
+        request = Asked(number, shard_id, self.links[bucket % len(self.links)], head.encode(), is_probe=is_probe)
         request.asked_ns = at_ns
         self._requests.append(request)
         self._send(request, at_ns)
@@ -289,7 +291,8 @@ class Crowd:
         request.due_ns = due_ns
         heapq.heappush(self._timers, (due_ns, request.number))
 
-    def _renew_due(self, at_ns: int) -> None:
+    def renew_due(self, at_ns: int) -> None:
+        """Renew each request whose time has come."""
         while self._timers and self._timers[0][0] <= at_ns:
             due_ns, number = heapq.heappop(self._timers)
             request = self._requests[number]
@@ -300,7 +303,7 @@ class Crowd:
         """After an outage: those near the head first, the others spread over seconds."""
         waiting = [request for request in self._requests if request.link is link and not request.is_over]
         at_ns = now_ns()
-        each_ns = NS_PER_S * len(self._links) // RENEWALS_AFTER_OUTAGE_PER_S
+        each_ns = NS_PER_S * len(self.links) // RENEWALS_AFTER_OUTAGE_PER_S
         for rank, request in enumerate(waiting):
             self._set_timer(request, at_ns + rank * each_ns)
 

@@ -207,12 +207,12 @@ def row_of(start: Start, plan: Plan, *, since_ns: int | None = None, **more: Val
         "IDENTIFYs": report.identifies,
         "violations": report.violations,
         "smallest gap s": min(report.smallest_gap_s.values(), default=None),
-        "mean gap s": _mean_gap_s(start),
     }
     figures |= {name.replace("_", " "): value for name, value in more.items()}
     return Row(start.contestant.name, figures, note, [(at_s, float(up)) for at_s, up in steps])
 
 
-def _mean_gap_s(start: Start) -> float | None:
+def mean_gap_s(start: Start) -> float | None:
+    """Return the mean of the gaps between two IDENTIFYs of one bucket, refused ones included."""
     gaps_ns = [event.gap_ns for event in start.gateway.record.of(Identified) if event.gap_ns is not None]
     return sum(gaps_ns) / len(gaps_ns) / 1e9 if gaps_ns else None

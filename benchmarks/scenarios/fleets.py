@@ -5,7 +5,7 @@ import signal
 from typing import Final
 
 from benchmarks.contestants import TWILIGHT
-from benchmarks.fleets import WINDOW_S, Plan, Start, play, row_of
+from benchmarks.fleets import WINDOW_S, Plan, Start, mean_gap_s, play, row_of
 from benchmarks.programs import Programs
 from benchmarks.results import Outcome
 from benchmarks.scenarios import Bench
@@ -41,7 +41,7 @@ async def _cold_start(bench: Bench, name: str, title: str, plan: Plan) -> Outcom
         f"From the first IDENTIFY to the last READY; ideal is {plan.ideal_s:.0f} s. A violation is an IDENTIFY that"
         " Discord answers with Invalid Session."
     )
-    return Outcome(name, title, sentence, [row_of(start, plan) for start in starts])
+    return Outcome(name, title, sentence, [row_of(start, plan, mean_gap_s=mean_gap_s(start)) for start in starts])
 
 
 async def more_concurrency(bench: Bench) -> list[Outcome]:
@@ -62,8 +62,8 @@ async def more_concurrency(bench: Bench) -> list[Outcome]:
     starts = await play(bench.contestants, plan, bench.progress, raise_it)
     sentence = (
         "Discord raises `max_concurrency` from 1 to 4 after the third IDENTIFY; from that IDENTIFY until all 16 are up."
-        f" Ideal is {4 * WINDOW_S:.0f} s: four more rounds. The coordinator is told by `identify.refresh`, twilight's"
-        " queue by its `update`; the others ask Discord once, at their start."
+        f" Ideal is {4 * WINDOW_S:.0f} s: four more rounds. The coordinator learns it by `identify.refresh`, twilight's"
+        " queue by its `update`; `LargeBotQueue` asks Discord every five minutes, the others once, at their start."
     )
     rows = [row_of(start, plan, since_ns=start.marked_ns) for start in starts]
     return [Outcome("more-concurrency", "max_concurrency 1 → 4 while shards wait", sentence, rows)]
