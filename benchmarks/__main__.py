@@ -26,6 +26,7 @@ MARK: Final = "<!-- measured: everything below is written by `python -m benchmar
 
 async def measure(names: list[str], *, is_full: bool, progress: Progress) -> Results:
     """Run these scenarios. One that fails is left out, with its reason, and the others go on."""
+    machine = describe_machine()
     begun_s = time.monotonic()
     progress.begin("Installing the contestants")
     contestants, left_out = find_contestants(progress.say)
@@ -46,7 +47,7 @@ async def measure(names: list[str], *, is_full: bool, progress: Progress) -> Res
             for outcome in measured:
                 progress.end(f"{outcome.title}\n{table(outcome.rows)}")
     return Results(
-        machine=describe_machine(),
+        machine=machine,
         outcomes=outcomes,
         left_out=left_out,
         took_s=time.monotonic() - begun_s - installed_s,

@@ -73,7 +73,7 @@ class Results:
     def as_markdown(self) -> str:
         """Return the tables."""
         machine = ", ".join(f"{name} {value}".strip() for name, value in self.machine.items())
-        parts = [f"Measured in {self.took_s / 60:.0f} minutes ({self.kind} run) on: {machine}."]
+        parts = [f"Measured in {self.took_s:.0f} s ({self.kind} run) on: {machine}."]
         parts.append("\n".join(f"- **{name}**: {what}" for name, what in self.contestants.items()))
         if self.left_out:
             missing = "\n".join(f"- {name}: {why}" for name, why in self.left_out.items())
@@ -112,6 +112,7 @@ def describe_machine() -> dict[str, str]:
     return {
         "": _processor(),
         "cores": str(os.cpu_count()),
+        "load average": f"{os.getloadavg()[0]:.0f} at the start",
         "memory": _memory(),
         "kernel": f"{platform.system()} {platform.release().split('-')[0]}",
         "Python": sys.version.split()[0],

@@ -120,6 +120,7 @@ async def _steady(scene: Scene) -> dict[str, Value]:
         "coordinator's core %": None if cpu_s is None or cpu_end_s is None else 100 * (cpu_end_s - cpu_s) / took_s,
         "its memory MB": leader.memory_mb(),
         **latencies(lines),
+        "leader's term": await _term(scene),
         "violations": crowd.newest.violations,
     }
 
@@ -138,13 +139,21 @@ async def _restart(scene: Scene) -> dict[str, Value]:
         **latencies(crowd.since(up_again_ns)),
         "still waiting": crowd.newest.waiting,
         "overtaken": crowd.newest.overtaken,
+        "leader's term": await _term(scene),
         "violations": crowd.newest.violations,
     }
 
 
+async def _term(scene: Scene) -> int | None:
+    """Return how often the only coordinator began to lead: more than once where its lease has run out."""
+    info = await scene.cluster.info()
+    return None if info is None else info.term
+
+
 async def throughput(bench: Bench) -> list[Outcome]:
     """Grants a second, by the number of buckets."""
-    rows = [await _row(f"{OURS}, {buckets:,}", _rounds(bench, buckets)) for buckets in (16, 256, 1024, 4096)]
+    sizes = (16, 256, 1024, 2048, 4096) if bench.is_full else (16, 256, 1024, 2048)
+    rows = [await _row(f"{OURS}, {buckets:,}", _rounds(bench, buckets)) for buckets in sizes]
     return [Outcome("throughput", *THROUGHPUT, rows)]
 
 

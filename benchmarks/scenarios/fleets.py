@@ -10,10 +10,10 @@ from benchmarks.programs import Programs
 from benchmarks.results import Outcome
 from benchmarks.scenarios import Bench
 
-PATIENCE: Final = 1.5
+PATIENCE: Final = 1.25
 """A start that takes longer than the ideal by this factor, and `SLACK_S`, is not waited for."""
 
-SLACK_S: Final = 20.0
+SLACK_S: Final = 15.0
 
 
 async def cold_start_16(bench: Bench) -> list[Outcome]:
@@ -47,7 +47,7 @@ async def _cold_start(bench: Bench, name: str, title: str, plan: Plan) -> Outcom
 async def more_concurrency(bench: Bench) -> list[Outcome]:
     """Discord raises max_concurrency from 1 to 4 while 16 shards wait."""
     before = 3
-    plan = Plan(16, 50.0)
+    plan = Plan(16, 45.0)
 
     async def raise_it(start: Start, _programs: Programs) -> None:
         if not await start.until(lambda: start.report().identifies >= before):
@@ -72,7 +72,7 @@ async def more_concurrency(bench: Bench) -> list[Outcome]:
 async def spent_day(bench: Bench) -> list[Outcome]:
     """The day's session starts are spent in the middle of a start, and come back 30 s later."""
     day_s = 30.0
-    plan = Plan(8, 65.0, max_concurrency=4, discord={"total": 100, "remaining": 4, "reset_after_s": day_s})
+    plan = Plan(8, 50.0, max_concurrency=4, discord={"total": 100, "remaining": 4, "reset_after_s": day_s})
     starts = await play(bench.contestants, plan, bench.progress)
     sentence = (
         f"8 shards in 4 buckets; the day has 4 session starts left and ends {day_s:.0f} s after the start."
@@ -87,7 +87,7 @@ async def spent_day(bench: Bench) -> list[Outcome]:
 
 async def killed(bench: Bench) -> list[Outcome]:
     """What paces the shards is killed with kill -9 when three of eight are up."""
-    plan = Plan(8, 65.0, coordinators=2)
+    plan = Plan(8, 55.0, coordinators=2)
 
     async def kill(start: Start, programs: Programs) -> None:
         if not await start.until(lambda: start.up >= 3):  # noqa: PLR2004  # in the middle
