@@ -64,7 +64,7 @@ def _draw_start(axes: "Axes", outcome: Outcome) -> None:
 
 def _draw_violations(axes: "Axes", outcomes: Sequence[Outcome]) -> None:
     """Draw how many IDENTIFYs Discord refused, as a group of bars for each scenario."""
-    names = list(dict.fromkeys(row.who for outcome in outcomes for row in outcome.rows))
+    names = [name for name in COLOURS if any(row.who == name for outcome in outcomes for row in outcome.rows)]
     width = 0.8 / max(1, len(names))
     for number, name in enumerate(names):
         for place, outcome in enumerate(outcomes):
@@ -74,6 +74,7 @@ def _draw_violations(axes: "Axes", outcomes: Sequence[Outcome]) -> None:
                 axes.bar(x, count, width, color=COLOURS.get(name, IDEAL))
                 axes.text(x, count, str(count), ha="center", va="bottom", fontsize=7)
     axes.set_xticks(range(len(outcomes)), [outcome.name for outcome in outcomes])
+    axes.locator_params(axis="y", integer=True)
     axes.set(title="IDENTIFYs that Discord refused", ylabel="IDENTIFYs")
 
 
@@ -88,9 +89,7 @@ def _draw_waits(axes: "Axes", outcome: Outcome) -> None:
 
 
 def _style(row: Row) -> dict[str, object]:
-    is_ours = row.who in {OURS, OURS_IN_A_BOT, OURS_ALONE}
-    return {
-        "color": COLOURS.get(row.who, IDEAL),
-        "linewidth": 2.2 if row.who == OURS else 1.3,
-        "zorder": 3 if is_ours else 2,
-    }
+    """Return colour, width and layer of a contestant's line: the queue of this project is thick, and on top."""
+    ours = {OURS_ALONE: 2, OURS_IN_A_BOT: 3, OURS: 4}
+    width = 2.2 if row.who in ours else 1.3
+    return {"color": COLOURS.get(row.who, IDEAL), "linewidth": width, "zorder": ours.get(row.who, 1)}
