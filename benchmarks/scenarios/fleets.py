@@ -76,7 +76,7 @@ async def more_concurrency(bench: Bench) -> list[Outcome]:
 async def spent_day(bench: Bench) -> list[Outcome]:
     """The day's session starts are spent in the middle of a start, and come back 30 s later."""
     day_s = 30.0
-    plan = Plan(8, 50.0, max_concurrency=4, discord={"total": 100, "remaining": 4, "reset_after_s": day_s})
+    plan = Plan(8, 55.0, max_concurrency=4, discord={"total": 100, "remaining": 4, "reset_after_s": day_s})
     starts = await play(bench.contestants, plan, bench.progress)
     sentence = (
         f"8 shards in 4 buckets; the day has 4 session starts left and ends {day_s:.0f} s after the start."
@@ -91,7 +91,7 @@ async def spent_day(bench: Bench) -> list[Outcome]:
 
 async def killed(bench: Bench) -> list[Outcome]:
     """What paces the shards is killed with kill -9 when three of eight are up."""
-    plan = Plan(8, 55.0, coordinators=2)
+    plan = Plan(8, 65.0, coordinators=2)
 
     async def kill(start: Start, programs: Programs) -> None:
         if not await start.until(lambda: start.up >= 3):  # noqa: PLR2004  # in the middle
