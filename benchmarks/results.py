@@ -8,6 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import fill
+from typing import Final
+
+LINE_MAX: Final = 120
 
 Value = float | int | str | None
 
@@ -73,13 +77,19 @@ class Results:
     def as_markdown(self) -> str:
         """Return the tables."""
         machine = ", ".join(f"{name} {value}".strip() for name, value in self.machine.items())
-        parts = [f"Measured in {self.took_s:.0f} s ({self.kind} run) on: {machine}."]
+        parts = [_wrapped(f"Measured in {self.took_s:.0f} s ({self.kind} run) on: {machine}.")]
         parts.append("\n".join(f"- **{name}**: {what}" for name, what in self.contestants.items()))
         if self.left_out:
             missing = "\n".join(f"- {name}: {why}" for name, why in self.left_out.items())
             parts.append(f"**Left out:**\n\n{missing}")
-        parts += [f"## {outcome.title}\n\n{outcome.sentence}\n\n{table(outcome.rows)}" for outcome in self.outcomes]
+        parts += [
+            f"## {outcome.title}\n\n{_wrapped(outcome.sentence)}\n\n{table(outcome.rows)}" for outcome in self.outcomes
+        ]
         return "\n\n".join(parts) + "\n"
+
+
+def _wrapped(text: str) -> str:
+    return fill(text, LINE_MAX, break_long_words=False, break_on_hyphens=False)
 
 
 def table(rows: Sequence[Row]) -> str:

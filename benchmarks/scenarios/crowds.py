@@ -28,9 +28,9 @@ NO_GUARD: Final = {"IDENTIFY_CRASH_LOOP_GRANTS": "0"}
 BURST: Final = (
     "A burst of requests, all at once",
     (
-        f"In {BUCKETS} buckets, until each request has its first answer. Late: from the moment at which a turn was"
-        " possible (the bucket open, the request sent) to the grant at the client. Meanwhile idle buckets are asked:"
-        " from the request to the grant."
+        f"In {BUCKETS} buckets, until each request has its first answer, to half a second. Late: from the moment at"
+        " which a turn was possible (the bucket open, the request sent) to the grant at the client. Meanwhile idle"
+        " buckets are asked: from the request to the grant."
     ),
 )
 STEADY: Final = (
@@ -43,8 +43,8 @@ STEADY: Final = (
 RESTART: Final = (
     "NATS restarted while the crowd waits",
     (
-        "The nats-server is stopped and started again. Pause: from its stop until grants go on. Overtaken: grants out"
-        " of the order of asking, from the burst on."
+        "The nats-server is stopped and started again. Pause: from its stop until grants go on, to half a second."
+        " Overtaken: grants out of the order of asking, from the burst on."
     ),
 )
 THROUGHPUT: Final = (
