@@ -49,26 +49,33 @@ class Followed:
         """Return the reports since then."""
         return [line for line in self.lines if line.at_ns > at_ns]
 
-    async def until(self, condition: Callable[[], bool], show: Callable[[Line], None] | None = None) -> int:
+    async def until(
+        self,
+        condition: Callable[[], bool],
+        show: Callable[[Line], None] | None = None,
+        *,
+        within_s: float = STALLS_AFTER_S,
+    ) -> int:
         """Wait for a condition on the reports; return when it was met, on our clock.
 
         Raises:
-            StalledError: it was not, within `STALLS_AFTER_S`, or the process ended before.
+            StalledError: it was not, within ``within_s`` seconds, or the process ended before.
         """
         try:
-            async with asyncio.timeout(STALLS_AFTER_S):
+            async with asyncio.timeout(within_s):
                 while not condition():
                     if self.program is not None and self.program.ended.done():
                         raise StalledError(f"the crowd's process ended: {self.program.last_words}")
                     self._changed.clear()
-                    await asyncio.wait_for(self._wait_or_look(), STALLS_AFTER_S)
+                    await self._wait_or_look()
                     if show is not None:
                         show(self.newest)
         except TimeoutError:
             declined = sum(line.declined for line in self.lines)
+            newest = self.newest
             message = (
-                f"given up after {STALLS_AFTER_S:g} s: {self.newest.grants:,} granted in time, {self.newest.waiting:,}"
-                f" wait, {declined:,} grants came too late to be used"
+                f"given up after {within_s:g} s: {newest.answered:,} answered, {newest.grants:,} granted in time,"
+                f" {newest.waiting:,} wait, {declined:,} grants came too late to be used"
             )
             raise StalledError(message) from None
         return now_ns()
