@@ -10,10 +10,10 @@ SEEDS ?= 0:160
 DEPTH ?= 6
 WORKERS ?= 4
 
-.PHONY: help test lint check coverage package simulate explore planted demo format bench chaos limits clients lab clean
+.PHONY: help test lint check coverage package simulate explore planted demo format bench bench-full chaos limits clients lab clean
 
 help: ## what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /'
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -68,12 +68,21 @@ endif
 demo: $(DEMO_READY) ## a fleet through the queue, and the same without it: SHARDS= MAX_CONCURRENCY= BOTS=discord.py
 	$(DEMO_BIN)/nats-identify demo --shards $(SHARDS) --max-concurrency $(MAX_CONCURRENCY) $(if $(BOTS),--bots $(BOTS))
 
+BENCH_BIN := .venvs/bench/bin
+BENCH_READY := .venvs/bench/.ready
+$(BENCH_READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venvs/bench
+	$(BENCH_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
+
 chaos: $(READY) ## kill -9 and restarts while shards wait: minutes
 	$(BIN)/python -m pytest -m slow -s tests/chaos
 
-bench: $(READY) ## the latency of an idle bucket, with a plot
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
-	$(BIN)/python -m benchmarks
+bench: $(BENCH_READY) ## this queue and its peers before one judge: tables and a picture in .bench, in ten minutes; ONLY=
+	$(BENCH_BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+
+bench-full: $(BENCH_READY) ## the same with crowds of 100,000: in a quarter of an hour
+	$(BENCH_BIN)/python -m benchmarks --full $(if $(ONLY),--only $(ONLY))
 
 limits: $(READY) ## the day's limit, crash loops, the margin, Discord's API away: every figure of docs/budget.md
 	$(BIN)/python -m pytest -s tests/limits
@@ -89,4 +98,4 @@ format: $(READY) ## put everything into form
 	$(BIN)/ruff format .
 
 clean: ## remove what make made
-	rm -rf $(VENV) .venvs .tools dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venvs .tools .bench dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis

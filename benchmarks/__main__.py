@@ -1,51 +1,103 @@
-"""Measures what the README claims and draws it: `make bench`. It asserts nothing.
+"""Measures this queue and its peers, and writes tables and a picture: `make bench`. It asserts nothing.
 
-python -m benchmarks [--runs 5]
+python -m benchmarks [--full] [--only NAME …] [--output FOLDER] [--docs]
 """
 
 import argparse
 import asyncio
+import re
+import shutil
+import sys
+import time
 from pathlib import Path
-from statistics import median
+from typing import Final
 
-from benchmarks.idle_latency import measure, p99
+from benchmarks.contestants import ROOT, find_contestants
+from benchmarks.plots import draw
+from benchmarks.progress import Progress
+from benchmarks.results import Outcome, Results, describe_machine, table
+from benchmarks.scenarios import Bench
+from benchmarks.scenarios.every import EVERY
 
-PLOT = Path(__file__).parent / "idle_latency.svg"
+OUTPUT: Final = ROOT / ".bench"
+DOCUMENT: Final = ROOT / "docs/benchmarks.md"
+MARK: Final = "<!-- measured: everything below is written by `python -m benchmarks --docs` -->\n"
 
 
-def draw(grants: list[float], updates: list[float], title: str) -> None:
-    """Draw both as the share that took at most so long."""
-    from matplotlib.figure import Figure  # noqa: PLC0415  # the extra `bench`, only where it is drawn
+async def measure(names: list[str], *, is_full: bool, progress: Progress) -> Results:
+    """Run these scenarios. One that fails is left out, with its reason, and the others go on."""
+    machine = describe_machine()
+    begun_s = time.monotonic()
+    progress.begin("Installing the contestants")
+    contestants, left_out = find_contestants(progress.say)
+    installed_s = time.monotonic() - begun_s
+    for name, why in left_out.items():
+        progress.end(f"{name} is left out: {why}")
+    bench = Bench(contestants, progress, is_full)
+    outcomes: list[Outcome] = []
+    for name in names:
+        progress.begin(f"{name}: {_sentence(name)}")
+        try:
+            measured = await EVERY[name](bench)
+        except Exception as error:  # the other scenarios go on
+            left_out[name] = f"{type(error).__name__}: {error}"[:200]
+            progress.end(f"{name} failed: {left_out[name]}")
+        else:
+            outcomes += measured
+            for outcome in measured:
+                progress.end(f"{outcome.title}\n{table(outcome.rows)}")
+    return Results(
+        machine=machine,
+        outcomes=outcomes,
+        left_out=left_out,
+        took_s=time.monotonic() - begun_s - installed_s,
+        kind="full" if is_full else "short",
+        contestants={contestant.name: contestant.what for contestant in contestants},
+    )
 
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    for name, values in (("bare KV update", updates), ("request to grant, idle bucket", grants)):
-        ordered = sorted(values)
-        axes.plot(ordered, [100 * (rank + 1) / len(ordered) for rank in range(len(ordered))], label=name)
-    axes.set(xscale="log", xlabel="milliseconds", ylabel="% took at most so long", title=title)
-    axes.axhline(99, color="grey", linewidth=0.5)
-    axes.legend()
-    figure.savefig(PLOT, metadata={"Date": None})
+
+def write(results: Results, folder: Path) -> list[Path]:
+    """Write the tables, and the picture where matplotlib is installed; return the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / "results.json", folder / "results.md"]
+    files[0].write_text(results.as_json(), encoding="utf-8")
+    files[1].write_text(results.as_markdown(), encoding="utf-8")
+    try:
+        files += draw(results, folder)
+    except ImportError as error:
+        print(f"no picture: {error}; pip install '.[bench]'", file=sys.stderr)
+    return files
+
+
+def publish(results: Results, files: list[Path]) -> None:
+    """Put the tables into the document, below its mark, and the picture beside it."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    kept = text[: text.index(MARK) + len(MARK)]
+    DOCUMENT.write_text(f"{kept}\n{results.as_markdown()}", encoding="utf-8")
+    for file in files:
+        if file.suffix == ".svg":
+            (DOCUMENT.parent / "images").mkdir(exist_ok=True)
+            shutil.copyfile(file, DOCUMENT.parent / "images" / file.name)
 
 
 def main() -> None:
     """Measure, print, draw."""
-    parser = argparse.ArgumentParser(description="An idle bucket against a bare KV update, run by run.")
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--buckets", type=int, default=1000)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--full", action="store_true", help="crowds of 100,000, and more repetitions")
+    parser.add_argument("--only", nargs="+", choices=EVERY, default=list(EVERY), metavar="NAME", help=", ".join(EVERY))
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="the folder of the results")
+    parser.add_argument("--docs", action="store_true", help="put them into docs/benchmarks.md, too")
     options = parser.parse_args()
-    grants: list[float] = []
-    updates: list[float] = []
-    ratios: list[float] = []
-    for run in range(options.runs):
-        one, bare = asyncio.run(measure(options.buckets, 1))
-        ratios.append(p99(one) / p99(bare))
-        print(f"run {run + 1}: p99 {p99(one):.2f} ms, bare {p99(bare):.2f} ms, ratio {ratios[-1]:.2f}", flush=True)
-        grants += one
-        updates += bare
-    print(f"ratio of the p99s: median {median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}")
-    draw(grants, updates, f"{options.runs} x {options.buckets} idle buckets, one after the other, sync always")
-    print(f"drawn: {PLOT.relative_to(Path.cwd()) if PLOT.is_relative_to(Path.cwd()) else PLOT}")
+    progress = Progress()
+    results = asyncio.run(measure(options.only, is_full=options.full, progress=progress))
+    files = write(results, options.output)
+    if options.docs:
+        publish(results, files)
+    progress.begin(f"Done in {results.took_s:.0f} s: {', '.join(map(str, files))}")
+
+
+def _sentence(name: str) -> str:
+    return re.sub(r"\s+", " ", (EVERY[name].__doc__ or "").partition("\n\n")[0])
 
 
 if __name__ == "__main__":

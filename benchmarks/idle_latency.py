@@ -7,55 +7,15 @@ It never asserts: a small shared machine is too noisy for an absolute figure, so
 
 import argparse
 import asyncio
-import os
-import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 
-import nats
 from nats.aio.client import Client
 from nats.js.kv import KeyValue
 
-from nats_identify.processes.nats_server import EmbeddedNats
+from benchmarks.figures import percentile, ratio
+from benchmarks.stage import run_cluster, static_limits
 from nats_identify.wire import Granted, decode_reply
-
-TRIES = 200
-
-
-@asynccontextmanager
-async def coordinator(url: str, buckets: int) -> AsyncIterator[None]:
-    """A coordinator process with this many buckets."""
-    settings = {
-        "NATS_URL": url,
-        "IDENTIFY_FRESH_START": "1",
-        "IDENTIFY_MAX_CONCURRENCY": str(buckets),
-        "IDENTIFY_SESSION_TOTAL": "1000000",
-        "IDENTIFY_HTTP_PORT": "0",
-        "IDENTIFY_LOG_LEVEL": "warning",
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "coordinator", env={**os.environ, **settings}, stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-        yield
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-async def leading(connection: Client) -> None:
-    """Wait until somebody leads."""
-    for _ in range(TRIES):
-        with suppress(nats.errors.Error):
-            info = await connection.request("identify.info", b"", timeout=1)
-            if b'"leader":null' not in info.data:
-                return
-        await asyncio.sleep(0.05)  # between two looks
-    raise TimeoutError("no coordinator leads")
 
 
 async def grant_ms(connection: Client, bucket: int) -> float:
@@ -76,28 +36,19 @@ async def update_ms(kv: KeyValue, revision: int) -> tuple[float, int]:
 
 
 async def measure(buckets: int, at_once: int) -> tuple[list[float], list[float]]:
-    """Take turns: some buckets asked, as many bare updates."""
-    with tempfile.TemporaryDirectory() as folder:
-        async with EmbeddedNats(Path(folder)) as server, coordinator(server.url, buckets):
-            connection = await nats.connect(server.url)
-            await leading(connection)
-            kv = await connection.jetstream().create_key_value(bucket="bare")
-            revision = await kv.create("key", b"")
-            grants: list[float] = []
-            updates: list[float] = []
-            for first in range(0, buckets, at_once):
-                batch = range(first, min(first + at_once, buckets))
-                grants += await asyncio.gather(*(grant_ms(connection, bucket) for bucket in batch))
-                for _ in batch:
-                    taken_ms, revision = await update_ms(kv, revision)
-                    updates.append(taken_ms)
-            await connection.close()
-            return grants, updates
-
-
-def p99(values: list[float]) -> float:
-    """The 99th percentile."""
-    return quantiles(values, n=100)[98]
+    """Take turns: some buckets asked, as many bare updates. Return the milliseconds of both."""
+    async with run_cluster(static_limits(buckets)) as cluster:
+        kv = await cluster.connection.jetstream().create_key_value(bucket="bare")
+        revision = await kv.create("key", b"")
+        grants: list[float] = []
+        updates: list[float] = []
+        for first in range(0, buckets, at_once):
+            batch = range(first, min(first + at_once, buckets))
+            grants += await asyncio.gather(*(grant_ms(cluster.connection, bucket) for bucket in batch))
+            for _ in batch:
+                taken_ms, revision = await update_ms(kv, revision)
+                updates.append(taken_ms)
+        return grants, updates
 
 
 def main() -> None:
@@ -109,8 +60,9 @@ def main() -> None:
     grants, updates = asyncio.run(measure(options.buckets, options.at_once))
     print(f"{options.buckets} idle buckets, {options.at_once} at once")
     for name, values in (("request to grant", grants), ("bare KV update", updates)):
-        print(f"  {name:18} median {median(values):6.2f} ms   p99 {p99(values):6.2f} ms   max {max(values):6.2f} ms")
-    print(f"  ratio of the p99s: {p99(grants) / p99(updates):.2f}")
+        p99 = percentile(values, 99)
+        print(f"  {name:18} median {median(values):6.2f} ms   p99 {p99:6.2f} ms   max {max(values):6.2f} ms")
+    print(f"  ratio of the p99s: {ratio(percentile(grants, 99), percentile(updates, 99)):.2f}")
 
 
 if __name__ == "__main__":
