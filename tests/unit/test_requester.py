@@ -41,7 +41,7 @@ def test_renewals_count_up_and_tell_how_long_it_has_waited():
     assert [request.renewal for request in sent] == list(range(1, len(sent) + 1))
     assert {request.request_id for request in sent} == {NAME}
     assert [request.waited_ms for request in sent] == sorted(request.waited_ms for request in sent)
-    assert sent[0].waited_ms == 1_250  # the middle between the floor and 2 s
+    assert sent[0].waited_ms == 1_500  # the middle between the floor and 2 s
 
 
 def test_a_reply_names_the_pace():

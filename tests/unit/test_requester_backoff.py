@@ -54,16 +54,16 @@ def test_the_bound_of_an_unanswered_request_doubles_up_to_a_minute():
 def test_each_wait_is_drawn_from_a_floor_to_the_bound():
     shard = Shard(jitter=lowest)
     shard.begin()
-    assert waits_s(shard, 8) == [0.5] * 8
+    assert waits_s(shard, 8) == [1.0] * 8
     chance = random.Random(1).random
     drawn = []
     for _ in range(200):
         shard = Shard(jitter=chance)
         shard.begin()
         drawn.append(waits_s(shard, 4)[3])
-    assert 0.5 <= min(drawn) < 2
+    assert 1 <= min(drawn) < 3
     assert 15 < max(drawn) <= 16
-    assert 7.25 <= sum(drawn) / len(drawn) <= 9.25  # the middle is 8.25 s
+    assert 7.5 <= sum(drawn) / len(drawn) <= 9.5  # the middle is 8.5 s
 
 
 @pytest.mark.parametrize("pace_ns", [PACE_NS, 400 * MS])
