@@ -87,7 +87,8 @@ class Charges:
         if ledger.term != before.term and self._losses:
             has_figure = True  # it remembers what the ledger lost
         is_static = ledger.instance in self._static  # to the others a new day comes with a figure
-        has_new_day = is_static and _has_new_day(ledger, before)
+        has_settings = is_static or ledger.static_day is not None  # one that can ask keeps them for those that cannot
+        has_new_day = has_settings and _has_new_day(ledger, before)
         if is_static and before.reset_in_ns is None and at_ns - charged_at_ns >= self._day_ns:
             has_new_day = True  # nobody knew when the last one began: it has ended a whole day after its last turn
         may_differ = is_static and before.static_day is not None

@@ -101,7 +101,9 @@ class Commits:
         if ledger in self._sent_before_a_loss:
             self._leaders.clear()  # a late write, on a number that has come again: it undoes what was written since
         leads = self._leaders.setdefault(ledger.term, ledger.instance)
-        if leads != ledger.instance:
+        if leads != ledger.instance and now_ns <= self._lost_until_ns:
+            self._leaders[ledger.term] = ledger.instance  # see `lost`
+        elif leads != ledger.instance:
             raise Violation("terms", 0, f"{ledger.instance} and {leads} write in term {ledger.term}")
         if before is not None and now_ns > self._lost_until_ns:
             is_same = ledger.instance == before.instance
