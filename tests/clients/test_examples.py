@@ -67,7 +67,7 @@ async def test_the_example_ends_while_a_shard_waits(
     assert dict(report.disconnects_by_code) == {4000: 1}, "the session of the one that is up stays"
 
     async def has_left() -> bool:
-        return happened["cancelled"] == 1
+        return bool(happened["cancelled"] == 1)
 
     await until(has_left, "the one that waits leaves the queue")
 
