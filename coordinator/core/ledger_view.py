@@ -10,7 +10,7 @@ class LedgerView:
         ledger, revision: as last seen; the revision is what a takeover compares against.
         newest_age: the highest (term, sequence) ever seen; anything below is an older copy.
         newest_at_ns: when that was.
-        last_change_ns: when it was last seen to change. ``first_read_ns``: when it was first read after that.
+        last_change_ns: when it was last seen to change.
         longest_hold_ns: the longest that a grant of any ledger seen can matter, adopted or not.
         is_trusted: it was seen to advance by one entry since we have been in contact. A copy that was restored while
             we were out of contact is not trusted; neither is the first one that we read, or one of another lineage.
@@ -23,7 +23,7 @@ class LedgerView:
         self.revision = 0
         self.newest_age = (0, 0)
         self.newest_at_ns = 0
-        self.last_change_ns = self.first_read_ns = 0
+        self.last_change_ns = 0
         self.is_trusted = False
         self._contact_at_ns: int | None = None
 
@@ -60,11 +60,6 @@ class LedgerView:
     def note_hold(self, hold_ns: int) -> None:
         """A grant may matter for this time."""
         self.longest_hold_ns = max(self.longest_hold_ns, hold_ns)
-
-    def note_read(self, now_ns: int) -> None:
-        """Note that what was observed last was read: `first_read_ns` is the first such time since a change."""
-        if self.first_read_ns < self.last_change_ns:
-            self.first_read_ns = now_ns
 
     def record_own_write(self, ledger: Ledger, revision: int, now_ns: int) -> None:
         """Record our own write: it is the newest entry."""

@@ -81,7 +81,6 @@ class Replica:
         self._traffic_at_ns: int | None = None
         self._is_traffic_lost = True
         self._global_hold: GlobalHold | None = None
-        self._contested_at_ns = 0
         self._lineage = ""
         self._limits_policy = LimitsPolicy(is_static=settings.static is not None)
 
@@ -194,7 +193,6 @@ class Replica:
         if isinstance(write_state, Pending):  # it is unsettled: with a write in flight no read is begun
             return self._settle(write_state, read, reading.started_at_ns, now_ns)
         actions = self._observe_ledger(read.ledger, read.revision, now_ns, is_put_back=read.written_on is None)
-        self.view.note_read(now_ns)
         is_free = self.role is Role.STANDBY and now_ns >= self.view.lease_expires_at_ns()
         if self._is_traffic_lost or not is_free:
             return actions
@@ -229,7 +227,6 @@ class Replica:
     def _take_over(self, now_ns: int, *, is_first: bool) -> list[ReplicaAction]:
         """Contest the lock: the same write deposes the old leader and proves that we hold the latest state."""
         self._become(Role.CANDIDATE)
-        self._contested_at_ns = now_ns
         self.term = self.view.newest_age[0] + 1
         is_known = self.view.is_trusted or is_first
         if not is_known:
@@ -248,7 +245,6 @@ class Replica:
         self._become(Role.LEADER)
         hold_ns = self.view.longest_hold_ns
         if self._global_hold is not None:
-            hold_ns = max(0, self._unknown_grants_until_ns(now_ns) - now_ns)
             self.schedule.state.set_global_hold(self._global_hold, now_ns + hold_ns)
         self._limits_policy.become_leader(now_ns, hold_ns)
         self.schedule.become_leader(now_ns)
@@ -256,15 +252,6 @@ class Replica:
         if self._global_hold is not None:
             fields["holds_everything_ms"] = hold_ns // MS
         return self._if_leading([Event("leader", fields)], now_ns)
-
-    def _unknown_grants_until_ns(self, now_ns: int) -> int:
-        """Until when grants may matter that no ledger shows, for a leader that did not trust what it took over.
-
-        They were committed before the ledger was lost, so before it was first read as it was taken over; our write has
-        shown that none was committed after that. One that took more than a lease may have met another copy of it.
-        """
-        is_in_contact = now_ns - self._contested_at_ns <= self.settings.lease_ns
-        return (self.view.first_read_ns if is_in_contact else now_ns) + self.view.longest_hold_ns
 
     # --- leader
 

@@ -17,7 +17,6 @@ KNOWN = {
     "a grant is not charged": "charge",
     "a turn is given back twice": "charge",
     "an unanswered turn is given back when its hold is over": "charge",
-    "what nobody knows is held from the first look at any ledger, not at this one": "holds",
     "a figure ignores what was granted since it was asked for": "figure",
     "a figure counts what has just been confirmed as if Discord had counted it": "figure",
     "the day's end refills the budget without a figure": "charge",

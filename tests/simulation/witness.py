@@ -113,7 +113,7 @@ class Witness:
                     self.figures.believed(coordinator, event)
                 holds_ms = action.fields.get("holds_everything_ms")
                 if action.name == "leader" and isinstance(holds_ms, int):
-                    self.figures.leads(coordinator, self.identifies.leads(coordinator, holds_ms * MS, now_ns), now_ns)
+                    self.figures.leads(coordinator, self.identifies.leads(coordinator, holds_ms * MS), now_ns)
                 if action.name == "crash_loop":
                     self.loops.held_back(int(action.fields["shard_id"] or 0), self._engine.now_ns)
         if nudged:
@@ -145,8 +145,6 @@ class Witness:
         self.pace.told(coordinator, event, now_ns)
         self.charges.told(coordinator, event)
         self.figures.told(coordinator, event, now_ns)
-        if isinstance(event, LedgerRead):
-            self.identifies.reads(coordinator, event, now_ns)
         if isinstance(event, LedgerRead | LedgerSeen):
             self.identifies.saw(coordinator.name, event.ledger, coordinator.settings.timing.use_within_ns)
 

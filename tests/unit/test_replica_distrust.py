@@ -61,7 +61,7 @@ def test_a_restarted_single_coordinator_holds_everything():
     cluster.ask(1, managed=False)
     while 1 not in shards(cluster):
         cluster.pass_ms(10)
-    assert FULL_MS * MS <= cluster.now_ns - started_ns < 3 * SECOND + FULL_MS * MS  # the lease runs meanwhile
+    assert cluster.now_ns - started_ns >= 3 * SECOND + FULL_MS * MS
     assert cluster.ledger.remaining == 998
 
 

@@ -3,7 +3,7 @@
 from collections import deque
 from typing import TYPE_CHECKING
 
-from coordinator.core.ledger import Ledger, LedgerRead
+from coordinator.core.ledger import Ledger
 from nats_identify import wire
 from nats_identify.schedule.model import MS, SECOND
 from nats_identify.testing.judge import Judgement, Verdict
@@ -34,8 +34,6 @@ class Identifies:
         self._known_use_within_ns: dict[str, int] = {}
         self._own_use_within_ns: dict[str, int] = {}
         self._made_by: dict[str, str] = {}  # by grant: its id does not tell
-        self._contested: dict[str, tuple[int, int]] = {}  # by replica: its term, its first read of what it took over
-        self._reads: dict[str, tuple[object, int, int]] = {}  # by replica: what, first and last read so, by its clock
 
     def sent(self, grant: wire.Granted, request_id: str) -> None:
         """A shard writes IDENTIFY."""
@@ -68,22 +66,10 @@ class Identifies:
             known_ns = max(known_ns, record.use_within_ns)
         self._known_use_within_ns[name] = known_ns
 
-    def reads(self, coordinator: "Coordinator", read: LedgerRead, now_ns: int) -> None:
-        """A coordinator has read the ledger: since when has it been so, in reads no more than a lease apart?"""
-        ledger = read.ledger
-        found = (read.revision, None if ledger is None else (ledger.age, ledger.instance, ledger.lineage))
-        known, first_ns, last_ns = self._reads.get(coordinator.name, (None, now_ns, now_ns))
-        is_same = known == found and now_ns - last_ns <= coordinator.settings.lease_ns
-        self._reads[coordinator.name] = found, first_ns if is_same else now_ns, now_ns
-
-    def leads(self, coordinator: "Coordinator", holds_ns: int, now_ns: int) -> int:
-        """A coordinator leads and holds everything for so long; return how long it must, by all that it has seen.
-
-        What it does not know was granted before it first read the ledger as it has taken it over.
-        """
+    def leads(self, coordinator: "Coordinator", holds_ns: int) -> int:
+        """A coordinator leads and holds everything for so long; return how long it must, by all that it has seen."""
         name, timing = coordinator.name, coordinator.settings.timing
-        full_ns = self._known_use_within_ns.get(name, timing.use_within_ns) + timing.window_ns
-        known_ns = max(0, full_ns - (now_ns - self._contested[name][1]))
+        known_ns = self._known_use_within_ns.get(name, timing.use_within_ns) + timing.window_ns
         if holds_ns + MS < known_ns:
             what = f"{name} holds everything for {holds_ns // MS} ms, and has seen what needs {known_ns // MS}"
             raise Violation("holds", coordinator.engine.now_ns, what)
@@ -91,9 +77,6 @@ class Identifies:
 
     def writes(self, name: str, ledger: Ledger) -> None:
         """A coordinator writes: whoever writes of a grant first has made it."""
-        term, _ = self._contested.get(name, (0, 0))
-        if ledger.term > term and name in self._reads:  # it takes over what it has read last
-            self._contested[name] = ledger.term, self._reads[name][1]
         for record in ledger.grants:
             self._made_by.setdefault(record.grant_id, name)
 

@@ -3,7 +3,7 @@
 from tests.simulation.plan import Shape
 from tests.simulation.planted.fault import Planted
 from tests.simulation.planted.patching import Edit
-from tests.simulation.planted.rules import BUDGET, REPLICA, STATE, VIEW
+from tests.simulation.planted.rules import BUDGET, REPLICA, STATE
 
 TRUTH: tuple[Planted, ...] = (
     Planted(
@@ -65,18 +65,6 @@ TRUTH: tuple[Planted, ...] = (
                 f"{REPLICA}._lead_from_now",
                 "self._limits_policy.become_leader(now_ns, hold_ns)",
                 "self._limits_policy.become_leader(now_ns, min(hold_ns, self.settings.timing.full_hold_ns))",
-            ),
-        ),
-        rule=4,
-        shape=Shape.LOSSES,
-    ),
-    Planted(
-        "what nobody knows is held from the first look at any ledger, not at this one",
-        (
-            Edit(
-                f"{VIEW}.note_read",
-                "if self.first_read_ns < self.last_change_ns:",
-                "if not self.first_read_ns:",
             ),
         ),
         rule=4,
