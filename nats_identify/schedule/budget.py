@@ -2,7 +2,7 @@
 
 Unknown means closed. Each grant is charged, and refunded on proof that no IDENTIFY was sent; only Discord's
 own figure (or, with static limits, the end of the day) refills the budget. Discord's day begins with the first
-IDENTIFY that is sent, not with the first turn that is granted: with static limits only the shards' confirms show when.
+IDENTIFY that arrives, not with the first turn that is granted: with static limits READY and Invalid Session show it.
 
 What was spent stays spent: ``remaining`` falls below zero where more was charged than a new total or figure allows,
 and each number that is applied later counts from there.
@@ -47,7 +47,7 @@ class SessionBudget:
         from_settings: these numbers are settings. A replica with a token keeps them for one without, and
             charges nothing to them.
         resets_at_ns: when the day ends; None while nothing was charged.
-        is_begun: whether that is certain. Until an IDENTIFY is known to have been sent in it, a static day ends a
+        is_begun: whether that is certain. Until an IDENTIFY is known to have arrived in it, a static day ends a
             whole day after the newest charge, or after a successor has read it.
     """
 
@@ -138,7 +138,7 @@ class SessionBudget:
             self._begin_day(now_ns)
 
     def use(self, granted_at_ns: int, now_ns: int) -> None:
-        """An IDENTIFY was sent with a grant made at ``granted_at_ns``: the day has begun, now at the latest."""
+        """Discord had an IDENTIFY of a grant made at ``granted_at_ns``: the day has begun, now at the latest."""
         if not self.is_begun and granted_at_ns >= self._since_ns:
             self._begin_day(now_ns)
             self.is_begun = True

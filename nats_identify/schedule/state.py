@@ -407,7 +407,6 @@ class ScheduleState:
         hold.state, hold.identified_at_ns, hold.opens_by_margin = HoldState.IDENTIFIED, at_ns, True
         self._open_at(hold, at_ns + self.timing.confirmed_hold_ns)
         self.requests.end(hold.grant.request_id)
-        self._mark_day_begun(hold, at_ns)
 
     def settle(self, hold: Hold, outcome: Outcome, at_ns: int) -> None:
         """Discord accepted or rejected the IDENTIFY of an identified grant, so it had the IDENTIFY before ``at_ns``.
@@ -416,6 +415,7 @@ class ScheduleState:
         either is enough, and a later outcome must not extend the hold.
         """
         hold.state = CONFIRMED[outcome]
+        self._mark_day_begun(hold, at_ns)
         opens_at_ns = at_ns + self.timing.proved_hold_ns
         if opens_at_ns < hold.opens_at_ns:
             hold.opens_by_margin = False
@@ -574,6 +574,7 @@ class ScheduleState:
         """Discord's day has begun, if this leader published the grant; of another's grant the day is not known here."""
         if hold.publish_count:
             self.budget.use(hold.granted_at_ns, at_ns)
+            self._look_at_budget()
 
     def renumber(self, max_concurrency: int) -> None:
         """Change the number of buckets: requests move, in order; no hold is shortened."""

@@ -39,6 +39,7 @@ def test_a_static_day_begins_with_an_identify_not_with_a_turn_that_nobody_used()
     used_ns = cluster.now_ns
     assert [body.shard_id for _, body in cluster.grant_log] == [0, 1]
     cluster.answer(cluster.grant_log[1][1].grant_id)
+    cluster.answer(cluster.grant_log[1][1].grant_id, Outcome.READY)
     cluster.pass_ms(1_000)
     assert cluster.ledger.remaining == 0
     assert cluster.now_ns + cluster.ledger.reset_in_ns >= used_ns + DAY
@@ -58,6 +59,22 @@ def test_a_static_day_whose_turns_nobody_answered_ends_a_day_after_the_last_of_t
     cluster.now_ns = view.resets_at_ns
     cluster.pass_ms(4_000)  # the lease ran out long ago
     assert cluster.view("a").remaining == 2
+
+
+def test_a_static_day_does_not_begin_with_an_identify_that_never_arrived():
+    """The connection was lost behind it, and Discord's day began with the next one: seed 830016095."""
+    cluster = Cluster("a", static=Limits(1, 2, 2))
+    cluster.pass_ms(100)
+    cluster.ask(0)
+    cluster.answer(cluster.grant_log[0][1].grant_id)
+    cluster.pass_ms(100_000)
+    cluster.ask(1)
+    arrived_ns = cluster.now_ns
+    cluster.answer(cluster.grant_log[1][1].grant_id)
+    cluster.answer(cluster.grant_log[1][1].grant_id, Outcome.READY)
+    cluster.pass_ms(1_000)
+    assert cluster.ledger.remaining == 0
+    assert cluster.now_ns + cluster.ledger.reset_in_ns >= arrived_ns + DAY
 
 
 def test_two_snapshots_put_back_one_after_the_other_are_no_movement_to_one_that_has_just_started():
@@ -90,6 +107,7 @@ def test_a_static_day_does_not_begin_with_a_plain_turn_that_nobody_answered():
     cluster.ask(1)
     used_ns = cluster.now_ns
     cluster.answer(cluster.grant_log[-1][1].grant_id)
+    cluster.answer(cluster.grant_log[-1][1].grant_id, Outcome.READY)
     cluster.pass_ms(1_000)
     assert cluster.ledger.remaining == 0
     assert cluster.now_ns + cluster.ledger.reset_in_ns >= used_ns + DAY

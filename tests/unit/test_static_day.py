@@ -1,6 +1,6 @@
 """Days of static limits, which nobody tells the end of, against a Discord whose day begins with its first IDENTIFY."""
 
-from nats_identify.schedule.model import DAY, SECOND, Limits
+from nats_identify.schedule.model import DAY, SECOND, Limits, Outcome
 from tests.unit.cluster import Cluster
 from tests.unit.desk import Desk, replies
 
@@ -36,6 +36,7 @@ class Bot:
                 self.discord.identify(self.desk.now_ns)
                 if answers:
                     self.desk.answer(grant.grant_id)
+                    self.desk.answer(grant.grant_id, Outcome.READY)
             self.desk.pass_ms(11_000)
 
 
