@@ -19,7 +19,7 @@ GRANTS = 1_000
 
 
 def book_of(looping: int, *, healthy: int = GRANTS) -> ScheduleState:
-    """A state with a thousand live grants, and so many shards that loop; each other shard was granted twice."""
+    """A state with a thousand live grants, and some shards that crash-loop; each other shard was granted twice."""
     guard = CrashLoopGuard(10)
     state = ScheduleState(Timing(), SessionBudget(), guard, GRANTS, GRANTS)
     for shard_id in range(GRANTS):

@@ -23,7 +23,7 @@ ENDLESS = 1_000_000
 
 
 def _no_outcome() -> None:
-    """Nobody listens for READY."""
+    """The default: READY has no receiver."""
 
 
 class World:

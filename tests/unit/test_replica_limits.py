@@ -89,7 +89,7 @@ def test_a_day_that_ends_in_an_outage_is_asked_about_right_after_it():
 
 
 def test_a_leader_that_does_not_know_what_is_left_asks_again_within_half_a_minute():
-    """Discord failed while the lease had just run out: nobody else asks for the one who leads on."""
+    """The fetch failed right after the lease had run out: the leader that leads on fetches again by itself."""
     cluster = Cluster("a", static=None)
     cluster.pass_ms(11_000)
     before = len(cluster.said["a"])

@@ -81,7 +81,7 @@ def test_identified_spends_the_request():
     desk.pass_ms(60_000)
     said = desk.ask(0, renewal=2)
     assert only(replies(said, model.Refused)).code is Code.ENDED
-    assert events(said) == []  # whoever watches was told once
+    assert events(said) == []  # the event was published once
     assert granted(desk.said) == [0]
     assert desk.view.remaining == left
 
