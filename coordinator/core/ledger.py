@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from nats_identify.schedule.budget import StaticDay
 from nats_identify.schedule.crash_loop import ShardHistory
-from nats_identify.schedule.grants import GrantRecord
+from nats_identify.schedule.grants import HoldRecord
 from nats_identify.schedule.model import ScheduleAction, ScheduleEvent
 from nats_identify.schedule.plain import Replied
 from nats_identify.schedule.state import Snapshot
@@ -53,7 +53,7 @@ class Ledger:
     total: int | None = None
     remaining: int | None = None
     reset_in_ns: int | None = None
-    grants: tuple[GrantRecord, ...] = ()
+    grants: tuple[HoldRecord, ...] = ()
     lineage: str = ""
     crash_loops: tuple[ShardHistory, ...] = ()
     margin_ns: int | None = None
@@ -108,7 +108,7 @@ def entry(header: LeaseHeader, snapshot: Snapshot) -> Ledger:
 
 def full_hold_ns_of(ledger: Ledger, confirmed_hold_ns: int) -> int:
     """How long any grant of this entry may matter; ``confirmed_hold_ns`` is window and margin."""
-    holds_ns = [max(record.hold_ns, record.use_within_ns + confirmed_hold_ns) for record in ledger.grants]
+    holds_ns = [max(record.hold_ns, record.grant.use_within_ns + confirmed_hold_ns) for record in ledger.grants]
     return max(holds_ns, default=0) if ledger.full_hold_ns is None else max(ledger.full_hold_ns, *holds_ns, 0)
 
 

@@ -19,7 +19,7 @@ from coordinator.edge.ledger_json import LedgerWriter
 from coordinator.edge.log import Log
 from coordinator.settings import Settings, SettingsError
 from nats_identify.schedule.crash_loop import TOLD_MAX, ShardHistory
-from nats_identify.schedule.grants import GrantRecord
+from nats_identify.schedule.grants import Grant, HoldRecord
 from nats_identify.schedule.model import DAY, Outcome
 
 CLUSTER_REPLICAS: Final = 3
@@ -50,7 +50,11 @@ def need_of(settings: Settings, max_concurrency: int) -> Need:
     """Return what the ledger of these settings can need: a grant in each bucket, and every crash loop that it keeps."""
     grant_id = f"{_INSTANCE}-{10**9}"
     grants = tuple(
-        GrantRecord(grant_id, "x" * 64, 10**6, bucket, max_concurrency, 10**6, DAY, DAY, Outcome.IDENTIFIED)
+        HoldRecord(
+            Grant(grant_id, "x" * 64, 10**6, bucket, max_concurrency, 10**6, DAY),
+            hold_ns=DAY,
+            outcome=Outcome.IDENTIFIED,
+        )
         for bucket in range(max_concurrency)
     )
     ages_ns = (DAY,) * (settings.identify_crash_loop_grants + 2)

@@ -12,7 +12,7 @@ from coordinator.core.ledger import Ledger
 from coordinator.edge.peer_messages import LedgerCrashLoop, LedgerEntry, LedgerGrant, LedgerStaticDay
 from nats_identify.schedule.budget import StaticDay
 from nats_identify.schedule.crash_loop import ShardHistory
-from nats_identify.schedule.grants import GrantRecord
+from nats_identify.schedule.grants import Grant, HoldRecord
 from nats_identify.schedule.model import MS, Outcome
 from nats_identify.wire import ms_up
 
@@ -38,11 +38,11 @@ class LedgerWriter:
             "reset_in_ms": None if ledger.reset_in_ns is None else ms_up(ledger.reset_in_ns),
         }
         known = self._beginnings
-        begun = {grant.grant_id: known.get(grant.grant_id) or _beginning(grant) for grant in ledger.grants}
+        begun = {grant.grant_id: known.get(grant.grant_id) or _beginning(grant) for grant, _, _ in ledger.grants}
         self._beginnings = begun
         written = [
-            f'{begun[grant.grant_id]}{-(-grant.hold_ns // MS)},"outcome":{_OUTCOMES[grant.outcome]}}}'
-            for grant in ledger.grants
+            f'{begun[grant.grant_id]}{-(-hold_ns // MS)},"outcome":{_OUTCOMES[outcome]}}}'
+            for grant, hold_ns, outcome in ledger.grants
         ]
         loops = ",".join([_crash_loop(history) for history in ledger.crash_loops])
         margin_ms = "null" if ledger.margin_ns is None else ms_up(ledger.margin_ns)
@@ -67,8 +67,8 @@ def _day(day: StaticDay) -> dict[str, int | None]:
     return {"first_ms_ago": first_ms, "late": day.late, "late_ms_ago": ms_up(day.late_ns)}
 
 
-def _beginning(grant: GrantRecord) -> str:
-    plain = ',"plain":true' if grant.plain else ""
+def _beginning(grant: Grant) -> str:
+    plain = "" if grant.managed else ',"plain":true'
     return (
         f'{{"grant_id":{quote(grant.grant_id)},"request_id":{quote(grant.request_id)}'
         f',"shard_id":{grant.shard_id},"bucket":{grant.bucket},"max_concurrency":{grant.max_concurrency}'
@@ -94,7 +94,7 @@ def decode(payload: bytes, lineage: str = "") -> Ledger:
         total=entry.total,
         remaining=entry.remaining,
         reset_in_ns=None if entry.reset_in_ms is None else entry.reset_in_ms * MS,
-        grants=tuple(_grant(grant) for grant in entry.grants),
+        grants=tuple(_record(grant) for grant in entry.grants),
         lineage=lineage,
         crash_loops=tuple(_history(shard) for shard in entry.crash_loops),
         margin_ns=None if entry.margin_ms is None else entry.margin_ms * MS,
@@ -104,19 +104,18 @@ def decode(payload: bytes, lineage: str = "") -> Ledger:
     )
 
 
-def _grant(grant: LedgerGrant) -> GrantRecord:
-    return GrantRecord(
-        grant_id=grant.grant_id,
-        request_id=grant.request_id,
-        shard_id=grant.shard_id,
-        bucket=grant.bucket,
-        max_concurrency=grant.max_concurrency,
-        renewal=grant.renewal,
-        use_within_ns=grant.use_within_ms * MS,
-        hold_ns=grant.hold_ms * MS,
-        outcome=grant.outcome,
-        plain=grant.plain,
+def _record(read: LedgerGrant) -> HoldRecord:
+    grant = Grant(
+        grant_id=read.grant_id,
+        request_id=read.request_id,
+        shard_id=read.shard_id,
+        bucket=read.bucket,
+        max_concurrency=read.max_concurrency,
+        renewal=read.renewal,
+        use_within_ns=read.use_within_ms * MS,
+        managed=not read.plain,
     )
+    return HoldRecord(grant, read.hold_ms * MS, read.outcome)
 
 
 def _static_day(day: LedgerStaticDay) -> StaticDay:

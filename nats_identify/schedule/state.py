@@ -17,8 +17,8 @@ from nats_identify.schedule.grants import (
     CONFIRMED,
     GlobalHold,
     Grant,
-    GrantRecord,
     Hold,
+    HoldRecord,
     HoldState,
     HoldTable,
     hold_of,
@@ -71,7 +71,7 @@ class Snapshot:
     total: int | None = None
     remaining: int | None = None
     reset_in_ns: int | None = None
-    grants: tuple[GrantRecord, ...] = ()
+    grants: tuple[HoldRecord, ...] = ()
     crash_loops: tuple[ShardHistory, ...] = ()
     margin_ns: int | None = None
     static_day: StaticDay | None = None
@@ -302,9 +302,11 @@ class ScheduleState:
             self.requests.end(request_id)
             self.plain.add(request_id, now_ns, left_ns)
 
-    def mark_plain_replied(self, records: Iterable[GrantRecord], now_ns: int) -> None:
+    def mark_plain_replied(self, records: Iterable[HoldRecord], now_ns: int) -> None:
         """These grants are of an entry that is not adopted; their plain requests have had their reply."""
-        self.mark_replied([(record.request_id, REPLIED_FOR_NS) for record in records if record.plain], now_ns)
+        self.mark_replied(
+            [(record.grant.request_id, REPLIED_FOR_NS) for record in records if not record.grant.managed], now_ns
+        )
 
     def _end_plain(self, hold: Hold, now_ns: int) -> None:
         """A plain grant was received, or may have been: its request has had its reply."""
@@ -659,7 +661,7 @@ class ScheduleState:
         return self.restore_holds(snapshot.grants, now_ns, names_replied=snapshot.replied is not None)
 
     def restore_holds(
-        self, records: Sequence[GrantRecord], now_ns: int, *, names_replied: bool = True
+        self, records: Sequence[HoldRecord], now_ns: int, *, names_replied: bool = True
     ) -> list[EarlyConfirm]:
         """Keep the leader's holds, each counted from now; a hold that the leader has dropped is dropped.
 
@@ -668,7 +670,7 @@ class ScheduleState:
         ``names_replied``: the ledger lists the plain requests that have had their reply; a request that is not listed,
         and whose grant the leader has dropped, was not received and keeps its place.
         """
-        theirs = {record.grant_id: hold_of(record, now_ns) for record in records}
+        theirs = {record.grant.grant_id: hold_of(record, now_ns) for record in records}
         for gone in [hold for hold in self.holds.all() if _id(hold) not in theirs]:
             if isinstance(gone, GlobalHold):
                 self.expire_hold(gone)

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from coordinator.core.ledger import Ledger, LedgerRead, LedgerUnreadable, Write, WriteUnsettled, Written
-from nats_identify.schedule.grants import GrantRecord
+from nats_identify.schedule.grants import Grant, HoldRecord
 from nats_identify.schedule.model import MS, SECOND, Outcome
 from tests.contract.ways_to_the_ledger import model_bucket, real_bucket
 
-GRANT = GrantRecord("a-1", "r1", 17, 1, 16, 3, 5 * SECOND, 10_200 * MS, Outcome.IDENTIFIED)
+GRANT = HoldRecord(Grant("a-1", "r1", 17, 1, 16, 3, 5 * SECOND), 10_200 * MS, Outcome.IDENTIFIED)
 LEDGER = Ledger("identify", "a", "ai", 1, 1, 3 * SECOND, 16, 1000, 999, 86_400 * SECOND, (GRANT,), "a-0")
 
 

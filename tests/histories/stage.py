@@ -173,7 +173,7 @@ class Stage(Cluster):
         leads = f"{f'leader {ledger.leader}' if ledger.leader else 'no leader'}, term {ledger.term}"
         buckets = f"max_concurrency {_number(ledger.max_concurrency)}"
         left = f"{_number(ledger.remaining)} of {_number(ledger.total)} left"
-        grants = tuple((record.grant_id, record.outcome) for record in ledger.grants)
+        grants = tuple((record.grant.grant_id, record.outcome) for record in ledger.grants)
         content, before = (leads, buckets, left, grants), self._content
         if content == before:
             self.heartbeats += 1
@@ -186,10 +186,10 @@ class Stage(Cluster):
 
     def _record_text(self, record):
         until = seconds(self.now_ns + record.hold_ns - self.began_ns)
-        if not record.request_id:
+        if not record.grant.request_id:
             return f"every bucket held until {until}"
-        outcome = f" {record.outcome}" if record.outcome else ""
-        return f"{self.alias(record.grant_id)} shard {record.shard_id}{outcome}, bucket {record.bucket} until {until}"
+        outcome, grant = f" {record.outcome}" if record.outcome else "", record.grant
+        return f"{self.alias(grant.grant_id)} shard {grant.shard_id}{outcome}, bucket {grant.bucket} until {until}"
 
     def _reply_text(self, body):
         match body:

@@ -6,7 +6,7 @@ import pytest
 
 from coordinator.core.ledger import Ledger, Write
 from nats_identify import wire
-from nats_identify.schedule.grants import GrantRecord
+from nats_identify.schedule.grants import Grant, HoldRecord
 from nats_identify.schedule.model import (
     SECOND,
     Confirmation,
@@ -23,8 +23,8 @@ from tests.simulation.violation import Violation
 
 
 def record(number, **fields):
-    place = (f"{number}-0123456789abcdef", f"r{number}", number, 0, 1, 0, 5 * SECOND, 10 * SECOND)
-    return GrantRecord(*place)._replace(**fields)
+    place = (f"{number}-0123456789abcdef", f"r{number}", number, 0, 1, 0, 5 * SECOND)
+    return HoldRecord(Grant(*place), 10 * SECOND)._replace(**fields)
 
 
 def entry(*records):
@@ -33,10 +33,10 @@ def entry(*records):
 
 def granted(one):
     return wire.Granted(
-        shard_id=one.shard_id,
+        shard_id=one.grant.shard_id,
         bucket=0,
-        request_id=one.request_id,
-        grant_id=one.grant_id,
+        request_id=one.grant.request_id,
+        grant_id=one.grant.grant_id,
         renewal=0,
         use_within_ms=5_000,
         waited_ms=0,
@@ -78,7 +78,7 @@ def test_a_figure_counts_less_what_was_used_right_before():
     figures, settings = Figures(), SimpleNamespace(timing=Timing())
     leader = leading(settings, remaining=90)
     figures.writes(leader, Write(entry(record(1)), 1), 0)
-    figures.told(leader, Confirmation(record(1).grant_id, Outcome.IDENTIFIED), SECOND)
+    figures.told(leader, Confirmation(record(1).grant.grant_id, Outcome.IDENTIFIED), SECOND)
     figures.told(leader, LimitsFetchStarted(), 2 * SECOND)
     with pytest.raises(Violation, match="figure"):
         figures.believed(leader, LimitsFetched(Limits(1, 100, 90)))

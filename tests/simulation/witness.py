@@ -165,7 +165,7 @@ class Witness:
         ledger = write.ledger
         self.digest = zlib.crc32(b"%d %d %d" % (self._engine.now_ns, ledger.sequence, revision), self.digest)
         if self._engine.lines is not None:
-            grants = " ".join(f"{g.grant_id}:{g.outcome or '?'}" for g in ledger.grants)
+            grants = " ".join(f"{g.grant.grant_id}:{g.outcome or '?'}" for g in ledger.grants)
             what = f"{ledger.instance} term {ledger.term} #{ledger.sequence} leader {ledger.leader}"
             self._engine.note("LEDGER", f"r{revision} {what} left {ledger.remaining} [{grants}]")
         self.commits.applied(ledger, before, self._engine.now_ns)

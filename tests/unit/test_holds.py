@@ -3,7 +3,7 @@
 import pytest
 
 from nats_identify.schedule import grants, model
-from nats_identify.schedule.grants import GlobalHold, Grant, GrantRecord, Hold, HoldState, HoldTable
+from nats_identify.schedule.grants import GlobalHold, Grant, Hold, HoldRecord, HoldState, HoldTable
 from nats_identify.schedule.model import SECOND, Outcome
 from tests.unit.desk import Desk
 
@@ -25,7 +25,7 @@ def hold_in(state):
     """A desk, and a hold that has come into this state on its own way."""
     desk = Desk(1)
     if state is HoldState.INHERITED:
-        record = GrantRecord("g1", "r0", 0, 0, 1, 1, 5 * SECOND, 10 * SECOND)
+        record = HoldRecord(Grant("g1", "r0", 0, 0, 1, 1, 5 * SECOND), 10 * SECOND)
         desk.schedule.state.restore_holds([record], desk.now_ns)
         return desk, desk.schedule.state.holds.get("g1")
     desk.schedule.handle(model.RequestReceived("r0", 0, 0, "inbox", managed=True), desk.now_ns)
@@ -89,10 +89,11 @@ def test_a_global_hold_blocks_every_bucket_of_any_number_and_is_recorded_without
     holds.renumber(16)
     assert [holds.opens_at_ns(bucket) // SECOND for bucket in range(6)] == [10, 12, 10, 10, 10, 12]
     records = grants.records_of(holds, 9 * SECOND)
-    assert [(r.grant_id, r.request_id, r.max_concurrency, r.hold_ns // SECOND, r.outcome) for r in records] == [
-        ("all", "", 1, 1, Outcome.IDENTIFIED),
-        ("g1", "r", 4, 3, None),
+    assert [(r.grant.grant_id, r.grant.request_id, r.hold_ns // SECOND, r.outcome) for r in records] == [
+        ("all", "", 1, Outcome.IDENTIFIED),
+        ("g1", "r", 3, None),
     ]
+    assert [r.grant.max_concurrency for r in records] == [1, 4]
     back = [grants.hold_of(record, 20 * SECOND) for record in records]
     assert [type(hold) for hold in back] == [GlobalHold, Hold]
     assert [hold.opens_at_ns // SECOND for hold in back] == [21, 23]

@@ -14,7 +14,9 @@ from coordinator.edge.ledger_json import LedgerWriter
 from coordinator.edge.trouble import Trouble
 from coordinator.settings import Settings
 from nats_identify.clock import NS_PER_S
-from tests.contract.test_ledger import GRANT, LEDGER
+from nats_identify.schedule.grants import Grant, HoldRecord
+from nats_identify.schedule.model import MS, SECOND, Outcome
+from tests.contract.test_ledger import LEDGER
 
 
 class Pad:
@@ -86,7 +88,9 @@ def test_each_refusal_is_said_in_the_server_s_words_with_what_to_do(error, is_re
 def test_the_largest_ledger_is_larger_than_one_with_a_grant_in_each_bucket(max_concurrency):
     settings = Settings(nats_url="nats://host", identify_replica_name="pod-0")
     need = need_of(settings, max_concurrency)
-    ledger = replace(LEDGER, grants=(GRANT._replace(max_concurrency=max_concurrency),) * max_concurrency)
+    grant = Grant("a-1", "r1", 17, 1, max_concurrency, 3, 5 * SECOND)
+    record = HoldRecord(grant, 10_200 * MS, Outcome.IDENTIFIED)
+    ledger = replace(LEDGER, grants=(record,) * max_concurrency)
     assert need.least < len(LedgerWriter().write(ledger)) < need.largest
 
 

@@ -286,11 +286,11 @@ def test_a_decline_of_a_grant_whose_commit_is_not_settled_is_kept():
     cluster.ask(0, renewal=1)
     assert [name for name, _ in cluster.grant_log] == ["b"]
     cluster.frozen.clear()
-    cluster.tell("a", model.Confirmation(record.grant_id, Outcome.DECLINED))
+    cluster.tell("a", model.Confirmation(record.grant.grant_id, Outcome.DECLINED))
     cluster.kill("b")
     cluster.pass_ms(4_500)
     assert cluster.leader == "a"
-    assert (cluster.ledger.remaining, [r for r in cluster.ledger.grants if r.request_id]) == (1000, [])
+    assert (cluster.ledger.remaining, [r for r in cluster.ledger.grants if r.grant.request_id]) == (1000, [])
 
 
 # --- one final reply

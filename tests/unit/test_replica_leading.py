@@ -30,7 +30,7 @@ def test_a_fresh_start_leads_and_grants_at_once():
     assert shards(cluster) == [0]
     assert cluster.ledger is not None
     assert cluster.ledger.leader == "a"
-    assert [record.shard_id for record in cluster.ledger.grants] == [0]
+    assert [record.grant.shard_id for record in cluster.ledger.grants] == [0]
     assert cluster.ledger.remaining == 999
 
 

@@ -9,7 +9,7 @@ from nats_identify import LocalQueue
 from nats_identify.client.base_queue import Message, PendingAcquire
 from nats_identify.client.requester import SendAnswer
 from nats_identify.schedule import model
-from nats_identify.schedule.grants import GrantRecord
+from nats_identify.schedule.grants import Grant, HoldRecord
 from nats_identify.schedule.model import MS, SECOND, Limits, Outcome, Timing
 from tests.unit.cluster import Cluster
 from tests.unit.desk import Desk, granted
@@ -119,7 +119,7 @@ def test_a_hold_of_another_max_concurrency_opens_by_its_outcome():
 def test_a_successor_keeps_the_hold_that_the_ledger_shows():
     desk = Desk(1)
     state = desk.schedule.state
-    record = GrantRecord("g9", "r9", 9, 0, 1, 1, 5 * SECOND, 3 * SECOND, Outcome.READY)
+    record = HoldRecord(Grant("g9", "r9", 9, 0, 1, 1, 5 * SECOND), 3 * SECOND, Outcome.READY)
     state.restore_holds([record], desk.now_ns)
     assert opens_in_ms(desk) == 3_000
     desk.answer("g9", Outcome.READY, after_ms=10)  # the confirm itself comes later: it is no news
@@ -172,7 +172,7 @@ def test_an_outcome_received_before_its_grant_counts_from_its_receipt():
     state = desk.schedule.state
     desk.answer("g9", Outcome.READY)
     desk.now_ns += 300 * MS
-    record = GrantRecord("g9", "r9", 9, 0, 1, 1, 5 * SECOND, 10 * SECOND)
+    record = HoldRecord(Grant("g9", "r9", 9, 0, 1, 1, 5 * SECOND), 10 * SECOND)
     early = state.restore_holds([record], desk.now_ns)
     assert [(confirm.grant_id, confirm.outcome) for confirm in early] == [("g9", Outcome.READY)]
     desk.answer("g9", Outcome.READY)

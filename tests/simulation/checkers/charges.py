@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from coordinator.core.ledger import Ledger, ReplicaEvent, Write
-from nats_identify.schedule.grants import GrantRecord
+from nats_identify.schedule.grants import HoldRecord
 from nats_identify.schedule.model import MS, SECOND, Confirmation, LimitsFetched, Outcome, Undeliverable
 from tests.simulation.violation import Violation
 
@@ -66,9 +66,9 @@ class Charges:
         """The stream has stored an entry."""
         charged_at_ns = self._charged_at_ns
         for record in ledger.grants:
-            self._led_by.setdefault(record.grant_id, (ledger.instance, ledger.term))
-        known = {record.grant_id for record in before.grants} if before is not None else set()
-        if any(record.grant_id not in known and record.request_id for record in ledger.grants):
+            self._led_by.setdefault(record.grant.grant_id, (ledger.instance, ledger.term))
+        known = {record.grant.grant_id for record in before.grants} if before is not None else set()
+        if any(record.grant.grant_id not in known and record.grant.request_id for record in ledger.grants):
             self._charged_at_ns = at_ns
         was_lost, self._is_lost = self._is_lost, False
         made = self._made.get((ledger.instance, ledger.term, ledger.sequence))
@@ -104,28 +104,29 @@ class Charges:
     def _look_for_freed(self, ledger: Ledger, before: Ledger, elapsed_ns: int) -> None:
         proofs = self._proofs.get(ledger.instance, ())
         for record in _gone(ledger, before):
-            is_proven = record.grant_id in proofs or record.grant_id not in self._published
+            is_proven = record.grant.grant_id in proofs or record.grant.grant_id not in self._published
             if _is_early(record, elapsed_ns) and not is_proven:
-                what = (
-                    f"{record.grant_id} is freed {record.hold_ns / MS:.0f} ms early, and nobody told {ledger.instance}"
-                )
+                early_ms = record.hold_ns / MS
+                what = f"{record.grant.grant_id} is freed {early_ms:.0f} ms early, and nobody told {ledger.instance}"
                 raise Violation("freed", 0, what)
 
     def _compare(self, ledger: Ledger, before: Ledger, elapsed_ns: int | None) -> None:
         if before.remaining is None or ledger.remaining is None or ledger.total is None:
             return
-        known = {record.grant_id for record in before.grants}
-        new = sum(1 for record in ledger.grants if record.grant_id not in known and record.request_id)
+        known = {record.grant.grant_id for record in before.grants}
+        new = sum(1 for record in ledger.grants if record.grant.grant_id not in known and record.grant.request_id)
         proofs = self._proofs.get(ledger.instance, ())
         gone = _gone(ledger, before)
-        back = [record for record in gone if record.grant_id in proofs]
+        back = [record for record in gone if record.grant.grant_id in proofs]
         sure = sum(1 for record in back if elapsed_ns is not None and _is_early(record, elapsed_ns))
         if elapsed_ns is not None and ledger.term == before.term:
-            never_sent = [r for r in gone if r.grant_id not in self._published and r.grant_id not in proofs]
+            never_sent = [r for r in gone if r.grant.grant_id not in self._published and r.grant.grant_id not in proofs]
             sure += sum(
-                1 for record in never_sent if self._led_by.get(record.grant_id) == (ledger.instance, ledger.term)
+                1 for record in never_sent if self._led_by.get(record.grant.grant_id) == (ledger.instance, ledger.term)
             )
-        perhaps = sum(1 for record in gone if record.grant_id in proofs or record.grant_id not in self._published)
+        perhaps = sum(
+            1 for record in gone if record.grant.grant_id in proofs or record.grant.grant_id not in self._published
+        )
         begun = before.remaining + ledger.total - (before.total or ledger.total)
         least_left, most_left = begun - new + sure, begun - new + perhaps
         if ledger.remaining < min(least_left, ledger.total) or ledger.remaining > most_left:
@@ -135,13 +136,13 @@ class Charges:
             raise Violation("charge", 0, f"{ledger.instance} {ledger.age}: {what}")
 
 
-def _gone(ledger: Ledger, before: Ledger) -> list[GrantRecord]:
+def _gone(ledger: Ledger, before: Ledger) -> list[HoldRecord]:
     """The turns that were unanswered, and are not there any more."""
-    here = {record.grant_id for record in ledger.grants}
-    return [r for r in before.grants if r.grant_id not in here and r.outcome is None and r.request_id]
+    here = {record.grant.grant_id for record in ledger.grants}
+    return [r for r in before.grants if r.grant.grant_id not in here and r.outcome is None and r.grant.request_id]
 
 
-def _is_early(record: GrantRecord, elapsed_ns: int) -> bool:
+def _is_early(record: HoldRecord, elapsed_ns: int) -> bool:
     """Whether its hold cannot be over; one confirmed since then lasts a second at least."""
     return record.hold_ns > elapsed_ns + 2 * MS and elapsed_ns < SECOND
 

@@ -97,7 +97,7 @@ class Commits:
 
     def applied(self, ledger: Ledger, before: Ledger | None, now_ns: int) -> None:
         """The stream has stored an entry."""
-        self._committed.update(record.grant_id for record in ledger.grants)
+        self._committed.update(record.grant.grant_id for record in ledger.grants)
         if ledger in self._sent_before_a_loss:
             self._leaders.clear()  # a late write, on a number that has come again: it undoes what was written since
         leads = self._leaders.setdefault(ledger.term, ledger.instance)
@@ -111,7 +111,9 @@ class Commits:
                 raise Violation(
                     "terms", 0, f"{ledger.age} by {ledger.instance} after {before.age} by {before.instance}"
                 )
-        counts = Counter((record.max_concurrency, record.bucket) for record in ledger.grants if record.request_id)
+        counts = Counter(
+            (record.grant.max_concurrency, record.grant.bucket) for record in ledger.grants if record.grant.request_id
+        )
         for (number, bucket), count in counts.items():
             if count > 1:
                 raise Violation("one turn", 0, f"{count} live grants in bucket {bucket} of {number}")

@@ -35,9 +35,9 @@ class Declines:
             return  # the same once more, to settle it
         self._written[coordinator.name] = ledger
         for record in ledger.grants:
-            first = self._told.get((coordinator.name, record.grant_id))
-            granted_by = self._granted_by.setdefault(record.grant_id, coordinator.name)
+            first = self._told.get((coordinator.name, record.grant.grant_id))
+            granted_by = self._granted_by.setdefault(record.grant.grant_id, coordinator.name)
             is_own = granted_by == coordinator.name  # perhaps its commit was not settled yet
             if first is Outcome.DECLINED and record.outcome is None and record.hold_ns > MS and not is_own:
-                what = f"{coordinator.name} knows that {record.grant_id} was declined, and holds its bucket"
+                what = f"{coordinator.name} knows that {record.grant.grant_id} was declined, and holds its bucket"
                 raise Violation("declined", coordinator.engine.now_ns, what)

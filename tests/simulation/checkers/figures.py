@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from coordinator.core.ledger import ReplicaEvent, Write
-from nats_identify.schedule.grants import GrantRecord
+from nats_identify.schedule.grants import HoldRecord
 from nats_identify.schedule.model import (
     MS,
     Confirmation,
@@ -35,7 +35,7 @@ class Asked:
 class Desk:
     """What one coordinator has written and was told, by its own clock."""
 
-    records: tuple[GrantRecord, ...] = ()
+    records: tuple[HoldRecord, ...] = ()
     written_at_ns: int = 0
     used_at_ns: dict[str, int] = field(default_factory=dict)
     unused: set[str] = field(default_factory=set)
@@ -67,12 +67,12 @@ class Figures:
             window_ns = coordinator.settings.timing.window_ns
             used_since_ns = now_ns - window_ns + MS
             uncounted = {
-                record.grant_id
+                record.grant.grant_id
                 for record in desk.records
                 if _is_unanswered(desk, record, now_ns)
                 or (
-                    self._is_of(coordinator, record.grant_id)
-                    and desk.used_at_ns.get(record.grant_id, 0) > used_since_ns
+                    self._is_of(coordinator, record.grant.grant_id)
+                    and desk.used_at_ns.get(record.grant.grant_id, 0) > used_since_ns
                 )
             }
             desk.asked = Asked(coordinator.replica.term, uncounted, now_ns)
@@ -81,7 +81,7 @@ class Figures:
             if event.outcome is Outcome.DECLINED:
                 desk.unused.add(event.grant_id)
             else:
-                is_over = any(r.grant_id == event.grant_id and _is_over(desk, r, now_ns) for r in desk.records)
+                is_over = any(r.grant.grant_id == event.grant_id and _is_over(desk, r, now_ns) for r in desk.records)
                 desk.used_at_ns.setdefault(event.grant_id, 0 if is_over else now_ns)  # 0: a window ago and longer
         elif kind is Undeliverable:
             assert isinstance(event, Undeliverable)
@@ -93,11 +93,11 @@ class Figures:
         if desk.records is write.ledger.grants:
             return  # the same once more: its holds count from the first
         for record in write.ledger.grants:
-            self._made_by.setdefault(record.grant_id, coordinator.name)
-        before = {record.grant_id for record in desk.records}
+            self._made_by.setdefault(record.grant.grant_id, coordinator.name)
+        before = {record.grant.grant_id for record in desk.records}
         desk.records, desk.written_at_ns = write.ledger.grants, now_ns
         if desk.asked is not None:
-            granted = {r.grant_id for r in desk.records if r.grant_id not in before and r.outcome is None}
+            granted = {r.grant.grant_id for r in desk.records if r.grant.grant_id not in before and r.outcome is None}
             desk.asked.uncounted |= {name for name in granted if self._is_of(coordinator, name)}
 
     def sends(self, coordinator: "Coordinator", reply: Reply) -> None:
@@ -106,8 +106,12 @@ class Figures:
         if type(refused) is not Refused:
             return
         for record in desk.records:
-            if record.plain and record.request_id == refused.request_id and self._is_of(coordinator, record.grant_id):
-                desk.unused.add(record.grant_id)
+            if (
+                not record.grant.managed
+                and record.grant.request_id == refused.request_id
+                and self._is_of(coordinator, record.grant.grant_id)
+            ):
+                desk.unused.add(record.grant.grant_id)
 
     def leads(self, coordinator: "Coordinator", must_hold_ns: int, now_ns: int) -> None:
         """A coordinator begins to lead and trusts nothing."""
@@ -135,13 +139,13 @@ class Figures:
         return self._made_by.get(grant_id) == coordinator.name
 
 
-def _is_unanswered(desk: Desk, record: GrantRecord, now_ns: int) -> bool:
+def _is_unanswered(desk: Desk, record: HoldRecord, now_ns: int) -> bool:
     """For certain: its hold is not over by any count, and nobody has said what became of it."""
-    if not record.request_id or record.outcome is not None or record.grant_id in desk.unused:
+    if not record.grant.request_id or record.outcome is not None or record.grant.grant_id in desk.unused:
         return False
-    return record.grant_id not in desk.used_at_ns and not _is_over(desk, record, now_ns)
+    return record.grant.grant_id not in desk.used_at_ns and not _is_over(desk, record, now_ns)
 
 
-def _is_over(desk: Desk, record: GrantRecord, now_ns: int) -> bool:
+def _is_over(desk: Desk, record: HoldRecord, now_ns: int) -> bool:
     """Whether its hold is over, or nearly so."""
     return record.hold_ns - (now_ns - desk.written_at_ns) <= MS

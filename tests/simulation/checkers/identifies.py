@@ -63,7 +63,7 @@ class Identifies:
         if ledger is not None:
             known_ns = max(known_ns, self._own_use_within_ns.get(ledger.instance, 0))
         for record in ledger.grants if ledger is not None else ():
-            known_ns = max(known_ns, record.use_within_ns)
+            known_ns = max(known_ns, record.grant.use_within_ns)
         self._known_use_within_ns[name] = known_ns
 
     def leads(self, coordinator: "Coordinator", holds_ns: int) -> int:
@@ -78,7 +78,7 @@ class Identifies:
     def writes(self, name: str, ledger: Ledger) -> None:
         """A coordinator writes: whoever writes of a grant first has made it."""
         for record in ledger.grants:
-            self._made_by.setdefault(record.grant_id, name)
+            self._made_by.setdefault(record.grant.grant_id, name)
 
     def lost(self) -> None:
         """What was in the ledger is gone."""

@@ -61,11 +61,11 @@ class Left:
     def applied(self, ledger: Ledger, now_ns: int, *, can_ask: bool) -> None:
         """The stream has stored an entry of a replica that can ask Discord, or cannot."""
         self._index += 1
-        new = [r for r in ledger.grants if r.request_id and r.grant_id not in self._committed]
-        self._committed.update((record.grant_id, self._index) for record in new)
+        new = [r for r in ledger.grants if r.grant.request_id and r.grant.grant_id not in self._committed]
+        self._committed.update((record.grant.grant_id, self._index) for record in new)
         is_of_settings = ledger.static_day is not None
         if can_ask and is_of_settings and new:
-            what = f"{ledger.instance} grants {new[0].grant_id} on settings, and can ask Discord"
+            what = f"{ledger.instance} grants {new[0].grant.grant_id} on settings, and can ask Discord"
             raise Violation("left", now_ns, what)
         was_unknown, self._is_unknown = self._is_unknown, ledger.remaining is None
         if was_unknown and not can_ask:

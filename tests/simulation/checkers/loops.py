@@ -29,7 +29,7 @@ class Loops:
         """A replica sends a write: it counts what it grants from here on."""
         if self._plan is not None:
             for record in ledger.grants:
-                self._granted.setdefault(record.shard_id, set()).add(record.grant_id)
+                self._granted.setdefault(record.grant.shard_id, set()).add(record.grant.grant_id)
 
     def sent(self, shard_id: int, now_ns: int) -> None:
         """A shard writes IDENTIFY."""

@@ -4,7 +4,7 @@ from math import gcd
 from typing import TYPE_CHECKING
 
 from coordinator.core.ledger import Ledger, ReplicaEvent, Write
-from nats_identify.schedule.grants import GrantRecord
+from nats_identify.schedule.grants import HoldRecord
 from nats_identify.schedule.model import MS, SECOND, RequestReceived
 from tests.simulation.checkers.attention import Attention, step_ns
 from tests.simulation.checkers.loops import is_held_back
@@ -54,10 +54,10 @@ class Order:
         if self._written.get(name) is ledger:
             return  # the same once more, to settle it
         self._written[name] = ledger
-        taken = {record.request_id for record in ledger.grants if record.outcome is None}
+        taken = {record.grant.request_id for record in ledger.grants if record.outcome is None}
         for record in ledger.grants:
-            is_new = self.requests.is_new(record.grant_id, record.request_id, record.renewal)
-            if is_new and record.request_id and self._is_judging:
+            is_new = self.requests.is_new(record.grant.grant_id, record.grant.request_id, record.grant.renewal)
+            if is_new and record.grant.request_id and self._is_judging:
                 self._chosen(coordinator, record, taken, ledger.max_concurrency or 1, now_ns)
         if coordinator.replica.is_leader and ledger.leader is not None and self._is_judging:
             self._look_for_idle_buckets(coordinator, ledger, now_ns)
@@ -66,15 +66,15 @@ class Order:
     # --- the one who was chosen
 
     def _chosen(
-        self, coordinator: "Coordinator", record: GrantRecord, taken: set[str], number: int, now_ns: int
+        self, coordinator: "Coordinator", record: HoldRecord, taken: set[str], number: int, now_ns: int
     ) -> None:
         requests = self.requests.of(coordinator.name)
-        mine = requests.get(record.request_id)
+        mine = requests.get(record.grant.request_id)
         self._demand_promises_kept(coordinator, record, taken, number, now_ns)
-        self.attention.of(coordinator.name).promised_at_ns.pop(record.request_id, None)
-        self.attention.of(coordinator.name).perhaps_promised.discard(record.request_id)
+        self.attention.of(coordinator.name).promised_at_ns.pop(record.grant.request_id, None)
+        self.attention.of(coordinator.name).perhaps_promised.discard(record.grant.request_id)
         if mine is None:
-            if self.requests.is_withdrawn(coordinator.name, record.request_id):
+            if self.requests.is_withdrawn(coordinator.name, record.grant.request_id):
                 self._blame("fresh", coordinator, record, "but withdrawn")
             return  # an answer ended it here; whoever has not seen the grant does not know whose answer it was
         fresh_ns = coordinator.settings.timing.fresh_ns
@@ -84,13 +84,17 @@ class Order:
             old_ms = (now_ns - mine.perhaps_heard_at_ns) / MS
             self._blame("fresh", coordinator, record, f"its renewal {old_ms:.0f} ms old")
         for request_id, other in requests.items():
-            if other.shard_id % number != record.bucket or request_id == record.request_id or request_id in taken:
+            if (
+                other.shard_id % number != record.grant.bucket
+                or request_id == record.grant.request_id
+                or request_id in taken
+            ):
                 continue
             if not other.is_certain or other.is_away or not other.is_before(mine):
                 continue
             if is_held_back(coordinator, request_id, now_ns):
                 continue
-            if self._was_promised(coordinator, record.request_id, mine, other, number):
+            if self._was_promised(coordinator, record.grant.request_id, mine, other, number):
                 continue
             waits = f"before {request_id}, which has waited for {(now_ns - other.first_at_ns) / SECOND:.3f} s"
             if now_ns - other.heard_at_ns <= fresh_ns - MS:
@@ -99,13 +103,13 @@ class Order:
                 self._blame("overtaken", coordinator, record, f"{waits}, and was not asked whether it is there")
 
     def _demand_promises_kept(
-        self, coordinator: "Coordinator", record: GrantRecord, taken: set[str], number: int, now_ns: int
+        self, coordinator: "Coordinator", record: HoldRecord, taken: set[str], number: int, now_ns: int
     ) -> None:
         requests = self.requests.of(coordinator.name)
-        mine = requests.get(record.request_id)
+        mine = requests.get(record.grant.request_id)
         fresh_ns = coordinator.settings.timing.fresh_ns
         for request_id, other in requests.items():
-            if mine is None or other.shard_id % number != record.bucket or request_id == record.request_id:
+            if mine is None or other.shard_id % number != record.grant.bucket or request_id == record.grant.request_id:
                 continue
             if request_id in taken or not other.is_certain or other.is_away or other.priority != mine.priority:
                 continue
@@ -138,8 +142,8 @@ class Order:
         return told_at_ns < ear.since_ns or (is_recent and not is_long_ago)
 
     @staticmethod
-    def _blame(checker: str, coordinator: "Coordinator", record: GrantRecord, why: str) -> None:
-        what = f"{record.request_id} is granted by {coordinator.name}, {why}"
+    def _blame(checker: str, coordinator: "Coordinator", record: HoldRecord, why: str) -> None:
+        what = f"{record.grant.request_id} is granted by {coordinator.name}, {why}"
         raise Violation(checker, coordinator.engine.now_ns, what)
 
     # --- those who were not
@@ -153,7 +157,7 @@ class Order:
         if number is None or ledger.remaining is None or is_foreign or ear.is_settling or now_ns < ear.quiet_until_ns:
             return
         self._idle_since_ns[name] = is_idle
-        taken = {record.request_id for record in ledger.grants}
+        taken = {record.grant.request_id for record in ledger.grants}
         for request_id, known in self.requests.of(name).items():
             kept_back = coordinator.settings.reserve if known.priority < 1 else 0
             if not known.is_certain or known.is_away or request_id in taken or ledger.remaining <= kept_back:
@@ -183,6 +187,6 @@ class Order:
         return asked_ns if now_ns - ear.perhaps_ns > asked_ns else now_ns  # it began to ask anew not long ago
 
 
-def _blocks(record: GrantRecord, bucket: int, number: int) -> bool:
-    step = gcd(record.max_concurrency, number)
-    return record.hold_ns > 0 and bucket % step == record.shard_id % step
+def _blocks(record: HoldRecord, bucket: int, number: int) -> bool:
+    step = gcd(record.grant.max_concurrency, number)
+    return record.hold_ns > 0 and bucket % step == record.grant.shard_id % step

@@ -144,14 +144,14 @@ class Requests:
         """This coordinator has put these grants into a ledger, or takes them over from one."""
         requests = self.of(name)
         for record in ledger.grants:
-            known = requests.get(record.request_id)
-            self._served[name, record.request_id] = record.renewal
-            if is_sure and (name, record.grant_id) not in self._met:
-                self._met.add((name, record.grant_id))
-                self._standing.add((name, record.grant_id))
-            if record.outcome is not None or (name, record.grant_id) in self._overtaken:
-                self._over(name, record.request_id, is_sure=is_sure)
-            elif known is not None and known.renewal <= record.renewal:
+            known = requests.get(record.grant.request_id)
+            self._served[name, record.grant.request_id] = record.grant.renewal
+            if is_sure and (name, record.grant.grant_id) not in self._met:
+                self._met.add((name, record.grant.grant_id))
+                self._standing.add((name, record.grant.grant_id))
+            if record.outcome is not None or (name, record.grant.grant_id) in self._overtaken:
+                self._over(name, record.grant.request_id, is_sure=is_sure)
+            elif known is not None and known.renewal <= record.grant.renewal:
                 known.is_away = True  # its turn may have come to nothing
 
     def _placed(self, name: str, mine: Known, promised: Collection[str]) -> None:

@@ -207,7 +207,7 @@ class Cluster:
     def _whims(self, shard: Shard) -> Iterable[str]:
         if shard.used:
             records = self.ledger.grants if self.ledger is not None else ()
-            is_known = any(r.grant_id == shard.used and r.outcome is not None for r in records)
+            is_known = any(r.grant.grant_id == shard.used and r.outcome is not None for r in records)
             return ("says that it was not used",) if is_known else ()  # before, nobody could know better
         is_asking = shard.requester.state is State.ASKING
         return ("withdraw",) if is_asking else ("decline", "withdraw") if shard.held else ()
@@ -248,7 +248,7 @@ class Cluster:
             what = {"write": "write", "grant": "grant", "answer": "answer"}[thing.kind]
             facts = thing.grant_id or (thing.grant.grant_id if thing.grant else "")
             if thing.write is not None:
-                facts = f"{thing.write.ledger.age} [{' '.join(r.grant_id for r in thing.write.ledger.grants)}]"
+                facts = f"{thing.write.ledger.age} [{' '.join(r.grant.grant_id for r in thing.write.ledger.grants)}]"
             return f"{what} {facts} {thing.outcome or ''} of {thing.by}: {event[0]}"
         return " ".join(event)
 
@@ -447,9 +447,9 @@ class Cluster:
             raise Violation("settle", self.now_ns, f"{node.instance} writes before it knows what became of the last")
         node.open_write, node.sent = write, (write.ledger.age, self.now_ns)
         self.judge.sends(write.ledger)
-        known = {record.grant_id for record in self.ledger.grants} if self.ledger else set()
+        known = {record.grant.grant_id for record in self.ledger.grants} if self.ledger else set()
         is_heartbeat = self.ledger is not None and self.ledger.instance == node.instance
-        if is_heartbeat and all(r.grant_id in known for r in write.ledger.grants):
+        if is_heartbeat and all(r.grant.grant_id in known for r in write.ledger.grants):
             revision = self._store(node.instance, write, self.now_ns)
             name = self._name_of(node.instance) or ""
             self._tell_outcome(name, WriteUnsettled() if revision is None else Written(revision))

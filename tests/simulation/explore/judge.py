@@ -58,12 +58,12 @@ class Judge:
 
     def sends(self, entry: Ledger) -> None:
         """A replica sends an entry."""
-        self.written.update((record.grant_id, None) for record in entry.grants if record.request_id)
+        self.written.update((record.grant.grant_id, None) for record in entry.grants if record.grant.request_id)
 
     def applied(self, entry: Ledger, before: Ledger | None, now_ns: int) -> None:
         """The stream has stored an entry."""
-        self.committed.update((record.grant_id, None) for record in entry.grants)
-        live = {r.grant_id for r in entry.grants if r.request_id and r.outcome is None}
+        self.committed.update((record.grant.grant_id, None) for record in entry.grants)
+        live = {r.grant.grant_id for r in entry.grants if r.grant.request_id and r.outcome is None}
         if len(live) > 1:
             raise Violation("one turn", now_ns, f"{len(live)} live grants")
         if self.is_lost:
