@@ -49,11 +49,11 @@ class Store(Protocol):
 class Publisher(Protocol):
     """Publishes replies and events."""
 
-    def reply(self, reply: Reply, term: int) -> Awaitable[None]:
+    def reply(self, reply: Reply, term: int) -> None:
         """Answer a requester."""
         ...
 
-    def publish_event(self, event: Event) -> Awaitable[None]:
+    def publish_event(self, event: Event) -> None:
         """Publish an event."""
         ...
 
@@ -116,13 +116,13 @@ class Runtime:
 
     async def _turn(self, calls: asyncio.TaskGroup) -> None:
         self.turned_at_ns = self._clock()
-        await self._tell(Wake(), calls)
+        self._tell(Wake(), calls)
         for _ in range(HANDLED_AT_ONCE):
             entry = self._event_queue.take()
             if entry is None:
                 break
             event, waiter = entry
-            await self._tell(event, calls)
+            self._tell(event, calls)
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)
         if self._replica.role is not self._role:
@@ -138,16 +138,16 @@ class Runtime:
             return REST_MAX_S
         return min(max((deadline_ns - self._clock()) / NS_PER_S, REST_MIN_S), REST_MAX_S)
 
-    async def _tell(self, event: ReplicaEvent, calls: asyncio.TaskGroup) -> None:
+    def _tell(self, event: ReplicaEvent, calls: asyncio.TaskGroup) -> None:
         for action in self._replica.handle(event, self._clock()):
-            await self._do(action, calls)
+            self._do(action, calls)
 
-    async def _do(self, action: ReplicaAction, calls: asyncio.TaskGroup) -> None:
+    def _do(self, action: ReplicaAction, calls: asyncio.TaskGroup) -> None:
         match action:
             case Reply():
-                await self._publisher.reply(action, self._replica.term)
+                self._publisher.reply(action, self._replica.term)
             case Event():
-                await self._publisher.publish_event(action)
+                self._publisher.publish_event(action)
             case Write():
                 calls.create_task(self._call(self._store.write(action)))
             case Read():

@@ -14,10 +14,12 @@ from coordinator.edge.connections import Connection
 from coordinator.edge.event_queue import EventQueue
 from coordinator.edge.metrics import Metrics
 from coordinator.edge.refusals import BUSY, Refusals, name_of
+from nats_identify.clock import Clock
 from nats_identify.nats_protocol import Handler
+from nats_identify.schedule.bucket_queue import QueuedRequest
 from nats_identify.schedule.model import Cancel, Code, Confirmation, Outcome, Undeliverable
 from nats_identify.schedule.senders import sender_of
-from nats_identify.wire import REQUEST_BYTES_MAX, TOKEN, Answered, Cancelled, Request, Subjects
+from nats_identify.wire import INT_MAX, REQUEST_BYTES_MAX, TOKEN, Answered, Cancelled, Request, Subjects
 
 BUCKET_MAX: Final = 2**31
 
@@ -33,6 +35,8 @@ _NO_RESPONDERS: Final = re.compile(rb"NATS/1\.0 503\r\n(Nats-Subject: [^\r\n]*\r
 
 _OPENS, _CLOSES = b"{}"
 _BUCKET: Final = re.compile(r"[0-9]{1,10}", re.ASCII)
+_PRIORITY: Final = re.compile(rb'"priority"\s*:\s*[1-9]')
+_REQUEST_ID: Final = re.compile(rb'"request_id"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
 _GRANT_ID: Final = re.compile(TOKEN.encode())
 _REPLY_TO: Final = re.compile(rb"[!-~]{1,%d}" % REPLY_TO_BYTES_MAX)  # ASCII without blanks and control characters
 _PROBLEMS_NAMED: Final = 3
@@ -52,6 +56,8 @@ class Intake:
         refusals: sends the refusals.
         is_leading: whether this replica leads: the leader alone refuses.
         metrics: counts what is dropped.
+        clock: the replica's time.
+        find: returns the queued request of an id.
     """
 
     def __init__(
@@ -63,6 +69,8 @@ class Intake:
         refusals: Refusals,
         is_leading: Callable[[], bool],
         metrics: Metrics,
+        clock: Clock,
+        find: Callable[[str], QueuedRequest | None],
     ) -> None:
         self._traffic = traffic
         self._subjects = subjects
@@ -70,6 +78,8 @@ class Intake:
         self._refusals = refusals
         self._is_leading = is_leading
         self._metrics = metrics
+        self._clock = clock
+        self._find = find
 
     async def open(self) -> None:
         """Subscribe, without a queue group: every replica receives everything."""
@@ -90,9 +100,8 @@ class Intake:
             return
         reply_to = reply.decode("ascii")
         sender = sender_of(reply_to)
-        if not self._event_queue.has_room(sender):
-            self._drop("overflow")
-            self._refuse(reply_to, body, Code.OVERLOADED, BUSY)
+        if not self._event_queue.has_room(sender) and not self._is_kept_a_place(body):
+            self._overflow(reply_to, body)
             return
         try:
             bucket = bucket_of(subject.decode(errors="replace"))
@@ -100,8 +109,30 @@ class Intake:
         except BadRequestError as error:
             self._refuse(reply_to, body, Code.BAD_REQUEST, str(error))
             return
-        ask = request.ask(bucket=bucket, reply_to=reply_to, request_id=name_of(reply_to))
-        self._event_queue.try_put_request(ask, sender)
+        ask = request.ask(
+            bucket=bucket,
+            reply_to=reply_to,
+            request_id=request.request_id or name_of(reply_to),
+            received_at_ns=self._clock(),
+        )
+        known = self._find(ask.request_id)
+        is_awaited = known is not None and known.is_awaited_after(ask.renewal)
+        if not self._event_queue.try_put_request(ask, sender, is_awaited=is_awaited):
+            self._overflow(reply_to, body)
+
+    def _is_kept_a_place(self, body: bytes) -> bool:
+        """Whether a request may be taken where its sender's share is full: a glance, without parsing it."""
+        if _PRIORITY.search(body):
+            return True
+        request_id = _glance_at_id(body)
+        known = self._find(request_id)
+        return self._event_queue.is_waiting(request_id) or (known is not None and known.is_awaited_after(INT_MAX))
+
+    def _overflow(self, reply_to: str, body: bytes) -> None:
+        """Drop a request for which there is no room. A renewal is not refused: its request stays queued."""
+        self._drop("overflow")
+        if self._find(_glance_at_id(body)) is None:
+            self._refuse(reply_to, body, Code.OVERLOADED, BUSY)
 
     def _on_large_request(self, _subject: bytes, reply: bytes, header_bytes: int, body_bytes: int) -> None:
         if header_bytes > HEADER_BYTES_MAX:
@@ -169,6 +200,12 @@ def _may_be_json(body: bytes) -> bool:
         return False
     text = body.strip()
     return not text or (text[0] == _OPENS and text[-1] == _CLOSES)
+
+
+def _glance_at_id(body: bytes) -> str:
+    """Return the request id in a request that is not parsed, if one can be seen, else an empty string."""
+    found = _REQUEST_ID.search(body)
+    return found[1].decode() if found else ""
 
 
 def bucket_of(subject: str) -> int:

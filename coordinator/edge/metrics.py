@@ -26,6 +26,7 @@ class Metrics:
         self.events = Counter(
             "identify_events", "What happened, as in the events on NATS.", ["event"], registry=registry
         )
+        self._counters: dict[str, Counter] = {}
         self.refusals = Counter("identify_refusals", "Requests refused.", ["code"], registry=registry)
         self._dropped: dict[str, int] = {}
         registry.register(_Dropped(self._dropped))
@@ -91,7 +92,10 @@ class Metrics:
 
     def count_event(self, name: str, fields: dict[str, str | int | None]) -> None:
         """Count an event."""
-        self.events.labels(name).inc()
+        counter = self._counters.get(name)
+        if counter is None:  # looking it up takes longer than counting
+            counter = self._counters[name] = self.events.labels(name)
+        counter.inc()
         match name, fields:
             case "refused", {"code": str(code)}:
                 self.refusals.labels(str(code)).inc()

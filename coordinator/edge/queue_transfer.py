@@ -201,7 +201,7 @@ def _copy(request: CopiedRequest, asked_at_ns: int, page_at_ns: int) -> RequestR
     ask = request.ask(bucket=request.bucket, reply_to=request.reply_to, request_id="")
     renewed_at_ns = None if request.heard_ms is None else asked_at_ns - request.heard_ms * MS
     place_at_ns = None if request.placed_ns is None else page_at_ns - request.placed_ns
-    return replace(ask, is_copy=True, renewed_at_ns=renewed_at_ns, place_at_ns=place_at_ns)
+    return ask._replace(is_copy=True, renewed_at_ns=renewed_at_ns, place_at_ns=place_at_ns)
 
 
 def _copied(request: QueuedRequest, now_ns: int) -> CopiedRequest:

@@ -75,10 +75,14 @@ class QueuedRequest:
             return self.retry_at_ns <= now_ns
         return not self.is_unresponsive and now_ns - self.renewed_at_ns <= timing.fresh_ns
 
-    def renew(self, message: RequestReceived, now_ns: int) -> None:
+    def is_awaited_after(self, renewal: int) -> bool:
+        """Whether a nudge of it is not answered yet, and a message of this number would answer it."""
+        return self.nudged_at_ns > self.renewed_at_ns and renewal > self.message.renewal
+
+    def renew(self, message: RequestReceived, received_at_ns: int) -> None:
         """Apply a newer message of the same request. A number sent twice counts from its first sending."""
         if message.renewal > self.message.renewal or not message.managed:
-            self.renewed_at_ns = now_ns
+            self.renewed_at_ns = received_at_ns
             self.is_unresponsive = False
         self.message = message
 
@@ -100,6 +104,7 @@ class BucketQueue:
         # By priority and source, as made: one request, or a list of them, since most have no sibling.
         self._siblings: dict[int, dict[str, QueuedRequest | list[QueuedRequest]]] = {}
         self._promised: dict[str, QueuedRequest] = {}  # by request_id: those that were promised their turn
+        self._promised_until_ns = 0  # none of these has a later place
         self.nudge_width = 1  # the most unanswered requests that are nudged
         self.widen_at_ns: int | None = None  # when twice as many are
 
@@ -153,6 +158,7 @@ class BucketQueue:
     def promise(self, request: QueuedRequest) -> None:
         """Promise it its turn: later requests are placed behind it."""
         self._promised[request.message.request_id] = request
+        self._promised_until_ns = max(self._promised_until_ns, request.place_ns)  # a place only becomes earlier
 
     def is_promised(self, request: QueuedRequest) -> bool:
         """Whether it was promised its turn."""
@@ -167,6 +173,8 @@ class BucketQueue:
 
         One that has a promise itself stays behind those with a promise that are before it now.
         """
+        if asked_at_ns > self._promised_until_ns:
+            return asked_at_ns
         promised = self._promised.get(message.request_id)
         equals = (one for one in self._promised.values() if one.message.priority == message.priority)
         others = (one for one in equals if not message.source or one.message.source != message.source)

@@ -6,7 +6,6 @@ at once. A standby calls `handle` and `restore` alone.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from nats_identify.schedule import confirmations, evaluate, expiry, limits, model, plain, replies
 from nats_identify.schedule.bucket_queue import QueuedRequest
@@ -184,15 +183,17 @@ class Scheduler:
             return []
         else:
             self.state.renew(request, message, now_ns)
-        self.state.set_pace(request, request.renew_in_ns, now_ns)
         actions: list[ScheduleAction] = []
         if message.max_concurrency not in {None, self.state.max_concurrency}:
             actions.append(model.FetchLimits(f"a request claims max_concurrency {message.max_concurrency}"))
         if request.grant_id is not None:
+            self.state.set_pace(request, request.renew_in_ns, now_ns)
             return actions + self._same_grant_again(request, now_ns)
-        self.state.mark_dirty(request.bucket)
+        self.state.mark_dirty_if_near(request.bucket, now_ns)
         actions += self._defer_if_looping(request, now_ns)
-        if request is not evaluate.next_grant(self.state, request.bucket, now_ns):
+        if request is evaluate.next_grant(self.state, request.bucket, now_ns):
+            self.state.set_pace(request, request.renew_in_ns, now_ns)
+        else:
             actions += self._reply_queued(request, now_ns, is_new=is_new)
         return actions
 
@@ -280,7 +281,7 @@ class Scheduler:
         )
         nudges = [replies.queued(self.state, request, now_ns) for request in decision.nudges]
         return holds, [
-            Reply(request.message.reply_to, replace(queued, position=1, renew_in_ns=0, nudge=True))
+            Reply(request.message.reply_to, queued._replace(position=1, renew_in_ns=0, nudge=True))
             for request, queued in zip(decision.nudges, nudges, strict=True)
         ]
 

@@ -1,7 +1,6 @@
 """A coordinator as its edge runs it: the product's `Replica` amid traffic, ledger and Discord. It decides nothing."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from coordinator.core import ledger as words
@@ -91,8 +90,7 @@ class Coordinator(Process):
             left_ns = None if asking.timeout_at_ns is None else max(MS, asking.timeout_at_ns - now_ns)
             waited_ns = max(0, now_ns - asking.asked_at_ns) // MS * MS
             age_ns = ((now_ns - asking.renewed_at_ns) // MS + 1) * MS
-            copy = replace(
-                asking.message,
+            copy = asking.message._replace(
                 bucket=asking.bucket,
                 waited_ns=waited_ns,
                 timeout_ns=left_ns,

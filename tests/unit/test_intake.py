@@ -21,7 +21,8 @@ class Desk:
 
     def __init__(self):
         self.event_queue, self.metrics = EventQueue(), Metrics()
-        self.refused = []
+        self.refused, self.now_ns = [], 1
+        self.queued: dict[str, Any] = {}
         self.handlers = {}
         me: Any = self  # its connection, its refusals and its role, as far as it looks at them
         self.intake = Intake(
@@ -31,6 +32,8 @@ class Desk:
             refusals=me,
             is_leading=lambda: me.is_leading,
             metrics=self.metrics,
+            clock=lambda: self.now_ns,
+            find=self.queued.get,
         )
 
     async def receive(self, subject, handler):
