@@ -23,6 +23,7 @@ from coordinator.edge.intake import Intake
 from coordinator.edge.limits import RESERVE_IS_ALL, DiscordLimits, StaticLimits
 from coordinator.edge.log import Log, make_log
 from coordinator.edge.metrics import Metrics
+from coordinator.edge.overload import OverloadLog
 from coordinator.edge.probe import Probe
 from coordinator.edge.publisher import Publisher
 from coordinator.edge.queue_transfer import QueueTransfer
@@ -167,6 +168,7 @@ class Process:
         jobs = (
             watch.run(),
             refusals.run(),
+            OverloadLog(metrics, now_ns, log).run(),
             self._check(bucket, store),
             self._join(transfer, probe),
             self._limits.run(),

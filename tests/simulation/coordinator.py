@@ -12,6 +12,7 @@ from nats_identify.schedule import model
 from nats_identify.schedule.model import MS, Event, FetchLimits, Reply
 from tests.simulation.broker import Delivery
 from tests.simulation.fetcher import Fetcher
+from tests.simulation.inbox import Inbox
 from tests.simulation.process import Process
 from tests.simulation.store import StoreLine
 from tests.simulation.traffic import Line
@@ -41,6 +42,7 @@ class Coordinator(Process):
         self.settings = settings
         self.replica = Replica(settings)
         self.line = Line(world.traffic, self, self._hear, lambda: self.tell(TrafficReturned()))
+        self.inbox = Inbox(world.engine, world.plan.inbox_max_ns, lambda request: self.meet(self.tell, request))
         self.store = StoreLine(world.stream, lambda event: self.meet(self.tell, event))
         self.fetcher = Fetcher(world, self) if settings.static is None else None
         self.has_left = False
@@ -167,8 +169,13 @@ class Coordinator(Process):
         if kind == "request":
             assert isinstance(payload, wire.Request)
             bucket = int(subject.rpartition(".")[2])
-            ask = payload.ask(bucket=bucket, reply_to=delivery.reply_to, request_id=delivery.reply_to)
-            self.tell(ask)
+            ask = payload.ask(
+                bucket=bucket,
+                reply_to=delivery.reply_to,
+                request_id=delivery.reply_to,
+                received_at_ns=self.clock(),
+            )
+            self.inbox.put(ask)
         elif kind == "confirm":
             grant_id = subject.rpartition(".")[2]
             if delivery.nobody:
