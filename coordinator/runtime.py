@@ -24,8 +24,8 @@ from coordinator.edge.log import Log
 from nats_identify.clock import NS_PER_S, Clock
 from nats_identify.schedule.model import Event, FetchLimits, Reply, Wake
 
-HANDLED_AT_ONCE: Final = 256
-"""Events that are handled before the event loop turns: some 10 ms, so that pings and probes are not delayed."""
+HANDLED_AT_ONCE: Final = 512
+"""Events that are handled before the event loop turns: some 15 ms, so that pings and probes are not delayed."""
 
 REST_MAX_S: Final = 1.0
 """The longest wait of the loop; the health check needs no other heartbeat."""

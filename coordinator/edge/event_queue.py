@@ -129,7 +129,7 @@ class EventQueue:
         self, queued_max: int = QUEUED_MAX, sender_max: int = SENDER_MAX, bytes_max: int = QUEUED_BYTES_MAX
     ) -> None:
         self._queued_max = queued_max
-        self._sender_max = sender_max
+        self._sender_max = min(sender_max, queued_max - queued_max // RESERVED)
         self._bytes_max = bytes_max
         self._own: deque[tuple[ReplicaEvent, asyncio.Future[None] | None]] = deque()
         self._urgent = _Line()
@@ -176,6 +176,8 @@ class EventQueue:
 
         ``is_urgent``: it has a priority, or withdraws a request.
         """
+        if self._requests < self._sender_max and self._request_bytes < self._bytes_max:
+            return True  # nearly always
         waiting = (self._priority if is_urgent else self._ordinary).count_of(hash(sender))
         kept = 0 if is_urgent or not waiting else self._queued_max // RESERVED
         return waiting < self._sender_max and self._is_below(self._queued_max - kept)
