@@ -5,6 +5,7 @@ It decides nothing, and knows neither NATS nor Discord: events come through the 
 
 import asyncio
 from collections.abc import Awaitable
+from itertools import count
 from typing import Final, Protocol
 
 from coordinator.core.ledger import (
@@ -24,8 +25,12 @@ from coordinator.edge.log import Log
 from nats_identify.clock import NS_PER_S, Clock
 from nats_identify.schedule.model import Event, FetchLimits, Reply, Wake
 
-HANDLED_AT_ONCE: Final = 512
-"""Events that are handled before the event loop turns: some 15 ms, so that pings and probes are not delayed."""
+TURN_NS: Final = 5_000_000
+"""How long events are handled before the event loop turns: a call to the ledger takes some turns, each as long as this
+and as what is read meanwhile."""
+
+HANDLED_MIN: Final = 16
+"""Events that are handled in any case: the time is looked at after so many, and a busy machine stops a process."""
 
 REST_MAX_S: Final = 1.0
 """The longest wait of the loop; the health check needs no other heartbeat."""
@@ -117,7 +122,10 @@ class Runtime:
     async def _turn(self, calls: asyncio.TaskGroup) -> None:
         self.turned_at_ns = self._clock()
         self._tell(Wake(), calls)
-        for _ in range(HANDLED_AT_ONCE):
+        ends_at_ns = self.turned_at_ns + TURN_NS
+        for number in count():
+            if number % HANDLED_MIN == 0 and number and self._clock() > ends_at_ns:
+                break
             entry = self._event_queue.take()
             if entry is None:
                 break

@@ -7,6 +7,7 @@ import pytest
 from coordinator.edge.event_queue import EventQueue
 from coordinator.edge.intake import HEADER_BYTES_MAX, REPLY_TO_BYTES_MAX, Intake
 from coordinator.edge.metrics import Metrics
+from nats_identify.schedule.bucket_queue import QueuedRequest
 from nats_identify.schedule.model import Cancel, Code, Confirmation, Outcome, RequestReceived, Undeliverable
 from nats_identify.wire import Subjects
 
@@ -162,3 +163,32 @@ async def test_a_cancel_names_its_request(desk):
     assert desk.arrives("identify.cancel.0", b'{"request_id": "a"}') == [Cancel("a")]
     for body in (b"", b"{", b"{}", b'{"request_id": "a b"}', b'{"request_id": "a"}' + b" " * 5_000):
         assert desk.arrives("identify.cancel.0", body) == []
+
+
+def body_of(request_id, renewal=0, priority=0):
+    return b'{"request_id":"%b","managed":true,"renewal":%d,"priority":%d}' % (request_id.encode(), renewal, priority)
+
+
+async def test_a_request_is_stamped_when_it_arrives(desk):
+    desk.now_ns = 77
+    (event,) = desk.arrives("identify.request.0", body_of("a"))
+    assert event.received_at_ns == 77
+
+
+async def test_where_the_inbox_is_full_a_nudged_shard_a_priority_and_a_newer_copy_are_taken_in(desk):
+    desk.event_queue = EventQueue(queued_max=16, sender_max=2)
+    desk.intake._event_queue = desk.event_queue
+    nudged = QueuedRequest(RequestReceived("nudged", 0, 0, "in", managed=True), 0, 1, renewed_at_ns=5, nudged_at_ns=9)
+    waits = QueuedRequest(RequestReceived("waits", 0, 0, "in", managed=True), 0, 2, renewed_at_ns=5)
+    desk.queued = {"nudged": nudged, "waits": waits}
+    desk.intake._find = desk.queued.get
+    take = desk.handlers["identify.request.*"].take
+    for request_id in ("a", "b", "too-much"):
+        take(b"identify.request.0", REPLY, b"", body_of(request_id))
+    assert (desk.dropped("overflow"), desk.refused) == (1, [Code.OVERLOADED])
+    take(b"identify.request.0", REPLY, b"", body_of("waits", 1))  # its request stays queued: it is not refused
+    assert (desk.dropped("overflow"), desk.refused) == (2, [Code.OVERLOADED])
+    take(b"identify.request.0", REPLY, b"", body_of("a", 1))
+    take(b"identify.request.0", REPLY, b"", body_of("nudged", 1))
+    take(b"identify.request.0", REPLY, b"", body_of("p", 0, 1))
+    assert (desk.dropped("overflow"), len(desk.event_queue)) == (2, 4)
