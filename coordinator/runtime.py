@@ -30,7 +30,7 @@ TURN_NS: Final = 5_000_000
 and as what is read meanwhile."""
 
 HANDLED_MIN: Final = 16
-"""Events that are handled in any case: the time is looked at after so many, and a busy machine stops a process."""
+"""Events that are handled in any case: the time is looked at after each 16, and a busy machine stops a process."""
 
 REST_MAX_S: Final = 1.0
 """The longest wait of the loop; the health check needs no other heartbeat."""

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import OrderedDict, deque
-from typing import Final
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 from coordinator.core.ledger import ReplicaEvent
 from nats_identify.schedule.model import RequestReceived
@@ -18,14 +19,27 @@ ordinary ones, and for 32,768 of the largest that are taken.
 EVENT_BYTES: Final = 480
 """What a request takes while it waits, beside its texts."""
 
+UNREAD_BYTES: Final = 300
+"""What a message that is not parsed takes, beside its texts."""
+
 SENDER_MAX: Final = QUEUED_MAX // 4
 """Of these, the requests of one sender: the others' are not refused for its sake."""
 
 RESERVED: Final = 8
-"""One part in so many of the room is kept for priority requests, and for senders that have no request here."""
+"""An eighth of the room is kept for priority requests, and for senders that have no request here."""
 
 IN_ORDER_MAX: Final = 256
 """While no more events from outside wait, 10 ms of work, a confirm is taken after the requests that came before it."""
+
+
+class Unread(NamedTuple):
+    """A renewal as it arrived, not parsed: its number, as far as a glance shows it, and all that parsing it takes."""
+
+    renewal: int
+    subject: bytes
+    reply_to: str
+    body: bytes
+    received_at_ns: int
 
 
 class _Entry:
@@ -35,15 +49,17 @@ class _Entry:
         event: None where it was moved or taken.
         lane: where it waits; None: in the urgent one.
         size: its bytes where it counts as a request, else 0.
+        newer: a newer message of the same request.
     """
 
-    __slots__ = ("arrival", "event", "lane", "size")
+    __slots__ = ("arrival", "event", "lane", "newer", "size")
 
     def __init__(self, arrival: int, event: ReplicaEvent, lane: "_Senders | None", size: int) -> None:
         self.arrival = arrival
         self.event: ReplicaEvent | None = event
         self.lane = lane
         self.size = size
+        self.newer: Unread | None = None
 
 
 class _Senders:
@@ -123,6 +139,9 @@ class EventQueue:
         queued_max: how many confirms, and how many requests, wait at most.
         sender_max: how many requests of one sender wait at most.
         bytes_max: how many bytes the requests that wait have at most.
+
+    Attributes:
+        parse: returns the request in a message that was put in without being parsed, or None where there is none.
     """
 
     def __init__(
@@ -142,6 +161,7 @@ class EventQueue:
         self._requests = 0
         self._request_bytes = 0
         self._turn = 0
+        self.parse: Callable[[Unread], RequestReceived | None] = lambda _: None
         self._arrived = asyncio.Event()
 
     def __len__(self) -> int:
@@ -185,9 +205,27 @@ class EventQueue:
     def _is_below(self, most: int) -> bool:
         return self._requests < most and self._request_bytes < self._bytes_max
 
-    def is_waiting(self, request_id: str) -> bool:
-        """Whether a message of this managed request waits here: a newer one takes no more room."""
-        return request_id in self._by_request
+    def try_replace(self, request_id: str, unread: Unread) -> bool:
+        """Let a newer message wait in the place of one of the same managed request; False where none waits.
+
+        It is parsed when its turn comes, if no newer one has replaced it by then: a crowd that is not answered
+        repeats itself, and what is replaced costs no more than a look at it.
+        """
+        entry = self._by_request.get(request_id)
+        if entry is None:
+            return False
+        assert isinstance(entry.event, RequestReceived)  # noqa: S101  # entries by request hold nothing else
+        if unread.renewal > (entry.newer or entry.event).renewal:
+            self._drop_newer(entry)
+            entry.newer = unread
+            self._request_bytes += _bytes_of_unread(unread)
+        return True
+
+    def _drop_newer(self, entry: _Entry) -> Unread | None:
+        newer, entry.newer = entry.newer, None
+        if newer is not None:
+            self._request_bytes -= _bytes_of_unread(newer)
+        return newer
 
     def try_put_request(self, event: ReplicaEvent, sender: str, *, is_awaited: bool = False) -> bool:
         """Put in a request or a cancel of this sender; False where there is no room for it.
@@ -219,7 +257,8 @@ class EventQueue:
 
     def _replace(self, older: _Entry, newer: RequestReceived, *, is_awaited: bool) -> bool:
         """Let the newer message wait in the older one's place; False where it must wait in another lane."""
-        assert isinstance(older.event, RequestReceived)  # noqa: S101  # entries by request hold nothing else
+        assert isinstance(older.event, RequestReceived)  # noqa: S101  # as above
+        self._drop_newer(older)
         merged = older.event.merged_with(newer)
         if not is_awaited or older.lane is None:
             older.event = merged
@@ -251,9 +290,18 @@ class EventQueue:
         if self._own:
             return self._own.popleft()
         while (entry := self._next_entry()) is not None:
-            if entry.event is not None:  # else it was moved
-                return self._remove(entry), None
+            if entry.event is None:
+                continue  # it was moved
+            newer = self._drop_newer(entry)
+            event = self._remove(entry)
+            return (event if newer is None else self._merged(event, newer)), None
         return None
+
+    def _merged(self, event: ReplicaEvent, unread: Unread) -> ReplicaEvent:
+        newer = self.parse(unread)
+        assert isinstance(event, RequestReceived)  # noqa: S101  # as above
+        is_same = newer is not None and newer.managed and newer.request_id == event.request_id
+        return event.merged_with(newer) if newer is not None and is_same else event
 
     def _next_entry(self) -> _Entry | None:
         """Remove one from the lane with the oldest while few wait, else from the lane whose turn it is."""
@@ -283,6 +331,10 @@ class EventQueue:
             await self._arrived.wait()
         finally:
             timer.cancel()
+
+
+def _bytes_of_unread(unread: Unread) -> int:
+    return UNREAD_BYTES + len(unread.reply_to) + len(unread.body)
 
 
 def bytes_of(event: ReplicaEvent) -> int:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from coordinator.edge import intake
 from coordinator.edge.event_queue import EventQueue
 from coordinator.edge.intake import HEADER_BYTES_MAX, REPLY_TO_BYTES_MAX, Intake
 from coordinator.edge.metrics import Metrics
@@ -192,3 +193,34 @@ async def test_where_the_inbox_is_full_a_nudged_shard_a_priority_and_a_newer_cop
     take(b"identify.request.0", REPLY, b"", body_of("nudged", 1))
     take(b"identify.request.0", REPLY, b"", body_of("p", 0, 1))
     assert (desk.dropped("overflow"), len(desk.event_queue)) == (2, 4)
+
+
+async def test_of_many_copies_in_the_inbox_the_newest_alone_is_parsed(desk, monkeypatch):
+    take, parsed = desk.handlers["identify.request.*"].take, []
+    decode = intake.decode_request
+
+    def note(body):
+        parsed.append(body)
+        return decode(body)
+
+    monkeypatch.setattr(intake, "decode_request", note)
+    for renewal in range(100):
+        desk.now_ns = 1_000 + renewal
+        take(b"identify.request.0", b"_INBOX.abc.%d" % renewal, b"", body_of("a", renewal))
+        take(b"identify.request.0", REPLY, b"", body_of("a", renewal))  # the same number once more
+    take(b"identify.request.0", REPLY, b"", b'{"request_id":"a","renewal":500')
+    take(b"identify.request.0", REPLY, b"", b'{"request_id":"a","renewal":"x","priority":{}}')
+    (event,) = desk.arrives("identify.request.0", body_of("a", 7))
+    assert [body_of("a", 0), body_of("a", 99)] == [body for body in parsed if body.endswith(b"}")]
+    assert (event.renewal, event.reply_to) == (99, "_INBOX.abc.99")
+    assert (event.first_at_ns(9_999), event.number_at_ns(9_999)) == (1_000, 1_099)
+    assert desk.event_queue._request_bytes == 0
+
+
+async def test_a_copy_that_is_no_request_leaves_the_one_before_it(desk):
+    take = desk.handlers["identify.request.*"].take
+    take(b"identify.request.0", REPLY, b"", body_of("a", 1))
+    take(b"identify.request.0", REPLY, b"", b'{"request_id":"a","renewal":5,"priority":"high"}')
+    (event, _other) = desk.arrives("identify.request.0", body_of("b", 1))
+    assert (event.request_id, event.renewal) == ("a", 1)
+    assert desk.dropped("bad_request") == 1
