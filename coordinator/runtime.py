@@ -25,7 +25,7 @@ from coordinator.edge.log import Log
 from nats_identify.clock import NS_PER_S, Clock
 from nats_identify.schedule.model import Event, FetchLimits, Reply, Wake
 
-TURN_NS: Final = 5_000_000
+TURN_NS: Final = 4_000_000
 """How long events are handled before the event loop turns: a call to the ledger takes some turns, each as long as this
 and as what is read meanwhile."""
 

@@ -17,7 +17,7 @@ from typing import Final
 from nats.aio.client import Client
 from nats.protocol.parser import Parser
 
-SERVED_AT_ONCE: Final = 65_536
+SERVED_AT_ONCE: Final = 131_072
 """Bytes of messages that are served before the event loop turns: some 5 ms. The ledger's answers are read between."""
 
 _END: Final = b"\r\n"

@@ -125,7 +125,7 @@ class _Line:
 
 
 class EventQueue:
-    """Four lanes: our own events; confirms and what shards answer to a nudge; priority requests; all other requests.
+    """Four lanes: our own events; confirms and renewals of those whose turn is near; priority requests; all others.
 
     Our own events come first. The other three take turns, so that none holds up another. A turn that is given back
     goes to the first in order among the requests that were sent before the confirm: so while few events wait, a confirm
@@ -230,8 +230,8 @@ class EventQueue:
     def try_put_request(self, event: ReplicaEvent, sender: str, *, is_awaited: bool = False) -> bool:
         """Put in a request or a cancel of this sender; False where there is no room for it.
 
-        ``is_awaited``: the shard answers a nudge. Behind a crowd of others its renewal would be late, the turn would
-        be another's, and that one would be nudged as well.
+        ``is_awaited``: its turn is near. Behind a crowd of others its renewal would be late, the turn would be
+        another's, and more and more requests would be nudged.
         """
         request = event if isinstance(event, RequestReceived) and event.managed else None
         if request is not None:
