@@ -232,6 +232,8 @@ class Scheduler:
         queued = replies.queued(self.state, request, now_ns)
         self.state.set_pace(request, queued.renew_in_ns, now_ns)
         actions: list[ScheduleAction] = []
+        if not self.state.is_within_lease:
+            return actions  # a standby's replies are not sent, so they are not made
         if request.message.managed:
             actions.append(Reply(request.message.reply_to, queued))
             if queued.position == 1 and queued.reason is Reason.WINDOW:
@@ -243,8 +245,7 @@ class Scheduler:
         return actions
 
     def _promise_if_near(self, request: QueuedRequest, now_ns: int) -> None:
-        is_near = self.state.opens_at_ns(request.bucket) - now_ns <= self._timing.nudge_lead_ns
-        if is_near and self.state.is_within_lease:
+        if self.state.opens_at_ns(request.bucket) - now_ns <= self._timing.nudge_lead_ns:
             self.state.promise(request)
 
     def _cancel(self, request_id: str) -> list[ScheduleAction]:
