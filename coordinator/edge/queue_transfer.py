@@ -28,7 +28,9 @@ from nats_identify.schedule.model import MS, RequestReceived
 from nats_identify.schedule.state import ScheduleState
 from nats_identify.wire import Subjects
 
-ANSWER_WITHIN_S: Final = 1.0
+ANSWER_WITHIN_S: Final = 3.0
+"""A replica with a crowd to serve takes its time; where there is no other replica, NATS says so at once."""
+
 PAGE_BYTES_MAX: Final = 256 * 1024
 """Bytes of a page, a thousand ordinary requests; half of the server's max_payload where that is less."""
 
