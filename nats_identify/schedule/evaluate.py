@@ -106,8 +106,9 @@ def _nudges(state: ScheduleState, queue: BucketQueue, opens_at_ns: int, now_ns: 
         if request.is_unresponsive or (not request.message.managed and request.retry_at_ns > opens_at_ns):
             continue  # known to be away
         has_renewed = request.renewed_at_ns >= max(near_at_ns, request.nudged_at_ns)
-        if not request.message.managed or (has_renewed and request.is_fresh(now_ns, state.timing)):
-            is_awaited = unanswered > 0
+        is_fresh = request.is_fresh(now_ns, state.timing)
+        is_awaited = is_awaited or (is_fresh and unanswered > 0)  # even if it has not answered a later nudge
+        if not request.message.managed or (has_renewed and is_fresh):
             break  # fresh: it is granted once those before it have missed the step after their nudge
         unanswered += 1
         if request.nudged_at_ns < near_at_ns or has_renewed:

@@ -7,7 +7,7 @@ from nats_identify.schedule import model
 from nats_identify.schedule.evaluate import Decision, evaluate, passable_at_ns, step_ns
 from nats_identify.schedule.grants import AWAITING
 from nats_identify.schedule.model import MS, Outcome, Timing
-from tests.unit.desk import Desk
+from tests.unit.desk import Desk, granted
 
 SHARDS = 6
 
@@ -112,3 +112,18 @@ def test_a_stale_request_is_passable_a_step_after_its_nudge_and_not_before_one()
     desk.tell(model.NudgeUndeliverable(second.message.request_id))
     assert passable_at_ns(state, second) == 0
     assert third.nudged_at_ns == desk.now_ns  # the next one is nudged at once
+
+
+def test_a_fresh_request_that_is_nudged_again_is_granted_once_those_before_it_have_missed_a_step():
+    """After a commit of unknown outcome both are nudged again, neither answers, and the next commit is slow."""
+    desk = Desk(1)
+    desk.ask(0)
+    desk.answer("g1")
+    desk.ask(1)
+    desk.ask(2)
+    desk.pass_ms(4_900)
+    desk.ask(2, renewal=1)
+    desk.schedule.on_commit_unknown(desk.now_ns + 1)
+    assert granted(desk.pass_ms(350)) == []
+    desk.schedule.on_slow_commit(desk.now_ns)
+    assert granted(desk.pass_ms(600)) == [2]

@@ -117,7 +117,8 @@ QUEUEING: tuple[Planted, ...] = (
         (
             Edit(
                 f"{EVALUATE}:_nudges",
-                "            is_awaited = unanswered > 0\n            break",
+                "(has_renewed and is_fresh):\n            break",
+                "(has_renewed and is_fresh):\n"
                 "            return Decision(nudges=tuple(nudges), nudge_width=width, widen_at_ns=widen_at_ns)",
             ),
         ),
