@@ -26,7 +26,7 @@ EXPIRY_MIN_NS = 12 * SECOND
 """The least time without a renewal after which a managed request expires: time for a client to reconnect."""
 
 NEAR_NS = 2 * SECOND
-"""A request that was told to renew as soon has its turn within twice this: the first of its line, nearly always."""
+"""A request whose last reply asks for a renewal within this time has its turn within twice as long."""
 
 RENEW_MAX_NS = 60 * SECOND
 """The slowest pace of renewals: a queue of n costs at most n/60 of them a second."""
@@ -79,7 +79,7 @@ class QueuedRequest:
         return not self.is_unresponsive and now_ns - self.renewed_at_ns <= timing.fresh_ns
 
     def is_awaited_after(self, renewal: int) -> bool:
-        """Whether a message of this number keeps it fresh for its turn: it was nudged, or its turn is near."""
+        """Whether a renewal of this number is needed now: the request was nudged, or its turn is near."""
         is_near = 0 < self.renew_in_ns <= NEAR_NS and self.grant_id is None
         return (is_near or self.nudged_at_ns > self.renewed_at_ns) and renewal > self.message.renewal
 
