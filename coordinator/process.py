@@ -23,6 +23,7 @@ from coordinator.edge.intake import Intake
 from coordinator.edge.limits import RESERVE_IS_ALL, DiscordLimits, StaticLimits
 from coordinator.edge.log import Log, make_log
 from coordinator.edge.metrics import Metrics
+from coordinator.edge.overload import OverloadLog
 from coordinator.edge.probe import Probe
 from coordinator.edge.publisher import Publisher
 from coordinator.edge.queue_transfer import QueueTransfer
@@ -144,16 +145,8 @@ class Process:
         )
         publisher = Publisher(traffic, subjects, events, metrics=metrics, log=log, clock=now_ns)
         refusals = Refusals(publisher, metrics)
-        intake = Intake(traffic, subjects, events, refusals=refusals, is_leading=self._is_leading, metrics=metrics)
-        service = Service(
-            traffic,
-            subjects,
-            self._replica,
-            publisher=publisher,
-            limits=self._limits,
-            is_leading=self._is_leading,
-            clock=now_ns,
-        )
+        intake = self._make_intake(traffic, refusals)
+        service = self._make_service(traffic, publisher)
         watch = LedgerWatch(store, self._instance, events.try_put)
         probe = Probe(traffic, events, settings.identify_lease / PROBES_PER_LEASE, now_ns)
         transfer = QueueTransfer(
@@ -175,6 +168,7 @@ class Process:
         jobs = (
             watch.run(),
             refusals.run(),
+            OverloadLog(metrics, now_ns, log).run(),
             self._check(bucket, store),
             self._join(transfer, probe),
             self._limits.run(),
@@ -184,6 +178,29 @@ class Process:
             await runtime.run()
         await traffic.leave()
         await store_connection.leave()
+
+    def _make_intake(self, traffic: Connection, refusals: Refusals) -> Intake:
+        return Intake(
+            traffic,
+            self._subjects,
+            self._event_queue,
+            refusals=refusals,
+            is_leading=self._is_leading,
+            metrics=self._metrics,
+            clock=now_ns,
+            find=self._replica.schedule.state.requests.get,
+        )
+
+    def _make_service(self, traffic: Connection, publisher: Publisher) -> Service:
+        return Service(
+            traffic,
+            self._subjects,
+            self._replica,
+            publisher=publisher,
+            limits=self._limits,
+            is_leading=self._is_leading,
+            clock=now_ns,
+        )
 
     async def _join(self, transfer: QueueTransfer, probe: Probe) -> None:
         """Copy the queue first: before the first probe this replica is not ready and does not contest the lead."""

@@ -5,6 +5,7 @@ It decides nothing, and knows neither NATS nor Discord: events come through the 
 
 import asyncio
 from collections.abc import Awaitable
+from itertools import count
 from typing import Final, Protocol
 
 from coordinator.core.ledger import (
@@ -24,8 +25,12 @@ from coordinator.edge.log import Log
 from nats_identify.clock import NS_PER_S, Clock
 from nats_identify.schedule.model import Event, FetchLimits, Reply, Wake
 
-HANDLED_AT_ONCE: Final = 256
-"""Events that are handled before the event loop turns: some 10 ms, so that pings and probes are not delayed."""
+TURN_NS: Final = 4_000_000
+"""How long events are handled before the event loop turns: a call to the ledger takes some turns, each as long as this
+and as what is read meanwhile."""
+
+HANDLED_MIN: Final = 16
+"""Events that are handled in any case: the time is looked at after each 16, and a busy machine stops a process."""
 
 REST_MAX_S: Final = 1.0
 """The longest wait of the loop; the health check needs no other heartbeat."""
@@ -49,11 +54,11 @@ class Store(Protocol):
 class Publisher(Protocol):
     """Publishes replies and events."""
 
-    def reply(self, reply: Reply, term: int) -> Awaitable[None]:
+    def reply(self, reply: Reply, term: int) -> None:
         """Answer a requester."""
         ...
 
-    def publish_event(self, event: Event) -> Awaitable[None]:
+    def publish_event(self, event: Event) -> None:
         """Publish an event."""
         ...
 
@@ -116,13 +121,16 @@ class Runtime:
 
     async def _turn(self, calls: asyncio.TaskGroup) -> None:
         self.turned_at_ns = self._clock()
-        await self._tell(Wake(), calls)
-        for _ in range(HANDLED_AT_ONCE):
+        self._tell(Wake(), calls)
+        ends_at_ns = self.turned_at_ns + TURN_NS
+        for number in count():
+            if number % HANDLED_MIN == 0 and number and self._clock() > ends_at_ns:
+                break
             entry = self._event_queue.take()
             if entry is None:
                 break
             event, waiter = entry
-            await self._tell(event, calls)
+            self._tell(event, calls)
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)
         if self._replica.role is not self._role:
@@ -138,16 +146,16 @@ class Runtime:
             return REST_MAX_S
         return min(max((deadline_ns - self._clock()) / NS_PER_S, REST_MIN_S), REST_MAX_S)
 
-    async def _tell(self, event: ReplicaEvent, calls: asyncio.TaskGroup) -> None:
+    def _tell(self, event: ReplicaEvent, calls: asyncio.TaskGroup) -> None:
         for action in self._replica.handle(event, self._clock()):
-            await self._do(action, calls)
+            self._do(action, calls)
 
-    async def _do(self, action: ReplicaAction, calls: asyncio.TaskGroup) -> None:
+    def _do(self, action: ReplicaAction, calls: asyncio.TaskGroup) -> None:
         match action:
             case Reply():
-                await self._publisher.reply(action, self._replica.term)
+                self._publisher.reply(action, self._replica.term)
             case Event():
-                await self._publisher.publish_event(action)
+                self._publisher.publish_event(action)
             case Write():
                 calls.create_task(self._call(self._store.write(action)))
             case Read():

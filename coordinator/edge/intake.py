@@ -11,15 +11,20 @@ from typing import Final
 from pydantic import ValidationError
 
 from coordinator.edge.connections import Connection
-from coordinator.edge.event_queue import EventQueue
+from coordinator.edge.event_queue import EventQueue, Unread
 from coordinator.edge.metrics import Metrics
 from coordinator.edge.refusals import BUSY, Refusals, name_of
+from nats_identify.clock import Clock
 from nats_identify.nats_protocol import Handler
-from nats_identify.schedule.model import Cancel, Code, Confirmation, Outcome, Undeliverable
+from nats_identify.schedule.bucket_queue import QueuedRequest
+from nats_identify.schedule.model import Cancel, Code, Confirmation, Outcome, RequestReceived, Undeliverable
 from nats_identify.schedule.senders import sender_of
 from nats_identify.wire import REQUEST_BYTES_MAX, TOKEN, Answered, Cancelled, Request, Subjects
 
 BUCKET_MAX: Final = 2**31
+
+UNREAD_BYTES_MAX: Final = 512
+"""A renewal with more is parsed when it arrives; an ordinary one has 200."""
 
 REPLY_TO_BYTES_MAX: Final = 256
 """A longer reply subject gets no reply: it is kept for each request. The NATS clients' have about 60 bytes."""
@@ -33,6 +38,9 @@ _NO_RESPONDERS: Final = re.compile(rb"NATS/1\.0 503\r\n(Nats-Subject: [^\r\n]*\r
 
 _OPENS, _CLOSES = b"{}"
 _BUCKET: Final = re.compile(r"[0-9]{1,10}", re.ASCII)
+_PRIORITY: Final = re.compile(rb'"priority"\s*:\s*[1-9]')
+_REQUEST_ID: Final = re.compile(rb'"request_id"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
+_RENEWAL: Final = re.compile(rb'"renewal"\s*:\s*([0-9]{1,16})')
 _GRANT_ID: Final = re.compile(TOKEN.encode())
 _REPLY_TO: Final = re.compile(rb"[!-~]{1,%d}" % REPLY_TO_BYTES_MAX)  # ASCII without blanks and control characters
 _PROBLEMS_NAMED: Final = 3
@@ -52,6 +60,8 @@ class Intake:
         refusals: sends the refusals.
         is_leading: whether this replica leads: the leader alone refuses.
         metrics: counts what is dropped.
+        clock: the replica's time.
+        find: returns the queued request of an id.
     """
 
     def __init__(
@@ -63,6 +73,8 @@ class Intake:
         refusals: Refusals,
         is_leading: Callable[[], bool],
         metrics: Metrics,
+        clock: Clock,
+        find: Callable[[str], QueuedRequest | None],
     ) -> None:
         self._traffic = traffic
         self._subjects = subjects
@@ -70,6 +82,9 @@ class Intake:
         self._refusals = refusals
         self._is_leading = is_leading
         self._metrics = metrics
+        self._clock = clock
+        event_queue.parse = self._read_later
+        self._find = find
 
     async def open(self) -> None:
         """Subscribe, without a queue group: every replica receives everything."""
@@ -79,7 +94,8 @@ class Intake:
         await self._traffic.receive(self._subjects.cancels, Handler(self._on_cancel, self._on_large, most))
 
     def _on_request(self, subject: bytes, reply: bytes, header: bytes, body: bytes) -> None:
-        if not (_may_be_json(body) or self._is_worth_a_refusal()):
+        may_be_json = _may_be_json(body)
+        if not (may_be_json or self._is_worth_a_refusal()):
             self._drop("bad_request")
             return
         if len(header) > HEADER_BYTES_MAX:
@@ -89,19 +105,49 @@ class Intake:
             self._drop("no_reply_subject")
             return
         reply_to = reply.decode("ascii")
+        request_id, renewal = _glance(body)
+        known = self._find(request_id)
+        is_awaited = known is not None and known.is_awaited_after(renewal)
+        unread = Unread(renewal, subject, reply_to, body, self._clock())
+        is_ordinary = may_be_json and not is_awaited and len(body) <= UNREAD_BYTES_MAX
+        if is_ordinary and self._event_queue.try_replace(request_id, unread):
+            return
         sender = sender_of(reply_to)
-        if not self._event_queue.has_room(sender):
-            self._drop("overflow")
-            self._refuse(reply_to, body, Code.OVERLOADED, BUSY)
+        if not (self._event_queue.has_room(sender) or is_awaited or _PRIORITY.search(body)):
+            self._overflow(reply_to, body)
             return
         try:
-            bucket = bucket_of(subject.decode(errors="replace"))
-            request = decode_request(body)
+            request = self._read(unread)
         except BadRequestError as error:
             self._refuse(reply_to, body, Code.BAD_REQUEST, str(error))
-            return
-        ask = request.ask(bucket=bucket, reply_to=reply_to, request_id=name_of(reply_to))
-        self._event_queue.try_put_request(ask, sender)
+        else:
+            if not self._event_queue.try_put_request(request, sender, is_awaited=is_awaited):
+                self._overflow(reply_to, body)
+
+    @staticmethod
+    def _read(unread: Unread) -> RequestReceived:
+        bucket = bucket_of(unread.subject.decode(errors="replace"))
+        request = decode_request(unread.body)
+        return request.ask(
+            bucket=bucket,
+            reply_to=unread.reply_to,
+            request_id=request.request_id or name_of(unread.reply_to),
+            received_at_ns=unread.received_at_ns,
+        )
+
+    def _read_later(self, unread: Unread) -> RequestReceived | None:
+        """Parse a renewal whose turn has come; one that is none is dropped: an older one was in its place."""
+        try:
+            return self._read(unread)
+        except BadRequestError:
+            self._drop("bad_request")
+            return None
+
+    def _overflow(self, reply_to: str, body: bytes) -> None:
+        """Drop a request for which there is no room. A renewal is not refused: its request stays queued."""
+        self._drop("overflow")
+        if self._find(_glance(body)[0]) is None:
+            self._refuse(reply_to, body, Code.OVERLOADED, BUSY)
 
     def _on_large_request(self, _subject: bytes, reply: bytes, header_bytes: int, body_bytes: int) -> None:
         if header_bytes > HEADER_BYTES_MAX:
@@ -169,6 +215,15 @@ def _may_be_json(body: bytes) -> bool:
         return False
     text = body.strip()
     return not text or (text[0] == _OPENS and text[-1] == _CLOSES)
+
+
+def _glance(body: bytes) -> tuple[str, int]:
+    """Return the request id and the number of a renewal that is not parsed; an empty string and 0 where none is seen.
+
+    What it shows decides nothing but where the message waits: the message is parsed before it counts.
+    """
+    found, number = _REQUEST_ID.search(body), _RENEWAL.search(body)
+    return found[1].decode() if found else "", int(number[1]) if number else 0
 
 
 def bucket_of(subject: str) -> int:

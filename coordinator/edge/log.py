@@ -34,7 +34,7 @@ def make_log(level: str, style: str, **always: Any) -> Log:  # noqa: ANN401  # w
     wrapper = structlog.make_filtering_bound_logger(_LEVELS[level])
     printer = structlog.PrintLogger(sys.stderr)
     log: Log = structlog.wrap_logger(printer, processors=processors, wrapper_class=wrapper, **always)
-    return log
+    return log.bind()  # else each line, even one that is not written, binds it anew
 
 
 def _on_one_line(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:

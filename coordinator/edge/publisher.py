@@ -1,11 +1,12 @@
 """Publishes replies to requesters, and events. It never waits for a subscriber."""
 
-import json
 from datetime import UTC, datetime
+from time import time_ns
 from typing import Final
 
 from nats import errors
 from nats.aio.msg import Msg
+from pydantic_core import to_json
 
 from coordinator.edge.allowance import Allowance
 from coordinator.edge.connections import Connection
@@ -63,6 +64,7 @@ class Publisher:
         self._event_queue = event_queue
         self._metrics = metrics
         self._log = log
+        self._timestamp_ms, self._timestamp_text = 0, ""
         self._nudges = f"{traffic.new_inbox()}."
         self._refusals_left = Allowance(REFUSALS_PER_SECOND, REFUSALS_PER_SECOND, clock)
         self._refused_events_left = Allowance(REFUSED_EVENTS_PER_SECOND, REFUSED_EVENTS_PER_SECOND, clock)
@@ -72,9 +74,9 @@ class Publisher:
         """Subscribe to the 503 of nudges without a receiver."""
         await self._traffic.subscribe(f"{self._nudges}*", cb=self._nudge_came_back)
 
-    async def reply(self, reply: Reply, term: int) -> None:
+    def reply(self, reply: Reply, term: int) -> None:
         """Send a reply of the schedule; NATS answers a grant or a nudge without a receiver with 503."""
-        body, answer_to, headers = reply.body, "", None
+        body, answer_to, header = reply.body, "", b""
         match body:
             case model.Granted():
                 answer_to = self._subjects.confirm(body.bucket, body.grant_id)
@@ -84,20 +86,17 @@ class Publisher:
                 self._metrics.drop("refusal")
                 return
             case model.Refused():
-                headers = {
-                    "Nats-Service-Error-Code": str(ERROR_NUMBERS[body.code]),
-                    "Nats-Service-Error": body.message,
-                }
-        await self.send(reply.to, encode_reply(body, term), answer_to=answer_to, headers=headers)
+                header = _error_header(ERROR_NUMBERS[body.code], body.message)
+        is_grant = isinstance(body, model.Granted)
+        self._send(reply.to, encode_reply(body, term), answer_to=answer_to, header=header, is_first=is_grant)
 
-    async def publish_event(self, event: Event) -> None:
+    def publish_event(self, event: Event) -> None:
         """Publish, count and log an event."""
         name, fields = event.name, event.fields
         self._metrics.count_event(name, fields)
         if name == "refused" and not self._refused_events_left.take():
             return
-        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        await self.send(self._subjects.event(name), json.dumps({"at": at, **fields}).encode())
+        self._send(self._subjects.event(name), to_json({"at": self._timestamp(), **fields}))
         if name in _LOUD:
             self._log.warning(name, **fields)
         elif name in _QUIET or (name == "refused" and not self._refusals_logged_left.take()):
@@ -105,15 +104,34 @@ class Publisher:
         else:
             self._log.info(name, **fields)
 
-    async def send(
-        self, to: str, payload: bytes, *, answer_to: str = "", headers: dict[str, str] | None = None
+    def _timestamp(self) -> str:
+        """RFC 3339, to the millisecond; made once for all events of one."""
+        now_ms = time_ns() // 1_000_000
+        if now_ms != self._timestamp_ms:
+            at = datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds")
+            self._timestamp_ms, self._timestamp_text = now_ms, at.replace("+00:00", "Z")
+        return self._timestamp_text
+
+    async def send(self, to: str, payload: bytes, *, headers: dict[str, str] | None = None) -> None:
+        """Publish an answer to an operator now or not at all."""
+        if not self._traffic.can_send:
+            self._metrics.drop("unsent")
+            return
+        try:
+            await self._traffic.publish(to, payload, headers=headers)
+        except errors.Error as error:
+            self._metrics.drop("unsent")
+            self._log.debug("not sent", to=to, error=str(error))
+
+    def _send(
+        self, to: str, payload: bytes, *, answer_to: str = "", header: bytes = b"", is_first: bool = False
     ) -> None:
         """Publish now or not at all: a requester asks again, and a grant that is sent late is of no use."""
         if not self._traffic.can_send:
             self._metrics.drop("unsent")
             return
         try:
-            await self._traffic.publish(to, payload, reply=answer_to, headers=headers)
+            self._traffic.publish_now(to, payload, answer_to=answer_to, header=header, is_first=is_first)
         except errors.Error as error:
             self._metrics.drop("unsent")
             self._log.debug("not sent", to=to, error=str(error))
@@ -121,3 +139,9 @@ class Publisher:
     async def _nudge_came_back(self, message: Msg) -> None:
         if message.headers and message.headers.get("Status") == "503":
             self._event_queue.try_put(NudgeUndeliverable(message.subject.removeprefix(self._nudges)))
+
+
+def _error_header(number: int, text: str) -> bytes:
+    """The header block of a refusal, as NATS services have it; the text stays on its line."""
+    one_line = " ".join(text.split())
+    return f"NATS/1.0\r\nNats-Service-Error-Code: {number}\r\nNats-Service-Error: {one_line}\r\n\r\n".encode()

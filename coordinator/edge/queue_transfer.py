@@ -8,6 +8,7 @@ minute: without this it would be unknown for that time. A copied request is as f
 its age counts from before the copy was requested. If it were stale, one that renews here sooner would be granted first.
 """
 
+import asyncio
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -27,7 +28,9 @@ from nats_identify.schedule.model import MS, RequestReceived
 from nats_identify.schedule.state import ScheduleState
 from nats_identify.wire import Subjects
 
-ANSWER_WITHIN_S: Final = 1.0
+ANSWER_WITHIN_S: Final = 3.0
+"""A replica with a crowd to serve takes its time; where there is no other replica, NATS says so at once."""
+
 PAGE_BYTES_MAX: Final = 256 * 1024
 """Bytes of a page, a thousand ordinary requests; half of the server's max_payload where that is less."""
 
@@ -35,7 +38,7 @@ FRAME_BYTES: Final = 256
 """Bytes of a page beside its requests, at most."""
 
 ATTEMPTS: Final = 3
-"""How often a copy is begun at most, where it is cut short."""
+"""How often a copy is begun at most where it is cut short, and how often a page is asked for where none comes."""
 
 CUT_SHORT: Final = "a copy of the queue was cut short"
 
@@ -96,22 +99,46 @@ class QueueTransfer:
     async def _copy(self, taken: set[str]) -> None:
         """Take all pages of the replica that answers first, and note the request ids.
 
+        A page is applied while the next one is on its way.
+
         Raises:
             NoRespondersError: no other replica gives its queue.
             Error, TimeoutError, ValidationError: a page did not come, or cannot be read.
         """
         first = page = await self._page(self._subject, 0)
-        while True:
-            page_at_ns = first.asked_at_ns + page.copy.at_ns - first.copy.at_ns
-            for request in page.copy.requests:
-                await self._event_queue.put_and_wait(_copy(request, page.asked_at_ns, page_at_ns))
-                taken.add(request.request_id or "")
-            if page.copy.next is None:
-                return
+        while page.copy.next is not None:
+            following = asyncio.create_task(self._next(first, page.copy.next, taken))
             try:
-                page = await self._page(f"{self._subject}.{first.copy.instance}", page.copy.next)
+                await self._apply(first, page, taken)
+                page = await following
+            finally:
+                following.cancel()
+        await self._apply(first, page, taken)
+
+    async def _apply(self, first: "_TakenPage", page: "_TakenPage", taken: set[str]) -> None:
+        """Put a whole page into the event queue, and return when it is applied: the loop turns meanwhile."""
+        page_at_ns = first.asked_at_ns + page.copy.at_ns - first.copy.at_ns
+        copies = [_copy(request, page.asked_at_ns, page_at_ns) for request in page.copy.requests]
+        await self._event_queue.put_and_wait(*copies)
+        taken.update(copy.request_id for copy in copies)
+
+    async def _next(self, first: "_TakenPage", after: int, taken: set[str]) -> "_TakenPage":
+        """Ask the replica that gave the first page for a later one, again where no answer comes.
+
+        Raises:
+            Error, TimeoutError, ValidationError: as in `_copy`; the replica has gone.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return await self._page(f"{self._subject}.{first.copy.instance}", after)
             except errors.NoRespondersError as error:
                 raise errors.Error("the replica that gave it has gone") from error
+            except TimeoutError as error:
+                if attempt == ATTEMPTS:
+                    raise
+                why, requests = _reason(error), len(taken)
+                self._log.info(CUT_SHORT, requests=requests, why=why, attempt=attempt, attempts=ATTEMPTS)
+        raise AssertionError  # the last attempt returns or raises
 
     async def _page(self, subject: str, after: int) -> "_TakenPage":
         asked_at_ns = self._clock()
@@ -201,7 +228,7 @@ def _copy(request: CopiedRequest, asked_at_ns: int, page_at_ns: int) -> RequestR
     ask = request.ask(bucket=request.bucket, reply_to=request.reply_to, request_id="")
     renewed_at_ns = None if request.heard_ms is None else asked_at_ns - request.heard_ms * MS
     place_at_ns = None if request.placed_ns is None else page_at_ns - request.placed_ns
-    return replace(ask, is_copy=True, renewed_at_ns=renewed_at_ns, place_at_ns=place_at_ns)
+    return ask._replace(is_copy=True, renewed_at_ns=renewed_at_ns, place_at_ns=place_at_ns)
 
 
 def _copied(request: QueuedRequest, now_ns: int) -> CopiedRequest:

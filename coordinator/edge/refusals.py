@@ -81,20 +81,20 @@ class Refusals:
             await self._arrived.wait()
             self._arrived.clear()
             while self._waiting:
-                await self._send(self._waiting.popleft())
+                self._send(self._waiting.popleft())
                 await asyncio.sleep(1 / PER_SECOND)
 
-    async def _send(self, refusal: Refusal) -> None:
+    def _send(self, refusal: Refusal) -> None:
         request_id = salvaged_id(refusal.payload, refusal.reply_to)
         retry_after_ns = RETRY_AFTER_NS if refusal.code is Code.OVERLOADED else None
         refused = Refused(request_id, refusal.code, refusal.message, retry_after_ns=retry_after_ns)
-        await self._publisher.reply(Reply(refusal.reply_to, refused), term=0)
+        self._publisher.reply(Reply(refusal.reply_to, refused), term=0)
         fields: dict[str, str | int | None] = {
             "request_id": request_id,
             "code": refused.code,
             "message": refused.message,
         }
-        await self._publisher.publish_event(Event("refused", fields))
+        self._publisher.publish_event(Event("refused", fields))
 
 
 def salvaged_id(payload: bytes, reply_to: str) -> str:

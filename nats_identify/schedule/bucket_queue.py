@@ -25,6 +25,9 @@ from nats_identify.schedule.model import SECOND, RequestReceived, Timing
 EXPIRY_MIN_NS = 12 * SECOND
 """The least time without a renewal after which a managed request expires: time for a client to reconnect."""
 
+NEAR_NS = 2 * SECOND
+"""A request whose last reply asks for a renewal within this time has its turn within twice as long."""
+
 RENEW_MAX_NS = 60 * SECOND
 """The slowest pace of renewals: a queue of n costs at most n/60 of them a second."""
 
@@ -75,10 +78,15 @@ class QueuedRequest:
             return self.retry_at_ns <= now_ns
         return not self.is_unresponsive and now_ns - self.renewed_at_ns <= timing.fresh_ns
 
-    def renew(self, message: RequestReceived, now_ns: int) -> None:
+    def is_awaited_after(self, renewal: int) -> bool:
+        """Whether a renewal of this number is needed now: the request was nudged, or its turn is near."""
+        is_near = 0 < self.renew_in_ns <= NEAR_NS and self.grant_id is None
+        return (is_near or self.nudged_at_ns > self.renewed_at_ns) and renewal > self.message.renewal
+
+    def renew(self, message: RequestReceived, received_at_ns: int) -> None:
         """Apply a newer message of the same request. A number sent twice counts from its first sending."""
         if message.renewal > self.message.renewal or not message.managed:
-            self.renewed_at_ns = now_ns
+            self.renewed_at_ns = received_at_ns
             self.is_unresponsive = False
         self.message = message
 
@@ -100,6 +108,7 @@ class BucketQueue:
         # By priority and source, as made: one request, or a list of them, since most have no sibling.
         self._siblings: dict[int, dict[str, QueuedRequest | list[QueuedRequest]]] = {}
         self._promised: dict[str, QueuedRequest] = {}  # by request_id: those that were promised their turn
+        self._promised_until_ns = 0  # none of these has a later place
         self.nudge_width = 1  # the most unanswered requests that are nudged
         self.widen_at_ns: int | None = None  # when twice as many are
 
@@ -153,6 +162,7 @@ class BucketQueue:
     def promise(self, request: QueuedRequest) -> None:
         """Promise it its turn: later requests are placed behind it."""
         self._promised[request.message.request_id] = request
+        self._promised_until_ns = max(self._promised_until_ns, request.place_ns)  # a place only becomes earlier
 
     def is_promised(self, request: QueuedRequest) -> bool:
         """Whether it was promised its turn."""
@@ -167,6 +177,8 @@ class BucketQueue:
 
         One that has a promise itself stays behind those with a promise that are before it now.
         """
+        if asked_at_ns > self._promised_until_ns:
+            return asked_at_ns
         promised = self._promised.get(message.request_id)
         equals = (one for one in self._promised.values() if one.message.priority == message.priority)
         others = (one for one in equals if not message.source or one.message.source != message.source)

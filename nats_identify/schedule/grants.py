@@ -226,8 +226,9 @@ class HoldTable:
     def opens_at_ns(self, bucket: int) -> int:
         """When the last hold on this bucket ends; 0 where there is none."""
         opens = _last(self._here.get((self._max_concurrency, bucket)))
-        for step in self._steps:
-            opens = max(opens, _last(self._elsewhere.get((step, bucket % step))))
+        if self._elsewhere:
+            for step in self._steps:
+                opens = max(opens, _last(self._elsewhere.get((step, bucket % step))))
         for hold in self._global.values():
             opens = max(opens, hold.opens_at_ns)
         return opens
@@ -260,5 +261,8 @@ class HoldTable:
 
 
 def _last(holds: dict[str, Hold] | None) -> int:
-    """When the last of these ends."""
-    return max((hold.opens_at_ns for hold in holds.values()), default=0) if holds else 0
+    """When the last of these ends; there is one, nearly always."""
+    opens_at_ns = 0
+    for hold in holds.values() if holds else ():
+        opens_at_ns = max(opens_at_ns, hold.opens_at_ns)
+    return opens_at_ns

@@ -6,7 +6,6 @@ at once. A standby calls `handle` and `restore` alone.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from nats_identify.schedule import confirmations, evaluate, expiry, limits, model, plain, replies
 from nats_identify.schedule.bucket_queue import QueuedRequest
@@ -206,16 +205,18 @@ class Scheduler:
             return []
         else:
             self.state.renew(request, message, now_ns)
-        self.state.set_pace(request, request.renew_in_ns, now_ns)
         actions: list[ScheduleAction] = []
         if message.max_concurrency not in {None, self.state.max_concurrency}:
             actions.append(model.FetchLimits(f"a request claims max_concurrency {message.max_concurrency}"))
         if request.grant_id is not None:
+            self.state.set_pace(request, request.renew_in_ns, now_ns)
             return actions + self._same_grant_again(request, now_ns)
-        self.state.mark_dirty(request.bucket)
+        self.state.mark_dirty_if_near(request.bucket, now_ns)
         actions += self._defer_if_looping(request, now_ns)
         granted, _ = evaluate.next_grant(self.state, request.bucket, now_ns)
-        if request is not granted:
+        if request is granted:
+            self.state.set_pace(request, request.renew_in_ns, now_ns)
+        else:
             actions += self._reply_queued(request, now_ns, is_new=is_new)
         return actions
 
@@ -254,6 +255,8 @@ class Scheduler:
         queued = replies.queued(self.state, request, now_ns)
         self.state.set_pace(request, queued.renew_in_ns, now_ns)
         actions: list[ScheduleAction] = []
+        if not self.state.is_within_lease:
+            return actions  # a standby's replies are not sent, so they are not made
         if request.message.managed:
             actions.append(Reply(request.message.reply_to, queued))
             if queued.position == 1 and queued.reason is Reason.WINDOW:
@@ -265,8 +268,7 @@ class Scheduler:
         return actions
 
     def _promise_if_near(self, request: QueuedRequest, now_ns: int) -> None:
-        is_near = self.state.opens_at_ns(request.bucket) - now_ns <= self._timing.nudge_lead_ns
-        if is_near and self.state.is_within_lease:
+        if self.state.opens_at_ns(request.bucket) - now_ns <= self._timing.nudge_lead_ns:
             self.state.promise(request)
 
     def _cancel(self, request_id: str) -> list[ScheduleAction]:
@@ -303,7 +305,7 @@ class Scheduler:
         )
         nudges = [replies.queued(self.state, request, now_ns) for request in decision.nudges]
         return holds, [
-            Reply(request.message.reply_to, replace(queued, position=1, renew_in_ns=0, nudge=True))
+            Reply(request.message.reply_to, queued._replace(position=1, renew_in_ns=0, nudge=True))
             for request, queued in zip(decision.nudges, nudges, strict=True)
         ]
 

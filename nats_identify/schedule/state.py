@@ -155,6 +155,17 @@ class ScheduleState:
         """Evaluate this bucket again."""
         self.dirty_buckets.add(bucket)
 
+    def mark_dirty_if_near(self, bucket: int, now_ns: int) -> None:
+        """A request was received: evaluate its bucket again, at the earliest when its turn is near.
+
+        Until then there is no grant and no nudge to decide, whatever the request.
+        """
+        near_at_ns = self.opens_at_ns(bucket) - self.timing.nudge_lead_ns
+        if now_ns < near_at_ns:
+            self.look_at_bucket(bucket, near_at_ns)
+        else:
+            self.mark_dirty(bucket)
+
     def mark_all_dirty(self) -> None:
         """Evaluate every bucket again."""
         self.dirty_buckets.update(self.requests.queues)

@@ -1,7 +1,6 @@
 """A coordinator as its edge runs it: the product's `Replica` amid traffic, ledger and Discord. It decides nothing."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from coordinator.core.ledger import (
@@ -21,6 +20,7 @@ from nats_identify.schedule import model
 from nats_identify.schedule.model import MS, Event, FetchLimits, Reply
 from tests.simulation.broker import Delivery
 from tests.simulation.fetcher import Fetcher
+from tests.simulation.inbox import Inbox
 from tests.simulation.process import Process
 from tests.simulation.store import StoreLine
 from tests.simulation.traffic import Line
@@ -50,6 +50,7 @@ class Coordinator(Process):
         self.settings = settings
         self.replica = Replica(settings)
         self.line = Line(world.traffic, self, self._hear, lambda: self.tell(TrafficReturned()))
+        self.inbox = Inbox(world.engine, world.plan.inbox_max_ns, lambda request: self.meet(self.tell, request))
         self.store = StoreLine(world.stream, lambda event: self.meet(self.tell, event))
         self.fetcher = Fetcher(world, self) if settings.static is None else None
         self.has_left = False
@@ -100,8 +101,7 @@ class Coordinator(Process):
             left_ns = None if request.timeout_at_ns is None else max(MS, request.timeout_at_ns - now_ns)
             waited_ns = max(0, now_ns - request.asked_at_ns) // MS * MS
             age_ns = ((now_ns - request.renewed_at_ns) // MS + 1) * MS
-            copy = replace(
-                request.message,
+            copy = request.message._replace(
                 bucket=request.bucket,
                 waited_ns=waited_ns,
                 timeout_ns=left_ns,
@@ -178,8 +178,13 @@ class Coordinator(Process):
         if kind == "request":
             assert isinstance(payload, wire.Request)
             bucket = int(subject.rpartition(".")[2])
-            ask = payload.ask(bucket=bucket, reply_to=delivery.reply_to, request_id=delivery.reply_to)
-            self.tell(ask)
+            ask = payload.ask(
+                bucket=bucket,
+                reply_to=delivery.reply_to,
+                request_id=delivery.reply_to,
+                received_at_ns=self.clock(),
+            )
+            self.inbox.put(ask)
         elif kind == "confirm":
             grant_id = subject.rpartition(".")[2]
             if delivery.nobody:

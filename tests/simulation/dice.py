@@ -23,6 +23,11 @@ LOSSES = {Fault.DELETE, Fault.RECREATE, Fault.RESTORE}
 CANCELLED_EVERY = 12
 """In one history of so many, requests are cancelled by somebody else; the others stay what they were."""
 
+INBOX_SHARE = 0.15
+"""In this share of histories a coordinator has more to do than it can at once; the others stay what they were."""
+
+INBOXES_NS = (20 * MS, 300 * MS, 3 * SECOND)
+
 
 def draw(seed: int, shape: Shape) -> Plan:
     """Draw the plan of this seed."""
@@ -84,7 +89,12 @@ class _Dice:
             crash_loop=styles.CRASH_LOOP if self.shape is Shape.LOOPS else None,
             cancel_mean_ns=5 * SECOND if self.seed % CANCELLED_EVERY == 0 else 0,
             mix=mix,
+            inbox_max_ns=self.inbox_max_ns(),
         )
+
+    def inbox_max_ns(self) -> int:
+        dice = random.Random(f"inbox-{self.shape}-{self.seed}")
+        return dice.choice(INBOXES_NS) if dice.random() < INBOX_SHARE else 0
 
     # --- the cluster
 

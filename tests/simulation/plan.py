@@ -110,6 +110,7 @@ class Plan:
     crash_loop: CrashLoop | None = None
     cancel_mean_ns: int = 0  # how often somebody else cancels the request of a shard that waits; 0: never
     mix: Mix = Mix()
+    inbox_max_ns: int = 0  # how long a request waits in a coordinator's inbox, at most
 
     @property
     def timings(self) -> list[Timing]:

@@ -99,7 +99,7 @@ def test_a_file_of_tests_has_one_topic(path):
 
 
 STATE_REACHES_MAX = 17
-PRIVATE_READS_MAX = 57
+PRIVATE_READS_MAX = 54
 """Of tests/unit and tests/simulation together, without the view and the invariants: fewer is better, more is not."""
 
 
@@ -115,7 +115,7 @@ def test_tests_look_at_the_core_through_one_view():
         own = {node.attr for node in found if is_self(node.value) and isinstance(node.ctx, ast.Store)} | defined
         states += sum(1 for node in found if ast.unparse(node).endswith("schedule.state"))
         private = [node.attr for node in found if not is_self(node.value) and re.match("_[^_]", node.attr)]
-        privates += sum(1 for name in private if name not in own)
+        privates += sum(1 for name in private if name not in own and name != "_replace")  # public, of a NamedTuple
     assert (states <= STATE_REACHES_MAX, privates <= PRIVATE_READS_MAX) == (True, True), (states, privates)
 
 

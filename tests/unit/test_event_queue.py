@@ -2,9 +2,9 @@
 
 from coordinator.core.ledger import TrafficReceived
 from coordinator.edge.allowance import Allowance
-from coordinator.edge.event_queue import EventQueue
+from coordinator.edge.event_queue import EventQueue, bytes_of
 from nats_identify.clock import NS_PER_S
-from nats_identify.schedule.model import Cancel, Confirmation, Outcome
+from nats_identify.schedule.model import Cancel, Confirmation, Outcome, RequestReceived
 
 
 def taken(event_queue):
@@ -68,6 +68,76 @@ async def test_one_sender_cannot_fill_it_and_none_can_overfill_it():
     assert len(event_queue) == 8
     event_queue.take()
     assert event_queue.try_put_request(Cancel("a"), "three")
+
+
+def ask(request_id, **fields):
+    return RequestReceived(request_id, 0, 0, f"in.{request_id}", managed=True, **fields)
+
+
+async def test_of_one_request_one_message_waits_with_the_newest_content_and_the_first_time():
+    event_queue = EventQueue()
+    event_queue.try_put_request(ask("a", received_at_ns=100), "one")
+    event_queue.try_put_request(ask("b", received_at_ns=200), "one")
+    for renewal in range(1, 1_000):
+        newer = ask("a", renewal=renewal, waited_ns=renewal * 50, received_at_ns=100 + renewal * 60)
+        assert event_queue.try_put_request(newer, "one")
+    assert len(event_queue) == 2
+    first, second = taken(event_queue)
+    assert (first.request_id, second.request_id) == ("a", "b")
+    assert first.renewal == 999
+    assert (first.first_at_ns(10**9), first.waited_ns) == (100, 0)
+    assert first.number_at_ns(10**9) == 100 + 999 * 60
+
+
+async def test_a_number_that_comes_twice_counts_from_its_first_message_and_an_older_one_changes_nothing():
+    event_queue = EventQueue()
+    for renewal, at_ns in ((1, 10), (2, 20), (2, 30), (1, 40)):
+        event_queue.try_put_request(ask("a", renewal=renewal, received_at_ns=at_ns), "one")
+    (event,) = taken(event_queue)
+    assert (event.renewal, event.first_at_ns(100), event.number_at_ns(100)) == (2, 10, 20)
+
+
+async def test_plain_requests_of_one_id_are_not_one_request():
+    event_queue = EventQueue()
+    for inbox in ("x", "y"):
+        event_queue.try_put_request(RequestReceived("a", 0, 0, inbox), inbox)
+    assert [event.reply_to for event in taken(event_queue)] == ["x", "y"]
+
+
+async def test_the_answer_to_a_nudge_and_a_priority_request_do_not_wait_behind_a_crowd():
+    event_queue = EventQueue()
+    for number in range(2_000):
+        event_queue.try_put_request(ask(f"r{number}"), "bot")
+    event_queue.try_put_request(ask("p", priority=1), "bot")
+    event_queue.try_put_request(ask("r1500", renewal=1), "bot", is_awaited=True)
+    event_queue.try_put_request(ask("new", renewal=4), "bot", is_awaited=True)
+    assert len(event_queue) == 2_002
+    names = [event.request_id for event in taken(event_queue)]
+    assert {"p", "r1500", "new"} <= set(names[:6])
+    assert len(names) == len(set(names)) == 2_002
+    assert len(event_queue) == 0
+
+
+async def test_what_is_too_much_is_shed_and_room_is_kept_for_what_must_not_be():
+    event_queue = EventQueue(queued_max=80, sender_max=1_000)
+    taken_in = [event_queue.try_put_request(ask(f"r{number}"), "crowd") for number in range(200)]
+    assert taken_in.count(True) == 70
+    assert event_queue.try_put_request(ask("r3", renewal=1), "crowd")  # it takes no more room
+    assert event_queue.try_put_request(ask("q"), "idle")  # a sender with none
+    assert not event_queue.try_put_request(ask("q2"), "idle")
+    assert all(event_queue.try_put_request(ask(f"p{number}", priority=1), "crowd") for number in range(8))
+    assert event_queue.try_put_request(Cancel("r1"), "cancel")
+    assert not event_queue.try_put_request(ask("p9", priority=1), "crowd")
+    assert all(event_queue.try_put(Confirmation(f"{number}", Outcome.DECLINED)) for number in range(80))
+    assert event_queue.try_put_request(ask("nudged", renewal=1), "crowd", is_awaited=True)
+    assert not event_queue.try_put(Confirmation("one too many", Outcome.DECLINED))
+
+
+async def test_requests_of_the_largest_content_fill_the_inbox_by_their_bytes():
+    largest = ask("r", client="x" * 128)
+    event_queue = EventQueue(bytes_max=10 * bytes_of(largest))
+    taken_in = [event_queue.try_put_request(ask(f"r{number}", client="x" * 128), f"{number}") for number in range(20)]
+    assert taken_in.count(True) == 10
 
 
 def test_an_allowance_gives_no_more_than_its_rate():

@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
+from coordinator.edge import intake
 from coordinator.edge.event_queue import EventQueue
 from coordinator.edge.intake import HEADER_BYTES_MAX, REPLY_TO_BYTES_MAX, Intake
 from coordinator.edge.metrics import Metrics
+from nats_identify.schedule.bucket_queue import QueuedRequest
 from nats_identify.schedule.model import Cancel, Code, Confirmation, Outcome, RequestReceived, Undeliverable
 from nats_identify.wire import Subjects
 
@@ -19,9 +21,10 @@ class Desk:
     is_leading = True
     is_full = False
 
-    def __init__(self):
-        self.event_queue, self.metrics = EventQueue(), Metrics()
-        self.refused = []
+    def __init__(self, event_queue):
+        self.event_queue, self.metrics = event_queue, Metrics()
+        self.refused, self.now_ns = [], 1
+        self.queued: dict[str, Any] = {}
         self.handlers = {}
         me: Any = self  # its connection, its refusals and its role, as far as it looks at them
         self.intake = Intake(
@@ -31,6 +34,8 @@ class Desk:
             refusals=me,
             is_leading=lambda: me.is_leading,
             metrics=self.metrics,
+            clock=lambda: self.now_ns,
+            find=self.queued.get,
         )
 
     async def receive(self, subject, handler):
@@ -55,11 +60,15 @@ class Desk:
         return self.metrics.registry.get_sample_value("identify_dropped_total", {"why": why}) or 0
 
 
-@pytest.fixture
-async def desk():
-    desk = Desk()
+async def desk_with(event_queue):
+    desk = Desk(event_queue)
     await desk.intake.open()
     return desk
+
+
+@pytest.fixture
+async def desk():
+    return await desk_with(EventQueue())
 
 
 async def test_a_request_becomes_an_event_and_an_empty_one_does_too(desk):
@@ -105,9 +114,8 @@ async def test_what_the_parser_does_not_keep_is_refused_or_counted_all_the_same(
     assert counted == {"no_reply_subject": 1, "large_header": 1, "bad_request": 1, "large": 2}
 
 
-async def test_a_sender_whose_share_of_the_inbox_is_full_is_not_parsed(desk, monkeypatch):
-    desk.event_queue = EventQueue(queued_max=10, sender_max=1)
-    desk.intake._event_queue = desk.event_queue
+async def test_a_sender_whose_share_of_the_inbox_is_full_is_not_parsed(monkeypatch):
+    desk = await desk_with(EventQueue(queued_max=10, sender_max=1))
     handler = desk.handlers["identify.request.*"]
     handler.take(b"identify.request.0", REPLY, b"", b"{}")
     monkeypatch.setattr("coordinator.edge.intake.decode_request", lambda _: pytest.fail("it was parsed"))
@@ -159,3 +167,61 @@ async def test_a_cancel_names_its_request(desk):
     assert desk.arrives("identify.cancel.0", b'{"request_id": "a"}') == [Cancel("a")]
     for body in (b"", b"{", b"{}", b'{"request_id": "a b"}', b'{"request_id": "a"}' + b" " * 5_000):
         assert desk.arrives("identify.cancel.0", body) == []
+
+
+def body_of(request_id, renewal=0, priority=0):
+    return b'{"request_id":"%b","managed":true,"renewal":%d,"priority":%d}' % (request_id.encode(), renewal, priority)
+
+
+async def test_a_request_is_stamped_when_it_arrives(desk):
+    desk.now_ns = 77
+    (event,) = desk.arrives("identify.request.0", body_of("a"))
+    assert event.received_at_ns == 77
+
+
+async def test_where_the_inbox_is_full_a_nudged_shard_a_priority_and_a_newer_copy_are_taken_in():
+    desk = await desk_with(EventQueue(queued_max=16, sender_max=2))
+    nudged = QueuedRequest(RequestReceived("nudged", 0, 0, "in", managed=True), 0, 1, renewed_at_ns=5, nudged_at_ns=9)
+    waits = QueuedRequest(RequestReceived("waits", 0, 0, "in", managed=True), 0, 2, renewed_at_ns=5)
+    desk.queued.update({"nudged": nudged, "waits": waits})
+    take = desk.handlers["identify.request.*"].take
+    for request_id in ("a", "b", "too-much"):
+        take(b"identify.request.0", REPLY, b"", body_of(request_id))
+    assert (desk.dropped("overflow"), desk.refused) == (1, [Code.OVERLOADED])
+    take(b"identify.request.0", REPLY, b"", body_of("waits", 1))  # its request stays queued: it is not refused
+    assert (desk.dropped("overflow"), desk.refused) == (2, [Code.OVERLOADED])
+    take(b"identify.request.0", REPLY, b"", body_of("a", 1))
+    take(b"identify.request.0", REPLY, b"", body_of("nudged", 1))
+    take(b"identify.request.0", REPLY, b"", body_of("p", 0, 1))
+    assert (desk.dropped("overflow"), len(desk.event_queue)) == (2, 4)
+
+
+async def test_of_many_copies_in_the_inbox_the_newest_alone_is_parsed(desk, monkeypatch):
+    take, parsed = desk.handlers["identify.request.*"].take, []
+    decode = intake.decode_request
+
+    def note(body):
+        parsed.append(body)
+        return decode(body)
+
+    monkeypatch.setattr(intake, "decode_request", note)
+    for renewal in range(100):
+        desk.now_ns = 1_000 + renewal
+        take(b"identify.request.0", b"_INBOX.abc.%d" % renewal, b"", body_of("a", renewal))
+        take(b"identify.request.0", REPLY, b"", body_of("a", renewal))  # the same number once more
+    take(b"identify.request.0", REPLY, b"", b'{"request_id":"a","renewal":500')
+    take(b"identify.request.0", REPLY, b"", b'{"request_id":"a","renewal":"x","priority":{}}')
+    (event,) = desk.arrives("identify.request.0", body_of("a", 7))
+    assert [body_of("a", 0), body_of("a", 99)] == [body for body in parsed if body.endswith(b"}")]
+    assert (event.renewal, event.reply_to) == (99, "_INBOX.abc.99")
+    assert (event.first_at_ns(9_999), event.number_at_ns(9_999)) == (1_000, 1_099)
+    assert desk.event_queue.request_bytes == 0
+
+
+async def test_a_copy_that_is_no_request_leaves_the_one_before_it(desk):
+    take = desk.handlers["identify.request.*"].take
+    take(b"identify.request.0", REPLY, b"", body_of("a", 1))
+    take(b"identify.request.0", REPLY, b"", b'{"request_id":"a","renewal":5,"priority":"high"}')
+    (event, _other) = desk.arrives("identify.request.0", body_of("b", 1))
+    assert (event.request_id, event.renewal) == ("a", 1)
+    assert desk.dropped("bad_request") == 1

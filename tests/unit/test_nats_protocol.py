@@ -1,11 +1,13 @@
 """Messages as the server writes them, however the network cuts them up."""
 
+import asyncio
+from itertools import pairwise
 from typing import cast
 
 import pytest
 from nats.aio.client import Client as NatsClient
 
-from nats_identify.nats_protocol import Handler, StrictParser
+from nats_identify.nats_protocol import SERVED_AT_ONCE, Handler, StrictParser
 
 STREAM = (
     b"PING\r\n"
@@ -124,3 +126,26 @@ async def test_whatever_arrives_stands_for_a_pong():
     client._pings_outstanding = 2
     await StrictParser(cast("NatsClient", client)).parse(b"MSG a 1 1")
     assert client._pings_outstanding == 0
+
+
+async def test_the_loop_turns_while_much_is_served():
+    """The answers of the ledger are read between: at most a slice of the crowd's messages is served before."""
+    client, served, turns = Client(), [], []
+    protocol = StrictParser(cast("NatsClient", client))
+    protocol.handlers[b"1"] = Handler(lambda *message: served.append(message), _refuse, 4_096)
+    message = b"MSG a.b 1 200\r\n" + b"x" * 200 + b"\r\n"
+
+    async def turn():
+        while True:
+            turns.append(len(served))
+            await asyncio.sleep(0)
+
+    turning = asyncio.create_task(turn())
+    await protocol.parse(message * 2_000 + b"PING\r\n" + message[:100])
+    turning.cancel()
+    await protocol.parse(message[100:])
+    assert len(served) == 2_001
+    assert client.seen == ["ping"]
+    steps = [later - earlier for earlier, later in pairwise(turns)]
+    assert max(steps) <= SERVED_AT_ONCE // len(message) + 2
+    assert not protocol.buf

@@ -34,12 +34,12 @@ class Recorder:
         self.granted = []
         self.arrived = asyncio.Event()
 
-    async def reply(self, reply, term):
+    def reply(self, reply, term):
         if isinstance(reply.body, Granted):
             self.granted.append(reply.body)
             self.arrived.set()
 
-    async def publish_event(self, event):
+    def publish_event(self, event):
         pass
 
     def request_refresh(self, why):

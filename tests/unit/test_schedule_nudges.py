@@ -1,7 +1,5 @@
 """Renewals and nudges: the pace, who is fresh, who is skipped when its bucket opens."""
 
-from dataclasses import replace
-
 import pytest
 
 from nats_identify.schedule import model
@@ -206,6 +204,6 @@ def test_a_copy_is_as_fresh_as_it_was_where_it_comes_from():
     desk = Desk()
 
     copy = model.RequestReceived("r0", 0, 0, "in", renewal=4, waited_ns=SECOND, managed=True, is_copy=True)
-    desk.tell(replace(copy, renewed_at_ns=desk.now_ns - SECOND))
+    desk.tell(copy._replace(renewed_at_ns=desk.now_ns - SECOND))
     desk.tell(model.RequestReceived("r1", 1, 0, "in", renewal=9, managed=True))
     assert granted(desk.said) == [0]

@@ -3,8 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
+from nats_identify.schedule import model
 from nats_identify.schedule.model import Code
-from nats_identify.wire import ERROR_NUMBERS, Request
+from nats_identify.wire import ERROR_NUMBERS, Request, decode_reply, encode_reply, reply_of
 
 
 def ask_of(payload):
@@ -34,3 +35,20 @@ def test_a_source_that_is_no_token_or_a_count_that_is_no_number_is_refused(field
 
 def test_what_is_newer_than_this_library_is_ignored():
     assert ask_of('{"request_id": "x", "later": {"a": 1}}').request_id == "x"
+
+
+REPLIES = [
+    model.Queued(3, 1, "r-1_x", 17, 2_500_000_001, 60_000_000_000, model.Reason.WINDOW, 16),
+    model.Queued(2**53, 0, "r", 1, None, 0, model.Reason.LIMITS_UNKNOWN, None, nudge=True),
+    model.Queued(2**53, 0, "r", 1, 2**63, 2**80, model.Reason.CRASH_LOOP, 1),
+    model.Granted(3, 1, "r", "7-abc", 2, 5_000_999_999, 2_000_001, None, 16),
+    model.Granted(3, 1, "r", "7-abc", 2**53, 0, 2**80, 0, 4096),
+    model.Refused("", Code.OVERLOADED, 'a "text"\n', retry_after_ns=1),
+]
+
+
+@pytest.mark.parametrize("body", REPLIES, ids=str)
+def test_a_reply_that_is_written_by_hand_is_what_its_model_writes(body):
+    by_model = reply_of(body, 9).model_dump_json(exclude_none=isinstance(body, model.Refused)).encode()
+    assert encode_reply(body, 9) == by_model
+    assert decode_reply(encode_reply(body, 9)) == reply_of(body, 9)

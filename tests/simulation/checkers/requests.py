@@ -196,14 +196,15 @@ class Requests:
 
 
 def _asked(requests: dict[str, Known], ask: RequestReceived, now_ns: int) -> None:
-    first_at_ns = now_ns - ask.waited_ns
+    received_at_ns = ask.first_at_ns(now_ns)
+    first_at_ns = received_at_ns - ask.waited_ns
     place_ns = first_at_ns if ask.place_at_ns is None else ask.place_at_ns
     known = requests.get(ask.request_id)
     if ask.is_copy and known is not None:
         return
     if known is None:
         is_certain = ask.managed and ask.max_concurrency is not None
-        heard_at_ns = now_ns if not ask.is_copy else ask.renewed_at_ns or -DAY
+        heard_at_ns = ask.number_at_ns(now_ns) if not ask.is_copy else ask.renewed_at_ns or -DAY
         requests[ask.request_id] = Known(
             *(ask.shard_id, ask.priority, is_certain, ask.renewal, heard_at_ns, heard_at_ns, now_ns),
             *(min(first_at_ns, place_ns), max(first_at_ns, place_ns), ask.source, ask.asked_us, now_ns, ask.is_copy),
@@ -215,9 +216,9 @@ def _asked(requests: dict[str, Known], ask: RequestReceived, now_ns: int) -> Non
     if ask.renewal >= known.renewal:
         known.last_at_ns = now_ns
     if ask.renewal > known.renewal or may_be_forgotten:
-        known.perhaps_heard_at_ns, known.has_declined = now_ns, False
+        known.perhaps_heard_at_ns, known.has_declined = ask.number_at_ns(now_ns), False
     if ask.renewal > known.renewal:
-        known.renewal, known.heard_at_ns, known.is_away = ask.renewal, now_ns, False
+        known.renewal, known.heard_at_ns, known.is_away = ask.renewal, ask.number_at_ns(now_ns), False
         known.is_certain = ask.managed and ask.max_concurrency is not None and not known.is_over
 
 

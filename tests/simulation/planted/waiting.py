@@ -64,7 +64,7 @@ QUEUEING: tuple[Planted, ...] = (
     ),
     Planted(
         "what was waited elsewhere counts for nothing",
-        (Edit(f"{REQUESTS}.admit", "asked_at_ns=now_ns - message.waited_ns", "asked_at_ns=now_ns"),),
+        (Edit(f"{REQUESTS}.admit", "asked_at_ns=received_at_ns - message.waited_ns", "asked_at_ns=received_at_ns"),),
     ),
     Planted(
         "the last to come is the first",
