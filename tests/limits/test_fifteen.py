@@ -57,6 +57,10 @@ class Replies:
     def waiting(self):
         return [body for body in self.newest.values() if body["status"] == "queued"]
 
+    def days(self):
+        """In how many days each of them is granted."""
+        return sorted(round(body["eta_ms"] / 86_400_000) for body in self.waiting())
+
 
 @asynccontextmanager
 async def exhausted(start_coordinator, nats_server, client):
@@ -101,8 +105,11 @@ async def test_exactly_the_budget_less_the_reserve_identify_and_the_rest_go_on_a
         assert status["waiting"] == SHARDS - BUDGET + RESERVE
         assert status["projection"]["session_starts_short"] == SHARDS - BUDGET + RESERVE
         assert not status["projection"]["budget_suffices"]
-        days = sorted(round(body["eta_ms"] / 86_400_000) for body in replies.waiting())
-        assert days == [1] * 10 + [2] * 10  # the coming day has ten for them, the next one the others
+
+        async def has_told_all_days():  # the first were told before all had asked
+            return replies.days() == [1] * 10 + [2] * 10
+
+        await until(has_told_all_days, "the coming day has ten for them, the next one the others", WITHIN_S)
 
         gateway.set_limits(total=100, remaining=85)
         assert gateway.record.report().identifies == BUDGET - RESERVE
