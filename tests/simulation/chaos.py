@@ -280,10 +280,11 @@ class Chaos:
         count = min(self._engine.random.randrange(1, 4), left)
         if not count:
             return False
-        world.witness.left.beside(count, now_ns)
         if self._engine.chance(0.5) and day.total > count + 1:
+            world.witness.left.lowered(count, now_ns)
             day.change(now_ns, total=day.total - count, remaining=left - count)
         else:
+            world.witness.left.beside(count, now_ns)
             for _ in range(count):
                 day.spend(now_ns)
         return True

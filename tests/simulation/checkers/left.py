@@ -38,6 +38,7 @@ class Left:
         self._number = 0  # of Discord's day
         self._ends_ns: int | None = None
         self._beside = 0  # spent by others in it
+        self._lowered = 0  # in it, of the total
         self._index = 0
         self._committed: dict[str, int] = {}  # by grant: the first entry that had it
         self._entries: deque[Entry] = deque(maxlen=ENTRIES_KEPT)
@@ -45,12 +46,17 @@ class Left:
     @property
     def is_shared(self) -> bool:
         """Whether others have spent of Discord's day: then the queue may be refused though it did right."""
-        return self._beside != 0
+        return self._beside + self._lowered != 0
 
     def beside(self, count: int, now_ns: int) -> None:
-        """Somebody beside the queue has spent so many, or Discord has taken so many away."""
+        """Others have spent this number."""
         self._look(now_ns)
         self._beside += count
+
+    def lowered(self, count: int, now_ns: int) -> None:
+        """Discord has lowered its total by this number."""
+        self._look(now_ns)
+        self._lowered += count
 
     def broken(self, now_ns: int) -> None:
         """An IDENTIFY was sent and never arrived: a day of which it was the first begins later than shards say."""
@@ -74,7 +80,9 @@ class Left:
         if ledger.remaining is None or not is_judged:
             return
         self._look(now_ns)
-        spare = self._day.remaining(now_ns) + self._beside - ledger.remaining
+        # A later day begins with the lowered total, of which the entry may not know yet.
+        not_known = max(self._lowered, (ledger.total or 0) - self._day.total)
+        spare = self._day.remaining(now_ns) + self._beside + not_known - ledger.remaining
         entry = Entry(self._index, f"{ledger.instance} {ledger.age}", self._number, ledger.remaining, spare)
         self._entries.append(entry)
         self._judge(entry, now_ns)
@@ -99,12 +107,12 @@ class Left:
         """Discord's day is made anew."""
         self._look(now_ns)
         self._number += 1
-        self._beside = 0
+        self._beside = self._lowered = 0
 
     def _look(self, now_ns: int) -> None:
         if self._ends_ns is not None and now_ns >= self._ends_ns:
             self._number += 1
-            self._beside = 0
+            self._beside = self._lowered = 0
         self._day.remaining(now_ns)
         self._ends_ns = self._day._ends_ns  # to the nanosecond; what it tells is rounded
 
