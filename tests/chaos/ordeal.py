@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from itertools import pairwise
 
 from nats_identify.clock import NS_PER_S, now_ns
@@ -9,24 +10,42 @@ from nats_identify.testing import BareShard, ShardState
 from nats_identify.testing.events import Identified
 from tests.chaos.fleet import TOKEN
 
-SPACING_S = 0.008
 SERVED_WITHIN_S = 90  # longer than the slowest renewal
 
 
 @asynccontextmanager
 async def asking_fleet(queues, gateway, count):
-    """All shards, asking one after the other, in one pod and the next. Where it goes wrong, they say where they are."""
-    shards = [BareShard(queues[n % len(queues)], n, count, gateway.ws_url, TOKEN) for n in range(count)]
+    """All shards, asking one after the other, in one pod and the next. Where it goes wrong, they say where they are.
+
+    Each asks when the request of the one before has arrived: so the order in which they ask is the order of service.
+    """
+    shards = []
     async with AsyncExitStack() as stack:
-        for shard in shards:
-            await stack.enter_async_context(shard)
-            await asyncio.sleep(SPACING_S)  # the order in which they ask is the order in which they are served
+        for number in range(count):
+            arrived = asyncio.Event()
+            shard = BareShard(
+                *(queues[number % len(queues)], number, count, gateway.ws_url, TOKEN),
+                on_state=partial(_granted, arrived),
+                on_progress=partial(_queued, arrived),
+            )
+            shards.append(await stack.enter_async_context(shard))
+            await asyncio.wait_for(arrived.wait(), SERVED_WITHIN_S)
         try:
             yield
         except (TimeoutError, AssertionError):
             down = {shard.shard_id: str(shard.state) for shard in shards if shard.state is not ShardState.UP}
             print("  not up:", down)
             raise
+
+
+def _granted(arrived, _shard_id, state):
+    if state is ShardState.GRANTED:
+        arrived.set()
+
+
+def _queued(arrived, progress):
+    if progress.position is not None:
+        arrived.set()
 
 
 async def go_through(stage, gateway, count, troubles):
