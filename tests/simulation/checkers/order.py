@@ -45,7 +45,7 @@ class Order:
             coordinator.name, event.request_id, now_ns
         ):
             self.attention.of(coordinator.name).promised_at_ns.pop(event.request_id, None)  # it may have left the line
-        self.requests.told(coordinator, event, now_ns, self.attention.of(coordinator.name).perhaps_promised)
+        self.requests.told(coordinator, event, now_ns, self.attention.of(coordinator.name))
 
     def writes(self, coordinator: "Coordinator", write: Write, now_ns: int) -> None:
         """A replica writes: whoever is newly granted in it has just been chosen."""
@@ -126,10 +126,7 @@ class Order:
         at_ns, of_number = ear.promised_at_ns.get(request_id, (-1, None))
         is_kept = at_ns >= max(ear.since_ns, 0) and of_number == number and mine.priority == other.priority
         is_later = other.first_told_at_ns > at_ns and (not mine.source or mine.source != other.source)
-        if not is_kept or not is_later:
-            return False
-        siblings = (one for one in self.requests.of(coordinator.name).values() if one.source == other.source != "")
-        return not any(one.asked_us > other.asked_us and one.first_told_at_ns <= at_ns for one in siblings)
+        return is_kept and is_later and request_id not in other.goes_before
 
     def _was_not_asked(self, coordinator: "Coordinator", request_id: str, other: Known, now_ns: int) -> bool:
         """Whether it stands in the line for certain, and nobody waited for its answer."""

@@ -1,7 +1,6 @@
 """What each coordinator was told of each request, in a list of its own, for the judges of order. It judges nothing."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from coordinator.core.ledger import Ledger, LedgerRead, LedgerSeen, ReplicaEvent
@@ -16,6 +15,7 @@ from nats_identify.schedule.model import (
     RequestReceived,
     Undeliverable,
 )
+from tests.simulation.checkers.attention import Ear
 from tests.view import knows_grant
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Known:
     is_away: bool = False  # perhaps: a coordinator may pass it over
     has_declined: bool = False  # for certain: a coordinator must pass it over
     is_over: bool = False  # perhaps: it may have been told that the request has ended
+    goes_before: set[str] = field(default_factory=set)  # promised ones, that a sibling asked later stands before
 
     def is_silent(self, now_ns: int) -> bool:
         """Whether it has been silent for so long that it may have been given up."""
@@ -100,10 +101,8 @@ class Requests:
         self._requests.setdefault(grant_id, (request_id, renewal))
         return is_new
 
-    def told(
-        self, coordinator: "Coordinator", event: ReplicaEvent, now_ns: int, promised: Collection[str] = ()
-    ) -> None:
-        """Keep the list; ``promised`` are those whom this coordinator has told that they are next."""
+    def told(self, coordinator: "Coordinator", event: ReplicaEvent, now_ns: int, ear: Ear) -> None:
+        """Keep the list; ``ear`` has those that this coordinator has told that they are next."""
         kind, name = type(event), coordinator.name
         requests = self.of(name)
         if kind is RequestReceived:
@@ -114,7 +113,7 @@ class Requests:
                 if is_new and event.source:
                     siblings = self._of_source.setdefault((name, event.source), {})
                     siblings[event.request_id] = requests[event.request_id]
-                self._placed(name, requests[event.request_id], promised)
+                self._placed(name, requests[event.request_id], ear)
                 if event.renewal <= self._served.get((name, event.request_id), -1):
                     _is_away(requests, event.request_id)
         elif kind is Cancel:
@@ -154,13 +153,20 @@ class Requests:
             elif known is not None and known.renewal <= record.grant.renewal:
                 known.is_away = True  # its turn may have come to nothing
 
-    def _placed(self, name: str, mine: Known, promised: Collection[str]) -> None:
-        """One asked before it in its process stands no later than it; it may stand behind those who were promised."""
+    def _placed(self, name: str, mine: Known, ear: Ear) -> None:
+        """One asked before it in its process stands no later than it; it may stand behind those that were promised.
+
+        It stands before those that a sibling asked after it stands before, even if that one leaves.
+        """
         for other in self._of_source[name, mine.source].values() if mine.source else ():
             earlier, later = (mine, other) if mine.asked_us < other.asked_us else (other, mine)
             earlier.first_at_ns = min(earlier.first_at_ns, later.first_at_ns)
+            if earlier is mine is not later:
+                mine.goes_before |= later.goes_before
+                promised = ear.promised_at_ns.items()
+                mine.goes_before |= {one for one, (at_ns, _) in promised if later.first_told_at_ns <= at_ns}
         requests = self.of(name)
-        for request_id in promised:
+        for request_id in ear.perhaps_promised:
             promised_one = requests.get(request_id)
             if promised_one is not None and promised_one is not mine and promised_one.priority == mine.priority:
                 mine.latest_first_ns = max(mine.latest_first_ns, promised_one.latest_first_ns + MS)
