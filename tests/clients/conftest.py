@@ -109,42 +109,52 @@ async def open_gateway():
         yield open_it
 
 
+async def launch(environment: Environment, order: dict[str, Any], log_file: Path) -> BotProcess:
+    """Start one process of a bot in its library's environment."""
+    program = str(Path(__file__).with_name("bot.py"))
+    with log_file.open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *(str(environment.python()), program, json.dumps(order)),
+            env={"DISCORD_TOKEN": TOKEN},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
+        )
+    return BotProcess(process, log_file)
+
+
+def order_for(
+    environment: Environment,
+    gateway: SimulatedGateway,
+    kind: str | None = None,
+    *,
+    queue_object: bool = False,
+    hide_zstd: bool = False,
+    hurried: bool = True,
+    **options: Any,
+) -> dict[str, Any]:
+    """What `bot.py` is to run; ``options`` are the bot's."""
+    return {
+        "front": environment.front,
+        "package": environment.package,
+        "kind": kind or environment.many,
+        "rest_url": gateway.rest_url,
+        "gateway_url": gateway.ws_url,
+        "queue_object": queue_object,
+        "hide_zstd": hide_zstd,
+        "hurried": hurried,
+        "options": options,
+    }
+
+
 @pytest.fixture
 async def start_bot(family: Environment, nats_server: EmbeddedNats, tmp_path: Path):
     """Start a bot in a process of its own: `await start_bot(gateway, shard_ids=[0, 2], shard_count=4)`."""
     started: list[BotProcess] = []
-    program = str(Path(__file__).with_name("bot.py"))
 
-    async def start(
-        gateway: SimulatedGateway,
-        kind: str | None = None,
-        *,
-        queue_object: bool = False,
-        hide_zstd: bool = False,
-        hurried: bool = True,
-        **options: Any,
-    ) -> BotProcess:
-        order = {
-            "front": family.front,
-            "package": family.package,
-            "kind": kind or family.many,
-            "rest_url": gateway.rest_url,
-            "gateway_url": gateway.ws_url,
-            "queue_object": queue_object,
-            "hide_zstd": hide_zstd,
-            "hurried": hurried,
-            "options": {"queue": nats_server.url, **options},
-        }
-        log_file = tmp_path / f"bot-{len(started)}.log"
-        with log_file.open("wb") as log:
-            process = await asyncio.create_subprocess_exec(
-                *(str(family.python()), program, json.dumps(order)),
-                env={"DISCORD_TOKEN": TOKEN},
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-            )
-        started.append(BotProcess(process, log_file))
+    async def start(gateway: SimulatedGateway, kind: str | None = None, **options: Any) -> BotProcess:
+        order = order_for(family, gateway, kind, **{"queue": nats_server.url, **options})
+        started.append(await launch(family, order, tmp_path / f"bot-{len(started)}.log"))
         return started[-1]
 
     yield start
