@@ -15,7 +15,7 @@ SEEDS = short_first(range(24))[:12]
 KNOWN = {
     "a grant is charged twice": "charge",
     "a grant is not charged": "charge",
-    "a turn is given back twice": "left",
+    "a turn is given back twice": "charge",
     "an unanswered turn is given back when its hold is over": "charge",
     "a figure ignores what was granted since it was asked for": "figure",
     "a figure counts what has just been confirmed as if Discord had counted it": "figure",
@@ -37,11 +37,11 @@ KNOWN = {
     "a new leader drops the unanswered grants of the old one": "freed",
     "a confirm counts from the grant": "window",
     "a hold without the margin": "window",
-    "a bucket opens at READY, without the window": "window",
+    "a bucket opens at READY, without the window": "freed",
     "a window counts from the grant once READY has come": "window",
     "stale renewals are granted": "fresh",
-    "priority counts for nothing": "order",
-    "a new leader drops the queue": "overtaken",
+    "priority counts for nothing": "overtaken",
+    "a new leader drops the queue": "order",
     "a stale head is passed over, whether it was asked or not": "overtaken",
     "nobody looks at a bucket again when it opens": "idle",
     "a stale head blocks its bucket": "idle",
@@ -50,10 +50,10 @@ KNOWN = {
 
 
 IN_ONE_HISTORY = {
-    "the day's end refills the budget without a figure": ("charge", 54),
+    "the day's end refills the budget without a figure": ("charge", 49),
     "a successor does not know which plain requests had a reply": ("one reply", 21),
     "a renewal of an ended request is answered with silence": ("ends", 0),
-    "a shard whose request has ended never asks anew": ("ends", 72),
+    "a shard whose request has ended never asks anew": ("ends", 60),
     "a plain grant that is refused costs one": ("charge", 28),
     "an unknown outcome is taken for success": ("lease", 4),
     "the order of one process counts for nothing": ("order", 5),
