@@ -126,6 +126,11 @@ class Connection(NatsClient):
         if self._flush_queue is not None and self._flush_queue.empty():
             self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
 
+    async def _send_command(self, cmd: bytes, priority: bool = False) -> None:
+        if not self._pending:
+            self._first = 0
+        await super()._send_command(cmd, priority)
+
     async def receive(self, subject: str, handler: Handler) -> None:
         """Subscribe, and have each message handled straight off the wire: no queue, no task, no limit to overrun.
 
@@ -197,6 +202,7 @@ class Connection(NatsClient):
     async def on_disconnected(self) -> None:
         """Log that the connection is lost; nats-py keeps reconnecting."""
         self._context.metrics.connected.labels(self._context.name).set(0)
+        self._pending, self._pending_data_size = [], 0  # the next connection would send it, late
         if not self.is_closed:
             self._context.log.warning("NATS is gone; trying on", connection=self._context.name, url=self._context.url)
 

@@ -16,6 +16,9 @@ QUEUED_BYTES_MAX: Final = 50_000_000
 ordinary ones, and for 32,768 of the largest that are taken.
 """
 
+UNREAD_SHARE: Final = 2
+"""Half as many again for the newer messages that are not parsed yet."""
+
 EVENT_BYTES: Final = 480
 """What a request takes while it waits, beside its texts."""
 
@@ -27,6 +30,9 @@ SENDER_MAX: Final = QUEUED_MAX // 4
 
 RESERVED: Final = 8
 """An eighth of the room is kept for priority requests, and for senders that have no request here."""
+
+MOVED: Final = 8
+"""An eighth of the room, in entries, is the most that is left behind by those that were moved to another lane."""
 
 IN_ORDER_MAX: Final = 256
 """While no more events from outside wait, 10 ms of work, a confirm is taken after the requests that came before it."""
@@ -47,7 +53,7 @@ class _Entry:
 
     Attributes:
         event: None where it was moved or taken.
-        lane: where it waits; None: in the urgent one.
+        lane: where it waits; None: with the confirms, or the awaited.
         size: its bytes where it counts as a request, else 0.
         newer: a newer message of the same request.
     """
@@ -125,9 +131,9 @@ class _Line:
 
 
 class EventQueue:
-    """Four lanes: our own events; confirms and renewals of those whose turn is near; priority requests; all others.
+    """Five lanes: our own events; confirms; renewals of those whose turn is near; priority requests; all others.
 
-    Our own events come first. The other three take turns, so that none holds up another. A turn that is given back
+    Our own events come first. The other four take turns, so that none holds up another. A turn that is given back
     goes to the first in order among the requests that were sent before the confirm: so while few events wait, a confirm
     is taken after those. The requests of one sender stay in their order; among senders it is round-robin, so that a
     flood delays its own sender alone.
@@ -141,7 +147,8 @@ class EventQueue:
         bytes_max: how many bytes the requests that wait have at most.
 
     Attributes:
-        request_bytes: of the requests that wait, by `bytes_of`.
+        request_bytes: of the requests that wait, by `bytes_of`. ``unread_bytes``: of their newer messages.
+        moved: entries that were left behind in the lanes from which requests were moved.
         parse: returns the request in a message that was put in without being parsed, or None where there is none.
     """
 
@@ -152,15 +159,18 @@ class EventQueue:
         self._sender_max = min(sender_max, queued_max - queued_max // RESERVED)
         self._bytes_max = bytes_max
         self._own: deque[tuple[ReplicaEvent, asyncio.Future[None] | None]] = deque()
-        self._urgent = _Line()
+        self._confirmed = _Line()
+        self._awaited = _Line()
         self._priority = _Senders()
         self._ordinary = _Senders()
-        self._lanes: tuple[_Line | _Senders, ...] = (self._urgent, self._priority, self._ordinary)
+        self._lanes: tuple[_Line | _Senders, ...] = (self._confirmed, self._awaited, self._priority, self._ordinary)
         self._by_request: dict[str, _Entry] = {}  # the managed requests that wait
         self._arrivals = 0
         self._confirms = 0
         self._requests = 0
+        self.moved = 0
         self.request_bytes = 0
+        self.unread_bytes = 0
         self._turn = 0
         self.parse: Callable[[Unread], RequestReceived | None] = lambda _: None
         self._arrived = asyncio.Event()
@@ -188,7 +198,7 @@ class EventQueue:
         if self._confirms >= self._queued_max:
             return False
         self._confirms += 1
-        self._urgent.add(_Entry(self._next_arrival(), event, None, 0))
+        self._confirmed.add(_Entry(self._next_arrival(), event, None, 0))
         self._arrived.set()
         return True
 
@@ -197,14 +207,14 @@ class EventQueue:
 
         ``is_urgent``: it has a priority, or withdraws a request.
         """
-        if self._requests < self._sender_max and self.request_bytes < self._bytes_max:
+        if self._requests < self._sender_max and self._is_below(self._sender_max):
             return True  # nearly always
         waiting = (self._priority if is_urgent else self._ordinary).count_of(hash(sender))
         kept = 0 if is_urgent or not waiting else self._queued_max // RESERVED
         return waiting < self._sender_max and self._is_below(self._queued_max - kept)
 
     def _is_below(self, most: int) -> bool:
-        return self._requests < most and self.request_bytes < self._bytes_max
+        return self._requests < most and self.request_bytes * self._queued_max < self._bytes_max * most
 
     def try_replace(self, request_id: str, unread: Unread) -> bool:
         """Let a newer message wait in the place of one of the same managed request; False where none waits.
@@ -217,15 +227,16 @@ class EventQueue:
             return False
         assert isinstance(entry.event, RequestReceived)  # noqa: S101  # entries by request hold nothing else
         if unread.renewal > (entry.newer or entry.event).renewal:
-            self._drop_newer(entry)
-            entry.newer = unread
-            self.request_bytes += _bytes_of_unread(unread)
+            older = 0 if entry.newer is None else _bytes_of_unread(entry.newer)
+            unread_bytes = self.unread_bytes - older + _bytes_of_unread(unread)
+            if unread_bytes <= self._bytes_max // UNREAD_SHARE:  # else this renewal is dropped, and its request stays
+                entry.newer, self.unread_bytes = unread, unread_bytes
         return True
 
     def _drop_newer(self, entry: _Entry) -> Unread | None:
         newer, entry.newer = entry.newer, None
         if newer is not None:
-            self.request_bytes -= _bytes_of_unread(newer)
+            self.unread_bytes -= _bytes_of_unread(newer)
         return newer
 
     def try_put_request(self, event: ReplicaEvent, sender: str, *, is_awaited: bool = False) -> bool:
@@ -250,7 +261,7 @@ class EventQueue:
         if request is not None:
             self._by_request[request.request_id] = entry
         if lane is None:
-            self._urgent.add(entry)
+            self._awaited.add(entry)
         else:
             lane.add(hash(sender), entry)  # of two senders with one hash, one in 2**64, each may delay the other
         self._arrived.set()
@@ -259,17 +270,22 @@ class EventQueue:
     def _replace(self, older: _Entry, newer: RequestReceived, *, is_awaited: bool) -> bool:
         """Let the newer message wait in the older one's place; False where it must wait in another lane."""
         assert isinstance(older.event, RequestReceived)  # noqa: S101  # as above
-        self._drop_newer(older)
-        merged = older.event.merged_with(newer)
-        if not is_awaited or older.lane is None:
-            older.event = merged
+        unread = self._drop_newer(older)
+        waiting = older.event if unread is None else self._merged(older.event, unread)
+        merged = waiting.merged_with(newer)
+        is_calm = self._confirms + self._requests <= IN_ORDER_MAX
+        if not is_awaited or older.lane is None or is_calm or self.moved >= self._queued_max // MOVED:
+            size = bytes_of(merged)
+            self.request_bytes += size - older.size
+            older.event, older.size = merged, size
             return True
         self._remove(older)
-        entry = _Entry(older.arrival, merged, None, older.size)
+        self.moved += 1
+        entry = _Entry(older.arrival, merged, None, bytes_of(merged))
         self._requests += 1
         self.request_bytes += entry.size
         self._by_request[newer.request_id] = entry
-        self._urgent.add(entry)
+        self._awaited.add(entry)
         self._arrived.set()
         return True
 
@@ -291,16 +307,18 @@ class EventQueue:
         if self._own:
             return self._own.popleft()
         while (entry := self._next_entry()) is not None:
-            if entry.event is None:
-                continue  # it was moved
+            if entry.event is None:  # it was moved
+                self.moved -= 1
+                continue
             newer = self._drop_newer(entry)
             event = self._remove(entry)
-            return (event if newer is None else self._merged(event, newer)), None
+            if newer is None or not isinstance(event, RequestReceived):
+                return event, None
+            return self._merged(event, newer), None
         return None
 
-    def _merged(self, event: ReplicaEvent, unread: Unread) -> ReplicaEvent:
+    def _merged(self, event: RequestReceived, unread: Unread) -> RequestReceived:
         newer = self.parse(unread)
-        assert isinstance(event, RequestReceived)  # noqa: S101  # as above
         is_same = newer is not None and newer.managed and newer.request_id == event.request_id
         return event.merged_with(newer) if newer is not None and is_same else event
 
@@ -311,7 +329,7 @@ class EventQueue:
             return None
         if len(lanes) == 1:
             (lane,) = lanes
-        elif self._confirms + self._requests <= IN_ORDER_MAX:
+        elif self._confirms + self._requests + self.moved <= IN_ORDER_MAX:
             lane = min(lanes, key=lambda lane: lane.oldest())
         else:
             lane = lanes[self._turn % len(lanes)]
@@ -335,7 +353,7 @@ class EventQueue:
 
 
 def _bytes_of_unread(unread: Unread) -> int:
-    return UNREAD_BYTES + len(unread.reply_to) + len(unread.body)
+    return UNREAD_BYTES + len(unread.subject) + len(unread.reply_to) + len(unread.body)
 
 
 def bytes_of(event: ReplicaEvent) -> int:

@@ -109,7 +109,7 @@ class Intake:
         known = self._find(request_id)
         is_awaited = known is not None and known.is_awaited_after(renewal)
         unread = Unread(renewal, subject, reply_to, body, self._clock())
-        is_ordinary = may_be_json and not is_awaited and len(body) <= UNREAD_BYTES_MAX
+        is_ordinary = may_be_json and not is_awaited and len(subject) + len(body) <= UNREAD_BYTES_MAX
         if is_ordinary and self._event_queue.try_replace(request_id, unread):
             return
         sender = sender_of(reply_to)
@@ -121,6 +121,7 @@ class Intake:
         except BadRequestError as error:
             self._refuse(reply_to, body, Code.BAD_REQUEST, str(error))
         else:
+            is_awaited = is_awaited and request.managed and request.request_id == request_id
             if not self._event_queue.try_put_request(request, sender, is_awaited=is_awaited):
                 self._overflow(reply_to, body)
 

@@ -1,5 +1,6 @@
 """Publishes replies to requesters, and events. It never waits for a subscriber."""
 
+import json
 from datetime import UTC, datetime
 from time import time_ns
 from typing import Final
@@ -96,7 +97,11 @@ class Publisher:
         self._metrics.count_event(name, fields)
         if name == "refused" and not self._refused_events_left.take():
             return
-        self._send(self._subjects.event(name), to_json({"at": self._timestamp(), **fields}))
+        told = {"at": self._timestamp(), **fields}
+        payload = to_json(told)
+        if not payload.isascii():  # a terminal obeys some of these characters
+            payload = json.dumps(told).encode()
+        self._send(self._subjects.event(name), payload)
         if name in _LOUD:
             self._log.warning(name, **fields)
         elif name in _QUIET or (name == "refused" and not self._refusals_logged_left.take()):

@@ -169,8 +169,12 @@ class RequestReceived(NamedTuple):  # made for each message that arrives: a froz
         if newer.renewal < self.renewal:
             return self
         is_same_number = newer.renewal == self.renewal
+        waited_ns = self.waited_ns
+        if waited_ns and self.received_at_ns is not None and newer.received_at_ns is not None:
+            # It had waited elsewhere: the quicker of two messages gives the better estimate of its place.
+            waited_ns = max(waited_ns, newer.waited_ns - (newer.received_at_ns - self.received_at_ns))
         return newer._replace(
-            waited_ns=self.waited_ns,
+            waited_ns=waited_ns,
             timeout_ns=self.timeout_ns,
             received_at_ns=self.received_at_ns,
             renewed_at_ns=self.renewed_at_ns if is_same_number else newer.received_at_ns,

@@ -37,7 +37,8 @@ async def test_the_queue_is_taken_before_it_is_ready(start_coordinator, client, 
     await until(all_wait, "all stand in the queue")
     second = await start_coordinator(until_leader=False, IDENTIFY_WINDOW="60")
     await until(second.is_ready, "the second is ready")
-    assert second.logged("queue taken from another replica")[-1]["requests"] == PLAIN + 1  # one is granted
+    taken = second.logged("queue taken from another replica")[-1]["requests"]
+    assert taken in {PLAIN, PLAIN + 1}  # the granted one is known until its hold is over
     await first.end()
     await until(second.is_leader, "the second leads")
     name, count = await waiting(client, second)

@@ -1,6 +1,7 @@
 """What a connection publishes without a task, as a real nats-server passes it on: grants first, whole or not at all."""
 
 import asyncio
+import contextlib
 
 import pytest
 from nats import errors
@@ -9,7 +10,7 @@ from coordinator.edge.connections import connect
 from coordinator.edge.log import make_log
 from coordinator.edge.metrics import Metrics
 from coordinator.settings import Settings
-from tests.processes import WITHIN_S
+from tests.processes import WITHIN_S, until
 
 
 @pytest.fixture
@@ -78,3 +79,73 @@ async def test_what_the_server_would_not_take_is_not_sent(connection, received):
         connection.publish_now("in.1", half, header=half + b"y")
     connection.publish_now("in.2", b"")
     assert [message.subject for message in await received(1)] == ["in.2"]
+
+
+async def test_grants_go_first_after_another_command_began_the_batch(connection, received):
+    connection.publish_now("in.1", b"granted", is_first=True)
+    connection.publish_now("in.2", b"granted", is_first=True)
+    await received(2)
+    await connection.publish("in.3", b"by the library itself")
+    connection.publish_now("in.4", b"queued")
+    connection.publish_now("in.5", b"granted", is_first=True)
+    subjects = [message.subject for message in await received(3)]
+    assert subjects.index("in.5") < subjects.index("in.4")
+
+
+class StallingServer:
+    """A NATS server that reads nothing more once it stalls, and breaks that connection when it is told to.
+
+    Attributes:
+        arrived: what came over each connection.
+    """
+
+    INFO = b'INFO {"server_id":"x","version":"2.11.0","proto":1,"max_payload":1048576,"headers":true}\r\n'
+
+    def __init__(self):
+        self.arrived = [b""]
+        self.stalls, self.breaks = asyncio.Event(), asyncio.Event()
+
+    async def serve(self, reader, writer):
+        number = len(self.arrived) - 1
+        writer.write(self.INFO)
+        while not (number == 0 and self.stalls.is_set()):
+            with contextlib.suppress(TimeoutError):
+                data = await asyncio.wait_for(reader.read(65_536), 0.05)
+                if not data:
+                    return
+                self.arrived[number] += data
+                writer.write(b"PONG\r\n" * data.count(b"PING\r\n"))
+        await self.breaks.wait()
+        writer.transport.abort()
+        self.arrived.append(b"")
+
+
+async def test_what_was_not_written_before_a_connection_broke_is_not_sent_by_the_next():
+    server = StallingServer()
+    async with await asyncio.start_server(server.serve, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        settings = Settings(nats_url=f"nats://127.0.0.1:{port}")
+        connection = await connect(settings, "traffic", log=make_log("error", "json"), metrics=Metrics(), lost=lost)
+        server.stalls.set()
+        for _ in range(200):
+            if connection.pending_data_size > 100_000:  # it is not written: the socket's buffers are full
+                break
+            connection.publish_now("in.filler", b"x" * 100_000)
+            await asyncio.sleep(0.005)
+        assert connection.can_send
+        connection.publish_now("in.plain", b"granted", is_first=True)
+        server.breaks.set()
+
+        async def asks_again() -> bool:
+            return len(server.arrived) == 2 and b"PING" in server.arrived[1]
+
+        await until(asks_again, "it is back")
+        connection.publish_now("in.last", b"queued")
+
+        async def has_sent() -> bool:
+            return b"in.last" in server.arrived[1]
+
+        await until(has_sent, "what is published now arrives")
+        assert b"in.plain" not in server.arrived[1]
+        await connection.leave()

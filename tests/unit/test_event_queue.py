@@ -2,7 +2,7 @@
 
 from coordinator.core.ledger import TrafficReceived
 from coordinator.edge.allowance import Allowance
-from coordinator.edge.event_queue import EventQueue, bytes_of
+from coordinator.edge.event_queue import EventQueue, Unread, bytes_of
 from nats_identify.clock import NS_PER_S
 from nats_identify.schedule.model import Cancel, Confirmation, Outcome, RequestReceived
 
@@ -151,3 +151,74 @@ def test_an_allowance_gives_no_more_than_its_rate():
         now_ns = NS_PER_S + millisecond * NS_PER_S // 1_000
         given += allowance.take()
     assert 99 <= given <= 103
+
+
+# --- what a crowd, or one hostile sender, takes from others
+
+
+def unread(name, renewal, subject=b"identify.request.0", body=b"{}", at=5):
+    return Unread(renewal, subject, f"in.{name}", body, at)
+
+
+async def test_a_flood_of_confirms_does_not_hold_up_an_awaited_renewal():
+    event_queue = EventQueue()
+    for number in range(2_000):
+        event_queue.try_put(Confirmation(f"{number}", Outcome.DECLINED))
+    event_queue.try_put_request(ask("nudged", renewal=1), "bot", is_awaited=True)
+    names = [getattr(event, "request_id", "confirm") for event in taken(event_queue)]
+    assert names.index("nudged") < 10
+
+
+async def test_newer_messages_take_no_room_of_requests_and_are_bounded_by_all_their_bytes():
+    count, size = 100, bytes_of(ask("r000"))
+    event_queue = EventQueue(bytes_max=2 * count * size)
+    for number in range(count):
+        assert event_queue.try_put_request(ask(f"r{number:03}"), f"{number}")
+    before = event_queue.request_bytes
+    for number in range(count):
+        event_queue.try_replace(f"r{number:03}", unread(f"r{number:03}", 1, subject=b"x" * 2 * size, body=b"y" * size))
+    assert event_queue.request_bytes == before
+    assert 3 * size < event_queue.unread_bytes <= count * size
+    assert event_queue.try_put_request(ask("new"), "other")
+
+
+async def test_an_eighth_is_kept_where_the_bytes_are_full():
+    event_queue = EventQueue(bytes_max=80 * bytes_of(ask("r", client="x" * 128)))
+    for number in range(100):
+        event_queue.try_put_request(ask(f"r{number}", client="x" * 128), "crowd")
+    assert not event_queue.try_put_request(ask("more"), "crowd")
+    assert event_queue.try_put_request(ask("nudged", renewal=1), "other", is_awaited=True)
+    assert event_queue.try_put_request(ask("p", priority=1), "other")
+
+
+async def test_a_merged_request_is_counted_by_its_newest_content():
+    event_queue = EventQueue()
+    event_queue.try_put_request(ask("a"), "one")
+    large = ask("a", renewal=1, client="x" * 128, source="s" * 64)
+    event_queue.try_put_request(large, "one")
+    assert event_queue.request_bytes == bytes_of(large)
+
+
+async def test_what_is_left_behind_by_moved_requests_is_bounded():
+    event_queue = EventQueue(queued_max=4_000, sender_max=1_000)
+    for sender in range(300):
+        for number in range(10):
+            event_queue.try_put_request(ask(f"r{sender}-{number}"), f"s{sender}")
+    most, renewal = 0, 0
+    while len(event_queue) > 300:
+        event_queue.try_put_request(ask("mine", renewal=renewal), "attacker")
+        event_queue.try_put_request(ask("mine", renewal=renewal + 1), "attacker", is_awaited=True)
+        most, renewal = max(most, event_queue.moved), renewal + 2
+        event_queue.take()
+        event_queue.take()
+    assert 0 < most <= 4_000 // 8
+    taken(event_queue)
+    assert (event_queue.moved, event_queue.request_bytes, event_queue.unread_bytes) == (0, 0, 0)
+
+
+async def test_a_confirm_is_taken_after_a_request_sent_before_it_though_it_was_renewed():
+    event_queue = EventQueue()
+    event_queue.try_put_request(ask("a", renewal=1), "one")
+    event_queue.try_put(Confirmation("g", Outcome.DECLINED))
+    event_queue.try_put_request(ask("a", renewal=2), "one", is_awaited=True)
+    assert [type(event) for event in taken(event_queue)] == [RequestReceived, Confirmation]

@@ -16,6 +16,8 @@ from rich.console import Console
 from coordinator import process
 from coordinator.edge.connections import CannotServeError
 from coordinator.edge.log import make_log
+from coordinator.edge.metrics import Metrics
+from coordinator.edge.publisher import Publisher
 from coordinator.edge.trouble import Trouble
 from coordinator.settings import SettingsError
 from nats_identify import NatsQueue, wire
@@ -32,6 +34,7 @@ from nats_identify.integrations._outage import Outage
 from nats_identify.integrations._websocket import what_ended
 from nats_identify.printable import printable, printable_lines
 from nats_identify.processes.subprocesses import ChildDiedError
+from nats_identify.schedule.model import Event
 from tests.hostile import NUMBERS, OTHER, TEXTS
 
 FORGED = "2026-11-27 ERROR all is lost"
@@ -282,3 +285,18 @@ async def test_events_of_anybody_leave_the_demo_watching():
             event: Any = SimpleNamespace(subject=f"identify.event.{name}", data=data)
             await watch._heard(event)
     assert len(board.buckets[0]) == 2
+
+
+async def test_an_event_has_no_raw_character_that_a_terminal_obeys():
+    sent: list[bytes] = []
+    traffic: Any = SimpleNamespace(
+        can_send=True, new_inbox=lambda: "in", publish_now=lambda _to, payload, **_: sent.append(payload)
+    )
+    nothing: Any = None
+    log = make_log("error", "json")
+    publisher = Publisher(traffic, wire.Subjects(), nothing, metrics=Metrics(), log=log, clock=lambda: 1)
+    for client in ("pod-1", "\x9b2J\u202e"):
+        fields = {"shard_id": 1, "bucket": 0, "request_id": "a", "client": client}
+        publisher.publish_event(Event("queued", fields))
+        assert sent[-1].isascii()
+        assert json.loads(sent[-1])["client"] == client

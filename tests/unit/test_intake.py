@@ -225,3 +225,33 @@ async def test_a_copy_that_is_no_request_leaves_the_one_before_it(desk):
     (event, _other) = desk.arrives("identify.request.0", body_of("b", 1))
     assert (event.request_id, event.renewal) == ("a", 1)
     assert desk.dropped("bad_request") == 1
+
+
+@pytest.mark.parametrize("renewal", [5, 3])
+async def test_a_parsed_message_does_not_undo_a_newer_one_nor_make_its_number_fresher(desk, renewal):
+    take = desk.handlers["identify.request.*"].take
+    for number, at_ns in ((0, 10), (5, 20)):
+        desk.now_ns = at_ns
+        take(b"identify.request.0", REPLY, b"", body_of("a", number))
+    event_queue = desk.event_queue
+    event_queue.try_put_request(RequestReceived("a", 0, 0, "in", renewal, managed=True, received_at_ns=30), "one")
+    event, _ = event_queue.take()
+    assert (event.renewal, event.number_at_ns(100)) == (5, 20)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"request_id":"mine","renewal":%d}',
+        b'{"x":{"request_id":"mine","renewal":%d},"request_id":"r%d","managed":true}',
+    ],
+)
+async def test_one_sender_cannot_fill_the_queue_by_naming_a_request_whose_turn_is_near(body):
+    desk = await desk_with(EventQueue(queued_max=80, sender_max=20))
+    near = QueuedRequest(RequestReceived("mine", 0, 0, "in", managed=True), 0, 1, renewed_at_ns=5, nudged_at_ns=9)
+    desk.queued["mine"] = near
+    for number in range(1, 200):
+        desk.handlers["identify.request.*"].take(
+            b"identify.request.0", REPLY, b"", body % ((number,) * body.count(b"%d"))
+        )
+    assert len(desk.event_queue) <= 21

@@ -168,3 +168,14 @@ def test_a_copy_stands_where_it_stands_elsewhere():
             model.RequestReceived(name, 1, 0, "in", waited_ns=waited_ns, managed=True, is_copy=True, place_at_ns=at_ns)
         )
     assert line_of(desk) == ["a", "b", "c"]
+
+
+def test_of_two_messages_that_waited_in_the_inbox_the_quicker_one_gives_the_place():
+    def of(waited_s, received_s, renewal):
+        times = {"waited_ns": waited_s * SECOND, "received_at_ns": received_s * SECOND}
+        return model.RequestReceived("a", 0, 0, "in", renewal=renewal, managed=True, **times)
+
+    slow, quick = of(100, 208, 3), of(110, 210, 4)  # it asked at 100; the first message was 8 s on its way
+    assert slow.merged_with(quick).first_at_ns(211 * SECOND) - slow.merged_with(quick).waited_ns == 100 * SECOND
+    assert quick.merged_with(of(112, 220, 5)).waited_ns == 110 * SECOND
+    assert of(0, 208, 0).merged_with(of(3, 210, 1)).waited_ns == 0, "it asked here first: its arrival is its place"
