@@ -51,7 +51,7 @@ class PlainQueue(Queue):
                 answer = json.loads(reply.data)
                 if answer["status"] == "granted":
                     return self._grant(answer, reply)
-            await asyncio.sleep(AGAIN_S)
+            await asyncio.sleep(AGAIN_S)  # a client's pause before it tries again
 
     def _grant(self, answer: dict[str, int], reply: Msg) -> Grant:
         grant = Grant(
@@ -102,7 +102,7 @@ class HttpQueue(Queue):
             on_progress(CONNECT_NOW)
         while not await self._is_permitted(shard_id):
             self.broken += 1
-            await asyncio.sleep(AGAIN_S)
+            await asyncio.sleep(AGAIN_S)  # a client's pause before it tries again
         use_by_ns = now_ns() + int(self._grace_s * NS_PER_S)
         return Grant(shard_id, uuid4().hex, uuid4().hex, bucket=0, max_concurrency=1, use_by_ns=use_by_ns)
 

@@ -132,7 +132,7 @@ async def test_what_was_not_written_before_a_connection_broke_is_not_sent_by_the
             if connection.pending_data_size > 100_000:  # it is not written: the socket's buffers are full
                 break
             connection.publish_now("in.filler", b"x" * 100_000)
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005)  # the flusher has its turn
         assert connection.can_send
         connection.publish_now("in.plain", b"granted", is_first=True)
         server.breaks.set()

@@ -296,7 +296,6 @@ async def test_an_event_has_no_raw_character_that_a_terminal_obeys():
     log = make_log("error", "json")
     publisher = Publisher(traffic, wire.Subjects(), nothing, metrics=Metrics(), log=log, clock=lambda: 1)
     for client in ("pod-1", "\x9b2J\u202e"):
-        fields = {"shard_id": 1, "bucket": 0, "request_id": "a", "client": client}
-        publisher.publish_event(Event("queued", fields))
+        publisher.publish_event(Event("queued", {"shard_id": 1, "bucket": 0, "request_id": "a", "client": client}))
         assert sent[-1].isascii()
         assert json.loads(sent[-1])["client"] == client
