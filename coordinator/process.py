@@ -18,7 +18,7 @@ from coordinator.edge.bucket import KvBucket
 from coordinator.edge.connections import CannotServeError, Connection, connect
 from coordinator.edge.event_queue import EventQueue
 from coordinator.edge.health import Health
-from coordinator.edge.http_queue import HttpQueue
+from coordinator.edge.http_queue import HttpQueue, queue_of
 from coordinator.edge.http_server import HttpServer
 from coordinator.edge.intake import Intake
 from coordinator.edge.limits import RESERVE_IS_ALL, DiscordLimits, StaticLimits
@@ -125,9 +125,10 @@ class Process:
         self._log.info("stopped")
 
     def _http_queue(self, stop: asyncio.Event) -> AbstractAsyncContextManager[None]:
-        if self._settings.identify_queue_http_port is None:
+        settings = self._settings
+        if settings.identify_queue_http_port is None:
             return nullcontext()
-        return HttpQueue(self._settings, self._metrics, self._log).serve(stop)
+        return HttpQueue(settings, queue_of(settings), metrics=self._metrics, log=self._log).serve(stop)
 
     async def _connect(self, lost: "asyncio.Future[None]") -> tuple[Connection, Connection]:
         reach = partial(connect, self._settings, log=self._log, metrics=self._metrics, lost=lost)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -72,11 +72,13 @@ class Asking:
         self._writer.transport.abort()
 
 
-async def twilight(at: tuple[str, int], shard_id: int, identify: Callable[[], Any], delay_s: float = 0.0) -> int:
+async def twilight(
+    at: Sequence[tuple[str, int]], shard_id: int, identify: Callable[[], Any], delay_s: float = 0.0
+) -> int:
     """Do as twilight's gateway-queue-http: any response is permission, and a broken connection is tried again.
 
     Args:
-        at: where the queue is.
+        at: where the queue is; with several, one of them for each connection, as behind a Service.
         shard_id: its shard.
         identify: called when IDENTIFY is sent.
         delay_s: from the permission to that, at most.
@@ -87,7 +89,7 @@ async def twilight(at: tuple[str, int], shard_id: int, identify: Callable[[], An
     broken = 0
     while True:
         with suppress(OSError):
-            asking = await Asking.ask(at, f"/?shard={shard_id}")
+            asking = await Asking.ask(random.choice(at), f"/?shard={shard_id}")
             is_permitted = await asking.first_byte()
             asking.leave()
             if is_permitted:

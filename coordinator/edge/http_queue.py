@@ -31,6 +31,7 @@ from coordinator.edge.log import Log
 from coordinator.edge.metrics import Metrics
 from coordinator.edge.silent_server import PAUSE_S, PAUSED_MAX, Answer, SilentServer, allow_connections
 from coordinator.settings import Settings, SettingsError
+from nats_identify.client.base_queue import BaseQueue
 from nats_identify.client.nats_queue import NatsQueue
 from nats_identify.client.requester import Place
 from nats_identify.clock import NS_PER_S, now_ns
@@ -96,6 +97,7 @@ class HttpQueue:
 
     Args:
         settings: with ``identify_queue_http_port``.
+        queue: where the clients' shards wait; it is closed in the end.
         metrics: counts the ends of requests by their outcome.
         log: for addresses, and for each kind of trouble once in half a minute.
 
@@ -103,19 +105,14 @@ class HttpQueue:
         SettingsError: the token cannot be read.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics, log: Log) -> None:
-        options, token = settings.nats(), settings.http_queue_token()
+    def __init__(self, settings: Settings, queue: BaseQueue, *, metrics: Metrics, log: Log) -> None:
+        token = settings.http_queue_token()
         self._settings = settings
+        self._queue = queue
         self._metrics = metrics
         self._log = log
         self._authorization = None if token is None else f"Bearer {token}".encode()
         self._grace_ns = settings.timing.grace_ns
-        self._queue = NatsQueue.connect(
-            options.addresses.servers,
-            prefix=settings.identify_prefix,
-            client=f"{settings.identify_replica_name} HTTP",
-            **options.settings,
-        )
         self._waiting: dict[Key, _Waiting] = {}
         self._left: OrderedDict[Key, tuple[Place, int]] = OrderedDict()
         self._used: set[asyncio.TimerHandle] = set()
@@ -165,7 +162,6 @@ class HttpQueue:
             line = f"{names}: {host} port {port} is not to be had ({error.strerror or error}); give another"
             raise SettingsError(line) from error
         self._log.info("the queue is served over HTTP", addresses=[address_of(*name[:2]) for name in runner.addresses])
-        await self._queue
 
     async def _close_after(self, stop: asyncio.Event, server: SilentServer, runner: web.ServerRunner) -> None:
         await stop.wait()
@@ -301,6 +297,17 @@ class HttpQueue:
         if self._troubles[trouble].note(now_ns()) is not None:
             shown = {name: printable(text, NAME_MAX) for name, text in fields.items()}
             self._log.warning(_TROUBLES[trouble], **shown)
+
+
+def queue_of(settings: Settings) -> NatsQueue:
+    """Return the queue on NATS, over a connection of its own, which is opened for the first request.
+
+    Raises:
+        SettingsError: a file of the settings has become unusable.
+    """
+    options, name = settings.nats(), f"{settings.identify_replica_name} HTTP"
+    servers, prefix = options.addresses.servers, settings.identify_prefix
+    return NatsQueue.connect(servers, prefix=prefix, client=name, **options.settings)
 
 
 class _Bridge(logging.Handler):
