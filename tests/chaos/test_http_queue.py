@@ -36,8 +36,8 @@ def free_ports(count):
         return [one.getsockname()[1] for one in sockets]
 
 
-async def test_nobody_is_early_through_kills_and_overload(start_coordinator):
-    """Clients identify up to the grace after their permission, at random: none may be early."""
+async def test_no_client_is_early_through_kills_and_overload(start_coordinator):
+    """Clients identify up to half of the grace after their permission, at random: none may be early."""
     ports = free_ports(2)
     replicas = [await start_coordinator(**SETTINGS, IDENTIFY_QUEUE_HTTP_PORT=str(ports[0]))]
     replicas.append(await start_coordinator(**SETTINGS, IDENTIFY_QUEUE_HTTP_PORT=str(ports[1]), until_leader=False))
