@@ -1,6 +1,7 @@
 """The commands of ``nats-identify`` and their options, for people; each hands over to the module that does it."""
 
 import asyncio
+import math
 import os
 import re
 from pathlib import Path
@@ -45,6 +46,19 @@ def _milliseconds(text: str) -> str:
         message = f"{text!r}: the lowest comes first"
         raise typer.BadParameter(message)
     return text
+
+
+def _naming_option(error: WrongEnvironmentError, server: str | None) -> str:
+    """Return what is wrong, with ``--server`` named where that was given and not ``NATS_URL``."""
+    is_option = bool(server) and server != os.environ.get("NATS_URL")
+    return str(error).replace("NATS_URL", "--server", 1) if is_option else str(error)
+
+
+def _seconds(duration_s: float | None) -> float | None:
+    if duration_s is not None and not math.isfinite(duration_s):
+        message = f"{duration_s}: give a number of seconds"
+        raise typer.BadParameter(message)
+    return duration_s
 
 
 def _prefix(text: str) -> str:
@@ -167,8 +181,7 @@ def status(
         options = nats_options({**os.environ, "NATS_URL": server})
         answer = asyncio.run(fetch_status(options, prefix))
     except WrongEnvironmentError as error:
-        is_option = server != os.environ.get("NATS_URL")
-        typer.echo(str(error).replace("NATS_URL", "--server", 1) if is_option else error, err=True)
+        typer.echo(_naming_option(error, server), err=True)
         raise typer.Exit(2) from error
     except NoAnswerError as error:
         typer.echo(error, err=True)
@@ -181,10 +194,15 @@ def wait(
     shard: Annotated[int, typer.Argument(min=0, max=SHARD_ID_MAX, help="the shard that wants to identify")],
     within: Annotated[
         float,
-        typer.Option(min=0, help="seconds from the end of this command to IDENTIFY; a grant with less is declined"),
+        typer.Option(
+            min=0,
+            callback=_seconds,
+            help="seconds from the end of this command to IDENTIFY; a grant with less is declined",
+        ),
     ] = 2.0,
     timeout: Annotated[
-        float | None, typer.Option(min=0, help="give up after this number of seconds; by default never")
+        float | None,
+        typer.Option(min=0, callback=_seconds, help="give up after this number of seconds; by default never"),
     ] = None,
     priority: Annotated[
         int, typer.Option(min=-PRIORITY_MAX, max=PRIORITY_MAX, help="higher goes first; 1: a session that was lost")
@@ -211,7 +229,7 @@ def wait(
     try:
         queue = queue_from_environment({**os.environ, "NATS_URL": url, "IDENTIFY_PREFIX": prefix})
     except WrongEnvironmentError as error:
-        typer.echo(error, err=True)
+        typer.echo(_naming_option(error, server), err=True)
         raise typer.Exit(ExitStatus.BAD_SETTINGS) from error
     assert isinstance(queue, NatsQueue), "there is a URL"  # noqa: S101  # for mypy
     waiting = run_wait(
