@@ -110,8 +110,15 @@ async def test_a_used_grant_is_reported_when_the_grace_is_over(queue, capsys):
         assert now_ns() - begun_ns >= 0.05 * NS_PER_S
 
 
-async def test_a_process_that_ends_within_the_grace_reports_nothing(queue, capsys):
-    stop = asyncio.Event()
+async def test_a_process_that_ends_within_the_grace_reports_nothing(queue, capsys, monkeypatch):
+    loop, stop, timers = asyncio.get_running_loop(), asyncio.Event(), []
+    call_later = loop.call_later
+
+    def keep(delay_s, *call):
+        timers.append((delay_s, call_later(delay_s, *call)))
+        return timers[-1][1]
+
+    monkeypatch.setattr(loop, "call_later", keep)
     async with serving(queue, capsys, stop) as at:
         asking = await Asking.ask(at, "/?shard=3")
         (await queue.asked_for(1)).granted.set_result(grant())
@@ -121,6 +128,7 @@ async def test_a_process_that_ends_within_the_grace_reports_nothing(queue, capsy
         stop.set()
         assert await waiting.ended() == b""
         assert (queue.said, queue.is_closed) == ([], True)
+        assert [timer.cancelled() for delay_s, timer in timers if delay_s == 20] == [True]
         with pytest.raises(ConnectionError):
             await Asking.ask(at, "/")
 
