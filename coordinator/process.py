@@ -7,7 +7,7 @@ import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -18,6 +18,7 @@ from coordinator.edge.bucket import KvBucket
 from coordinator.edge.connections import CannotServeError, Connection, connect
 from coordinator.edge.event_queue import EventQueue
 from coordinator.edge.health import Health
+from coordinator.edge.http_queue import HttpQueue, queue_of
 from coordinator.edge.http_server import HttpServer
 from coordinator.edge.intake import Intake
 from coordinator.edge.limits import RESERVE_IS_ALL, DiscordLimits, StaticLimits
@@ -118,11 +119,17 @@ class Process:
         self._listen_for_signals(stop)
         http_server = HttpServer(self._health, self._is_leading, self._metrics, self._read_gauges)
         host, port = self._settings.identify_http_host, self._settings.identify_http_port
-        async with http_server.serve(host, port, self._log), _meanwhile(_raise_from(lost)):
+        async with http_server.serve(host, port, self._log), self._http_queue(stop), _meanwhile(_raise_from(lost)):
             connections = await _unless(stop, self._connect(lost))
             if connections is not None:
                 await self._serve(*connections, stop)
         self._log.info("stopped")
+
+    def _http_queue(self, stop: asyncio.Event) -> AbstractAsyncContextManager[None]:
+        settings = self._settings
+        if settings.identify_queue_http_port is None:
+            return nullcontext()
+        return HttpQueue(settings, queue_of(settings), metrics=self._metrics, log=self._log).serve(stop)
 
     async def _connect(self, lost: "asyncio.Future[None]") -> tuple[Connection, Connection]:
         reach = partial(connect, self._settings, log=self._log, metrics=self._metrics, lost=lost)

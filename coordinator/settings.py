@@ -4,7 +4,9 @@ Seconds become integer nanoseconds here, once; no message ever repeats the value
 """
 
 import os
+import re
 from collections.abc import Mapping
+from ipaddress import ip_address
 from socket import gethostname
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -25,6 +27,14 @@ STATIC_TOTAL: Final = 1000
 
 CRASH_LOOP_GRANTS_MAX: Final = 100
 """The ledger carries them; a shard that identifies more often in an hour needs no guard, but a doctor."""
+
+HTTP_TOKEN_MAX: Final = 512
+"""The longest token of the queue over HTTP, in characters."""
+
+GRACES_IN_USE_WITHIN: Final = 3
+"""A grant has two fifths of its time left or more when it is made; the 200 needs a whole grace of it."""
+
+_HTTP_TOKEN: Final = re.compile(rf"[!-~]{{1,{HTTP_TOKEN_MAX}}}")
 
 Seconds = Annotated[float, Field(allow_inf_nan=False, ge=0, le=86_400)]
 SomeSeconds = Annotated[float, Field(allow_inf_nan=False, gt=0, le=86_400)]
@@ -104,6 +114,15 @@ class Settings(BaseSettings):
 
     identify_http_host: str = Field("127.0.0.1", description="an address of this machine; ::, all of both families")
     identify_http_port: int = Field(8080, ge=0, le=65_535, description="a port; 0: any free one")
+    identify_queue_http_host: str = Field(
+        "127.0.0.1", description="an address of this machine; ::, all of both families"
+    )
+    identify_queue_http_port: int | None = Field(
+        None, ge=0, le=65_535, description="a port; 0: any free one; unset: the queue is not served over HTTP"
+    )
+    identify_queue_http_token: SecretStr | None = Field(None, description="what clients send as Bearer")
+    identify_queue_http_token_file: FilePath | None = Field(None, description="a readable file with that token")
+    identify_queue_http_max_waiting: int = Field(4096, ge=1, le=100_000, description="connections, 1 to 100000")
     identify_replica_name: str = Field(
         default_factory=gethostname, min_length=1, max_length=128, description="a name for people"
     )
@@ -118,7 +137,7 @@ class Settings(BaseSettings):
         Subjects(value)
         return value
 
-    @field_validator("identify_http_host")
+    @field_validator("identify_http_host", "identify_queue_http_host")
     @classmethod
     def _check_http_host(cls, value: str) -> str:
         return value.strip().removeprefix("[").removesuffix("]")  # as in a URL
@@ -135,7 +154,29 @@ class Settings(BaseSettings):
     def _check_relations(self) -> Self:
         if self.discord_token is not None and self.discord_token_file is not None:
             raise SettingsError("DISCORD_TOKEN: is set together with DISCORD_TOKEN_FILE; keep one of them")
+        self._check_http_queue()
         return self
+
+    def _check_http_queue(self) -> None:
+        name = "IDENTIFY_QUEUE_HTTP_TOKEN"
+        has_token, has_file = (
+            self.identify_queue_http_token is not None,
+            self.identify_queue_http_token_file is not None,
+        )
+        if has_token and has_file:
+            raise SettingsError(f"{name}: is set together with {name}_FILE; keep one of them")
+        if self.identify_queue_http_port is None:
+            return
+        if not (has_token or has_file or _is_loopback(self.identify_queue_http_host)):
+            raise SettingsError(
+                f"{name}: is not set, and IDENTIFY_QUEUE_HTTP_HOST is reached from other machines; "
+                f"give it or {name}_FILE, or the host 127.0.0.1"
+            )
+        if self.identify_grace * GRACES_IN_USE_WITHIN > self.identify_use_within:
+            raise SettingsError(
+                "IDENTIFY_GRACE: is more than a third of IDENTIFY_USE_WITHIN, and the queue over HTTP would decline "
+                "most grants as too late; lower it, or raise IDENTIFY_USE_WITHIN"
+            )
 
     # --- what the parts of a coordinator are made from
 
@@ -185,6 +226,29 @@ class Settings(BaseSettings):
             raise SettingsError(f"{name}: cannot be read ({error.strerror}); make it readable for this user") from None
         return None
 
+    def http_queue_token(self) -> str | None:
+        """Return the token that clients of the queue over HTTP must send, or None where none is needed.
+
+        Raises:
+            SettingsError: IDENTIFY_QUEUE_HTTP_TOKEN or its file holds no token, or the file cannot be read.
+        """
+        name = "IDENTIFY_QUEUE_HTTP_TOKEN" + ("" if self.identify_queue_http_token is not None else "_FILE")
+        try:
+            if self.identify_queue_http_token is not None:
+                token = self.identify_queue_http_token.get_secret_value().strip()
+            elif self.identify_queue_http_token_file is not None:
+                token = self.identify_queue_http_token_file.read_text(encoding="utf-8-sig").strip()
+            else:
+                return None
+        except OSError as error:
+            raise SettingsError(f"{name}: cannot be read ({error.strerror}); make it readable for this user") from None
+        except UnicodeDecodeError:
+            token = ""
+        if not _HTTP_TOKEN.fullmatch(token):
+            wanted = f"1 to {HTTP_TOKEN_MAX} visible characters of ASCII without a blank, as of openssl rand -hex 32"
+            raise SettingsError(f"{name}: is no token; give {wanted}")
+        return token
+
     def static_limits(self) -> Limits:
         """Return the limits where there is no token to ask Discord with."""
         total = self.identify_session_total or STATIC_TOTAL
@@ -220,6 +284,7 @@ def load() -> Settings:
         lines = [_line(problem) for problem in error.errors(include_url=False)]
         raise SettingsError(*lines, *_nats_problems()) from None
     settings.nats()
+    settings.http_queue_token()
     return settings
 
 
@@ -242,6 +307,13 @@ def _line(problem: Mapping[str, Any]) -> str:
     name = str(problem["loc"][0])
     said = str(problem["msg"]).removeprefix("Value error, ")
     return f"{name.upper()}: {said[:1].lower()}{said[1:]}; give {Settings.model_fields[name].description}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:  # a name: it may mean any address but for this one
+        return host == "localhost"
 
 
 def _text(value: str | SecretStr) -> str:

@@ -34,7 +34,7 @@ BACKLOG: Final = 16
 
 WARN_EVERY_S: Final = 60.0
 
-_SILENT: Final = logging.Logger("coordinator.http", logging.CRITICAL + 1)
+SILENT: Final = logging.Logger("coordinator.http", logging.CRITICAL + 1)
 """aiohttp logs a traceback for each request that it cannot read."""
 
 
@@ -47,7 +47,7 @@ class BoundedServer(web.Server):
     """
 
     def __init__(self, handler: Callable[[web.BaseRequest], Any], log: Log) -> None:
-        super().__init__(handler, access_log=None, logger=_SILENT, lingering_time=0, auto_decompress=False)
+        super().__init__(handler, access_log=None, logger=SILENT, lingering_time=0, auto_decompress=False)
         self._log = log
         self._open: dict[web.RequestHandler, tuple[asyncio.Transport, asyncio.TimerHandle]] = {}
         self._dropped = 0
@@ -127,12 +127,12 @@ class HttpServer:
         await runner.setup()
         try:
             try:
-                await _site(runner, host, port).start()
+                await site_at(runner, host, port).start()
             except OSError as error:
                 names = "IDENTIFY_HTTP_HOST, IDENTIFY_HTTP_PORT"
                 line = f"{names}: {host} port {port} is not to be had ({error.strerror or error}); give another"
                 raise SettingsError(line) from error
-            log.info("HTTP is served", addresses=[_address(*name[:2]) for name in runner.addresses])
+            log.info("HTTP is served", addresses=[address_of(*name[:2]) for name in runner.addresses])
             yield
         finally:
             await runner.cleanup()
@@ -155,26 +155,27 @@ class HttpServer:
         return web.Response(body=page, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-def _site(runner: web.BaseRunner, host: str, port: int) -> web.BaseSite:
+def site_at(runner: web.BaseRunner, host: str, port: int, *, backlog: int = BACKLOG) -> web.BaseSite:
     """Return what listens there. ``::`` is every address of both families, and where IPv6 is off every one of IPv4.
 
     Raises:
         OSError: the address is not to be had.
     """
     if host != "::":
-        return web.TCPSite(runner, host, port, backlog=BACKLOG)
+        return web.TCPSite(runner, host, port, backlog=backlog)
     if not socket.has_dualstack_ipv6():
-        return web.TCPSite(runner, "0.0.0.0", port, backlog=BACKLOG)  # noqa: S104  # as asked
+        return web.TCPSite(runner, "0.0.0.0", port, backlog=backlog)  # noqa: S104  # as asked
     try:  # asyncio alone would listen on `::` for IPv6 only
         listening = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
     except OSError as error:
         if error.errno != errno.EADDRNOTAVAIL:  # IPv6 is switched off for every interface
             raise
-        return web.TCPSite(runner, "0.0.0.0", port, backlog=BACKLOG)  # noqa: S104  # as asked
-    return web.SockSite(runner, listening, backlog=BACKLOG)
+        return web.TCPSite(runner, "0.0.0.0", port, backlog=backlog)  # noqa: S104  # as asked
+    return web.SockSite(runner, listening, backlog=backlog)
 
 
-def _address(host: str, port: int) -> str:
+def address_of(host: str, port: int) -> str:
+    """Return it as in a URL."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

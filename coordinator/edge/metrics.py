@@ -56,6 +56,12 @@ class Metrics:
         self.bucket_waiting = Gauge(
             "identify_bucket_waiting", "Of these, in each of the first buckets.", ["bucket"], registry=registry
         )
+        self.http_queue = Counter(
+            "identify_http_queue", "Requests to the queue over HTTP, by outcome.", ["outcome"], registry=registry
+        )
+        self.http_queue_waiting = Gauge(
+            "identify_http_queue_waiting", "Connections of the queue over HTTP that wait.", registry=registry
+        )
         self._add_the_day(registry)
 
     def _add_the_day(self, registry: CollectorRegistry) -> None:

@@ -1,6 +1,7 @@
 """The commands of ``nats-identify`` and their options, for people; each hands over to the module that does it."""
 
 import asyncio
+import math
 import os
 import re
 from pathlib import Path
@@ -12,9 +13,18 @@ from rich.console import Console
 from nats_identify import __version__
 from nats_identify.cli.status import NoAnswerError, draw_status, fetch_status
 from nats_identify.cli.up import UpOptions, run_up
-from nats_identify.client.environment import WrongEnvironmentError, nats_options
+from nats_identify.cli.wait import ExitStatus, WaitOptions, run_wait
+from nats_identify.client.environment import (
+    WrongEnvironmentError,
+    in_kubernetes,
+    nats_options,
+    queue_from_environment,
+)
+from nats_identify.client.nats_queue import NatsQueue
+from nats_identify.nats_options import DEFAULT_URL
 from nats_identify.processes.nats_server import NatsServerError
 from nats_identify.processes.subprocesses import ChildDiedError, run_until_signalled
+from nats_identify.queue import PRIORITY_MAX, SHARD_ID_MAX
 from nats_identify.wire import Subjects
 
 app = typer.Typer(
@@ -36,6 +46,19 @@ def _milliseconds(text: str) -> str:
         message = f"{text!r}: the lowest comes first"
         raise typer.BadParameter(message)
     return text
+
+
+def _naming_option(error: WrongEnvironmentError, server: str | None) -> str:
+    """Return what is wrong, with ``--server`` named where that was given and not ``NATS_URL``."""
+    is_option = bool(server) and server != os.environ.get("NATS_URL")
+    return str(error).replace("NATS_URL", "--server", 1) if is_option else str(error)
+
+
+def _seconds(duration_s: float | None) -> float | None:
+    if duration_s is not None and not math.isfinite(duration_s):
+        message = f"{duration_s}: give a number of seconds"
+        raise typer.BadParameter(message)
+    return duration_s
 
 
 def _prefix(text: str) -> str:
@@ -158,10 +181,62 @@ def status(
         options = nats_options({**os.environ, "NATS_URL": server})
         answer = asyncio.run(fetch_status(options, prefix))
     except WrongEnvironmentError as error:
-        is_option = server != os.environ.get("NATS_URL")
-        typer.echo(str(error).replace("NATS_URL", "--server", 1) if is_option else error, err=True)
+        typer.echo(_naming_option(error, server), err=True)
         raise typer.Exit(2) from error
     except NoAnswerError as error:
         typer.echo(error, err=True)
         raise typer.Exit(1) from error
     Console(highlight=False).print(draw_status(answer))
+
+
+@app.command()
+def wait(
+    shard: Annotated[int, typer.Argument(min=0, max=SHARD_ID_MAX, help="the shard that wants to identify")],
+    within: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            callback=_seconds,
+            help="seconds from the end of this command to IDENTIFY; a grant with less is declined",
+        ),
+    ] = 2.0,
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=0, callback=_seconds, help="give up after this number of seconds; by default never"),
+    ] = None,
+    priority: Annotated[
+        int, typer.Option(min=-PRIORITY_MAX, max=PRIORITY_MAX, help="higher goes first; 1: a session that was lost")
+    ] = 0,
+    server: Annotated[
+        str | None, typer.Option(envvar="NATS_URL", help=f"where NATS is; {DEFAULT_URL} outside of a pod")
+    ] = None,
+    prefix: Annotated[
+        str, typer.Option(callback=_prefix, envvar="IDENTIFY_PREFIX", help="of the subjects, one for each bot")
+    ] = "identify",
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="one line of JSON on standard output at the end")] = False,
+) -> None:
+    """Wait until a shard may identify, for scripts: nats-identify wait 3 && exec bot.
+
+    The bot has --within to send its IDENTIFY, and the bucket is held until the grant's end, whether it does so or not.
+    SIGTERM and ctrl-C withdraw the request. Progress is shown on standard error. The other variables of a login, such
+    as NATS_USER and NATS_PASSWORD, are read as by a bot.
+
+    Exit status: 0 granted; 1 a defect; 2 an option or a variable is wrong; 3 refused, or grants leave less than
+    --within; 4 not granted within --timeout; 130 after ctrl-C, 143 after SIGTERM.
+    """
+    url = server or ("" if in_kubernetes() else DEFAULT_URL)
+    try:
+        queue = queue_from_environment({**os.environ, "NATS_URL": url, "IDENTIFY_PREFIX": prefix})
+    except WrongEnvironmentError as error:
+        typer.echo(_naming_option(error, server), err=True)
+        raise typer.Exit(ExitStatus.BAD_SETTINGS) from error
+    assert isinstance(queue, NatsQueue), "there is a URL"  # noqa: S101  # for mypy
+    waiting = run_wait(
+        queue,
+        WaitOptions(shard, priority, within, timeout),
+        as_json=as_json,
+        out=typer.echo,
+        console=Console(stderr=True, highlight=False),
+    )
+    raise typer.Exit(run_until_signalled(waiting, status_of=lambda number: 128 + number))

@@ -20,6 +20,7 @@ from nats_identify.client.requester import (
     Decline,
     DeliverGrant,
     Identified,
+    Place,
     Received,
     ReportProgress,
     Requester,
@@ -100,13 +101,18 @@ class BaseQueue(Queue):
         priority: int = 0,
         on_progress: OnProgress | None = None,
         replaces: Grant | None = None,
+        place: Place | None = None,
     ) -> Grant:
-        """Wait until this shard may send one IDENTIFY. See `Queue.acquire`."""
+        """Wait until this shard may send one IDENTIFY. See `Queue.acquire`.
+
+        ``place``: filled in here; pass it again after this wait was cancelled, and the shard is where it was in the
+        line. It is of this queue object, and not to be used after a grant.
+        """
         check_request(shard_id, priority)
         self._enter()
         pending = self._pending.get(replaces.request_id) if replaces else None
         if pending is None:
-            pending = self._begin(shard_id, priority, on_progress)
+            pending = self._begin(shard_id, priority, on_progress, place)
         else:
             pending.granted, pending.on_progress, pending.grant_id = _future(), on_progress, ""
             self._step(pending, Decline(goes_on=True))
@@ -298,13 +304,15 @@ class BaseQueue(Queue):
 
     # --- inside
 
-    def _begin(self, shard_id: int, priority: int, on_progress: OnProgress | None) -> PendingAcquire:
-        pending = PendingAcquire(self._requester(shard_id, priority), _future(), on_progress)
+    def _begin(
+        self, shard_id: int, priority: int, on_progress: OnProgress | None, place: Place | None = None
+    ) -> PendingAcquire:
+        pending = PendingAcquire(self._requester(shard_id, priority, place=place), _future(), on_progress)
         self._step(pending, Begin())  # raises for invalid arguments, before anything is kept
         self._pending[pending.requester.request_id] = pending
         return pending
 
-    def _requester(self, shard_id: int, priority: int, *, anew_count: int = 0) -> Requester:
+    def _requester(self, shard_id: int, priority: int, *, anew_count: int = 0, place: Place | None = None) -> Requester:
         return Requester(
             shard_id,
             secrets.token_hex(8),
@@ -315,6 +323,7 @@ class BaseQueue(Queue):
             pace_ns=self._pace_ns(),
             source=self._source,
             anew_count=anew_count,
+            place=place,
         )
 
     def _ask_anew(self, pending: PendingAcquire, anew: AskAnew) -> None:

@@ -82,6 +82,21 @@ class Source:
         return self._last_us
 
 
+@dataclass(slots=True)
+class Place:
+    """A place in the line, which may outlive its request: a later request that has it counts from the first one.
+
+    A requester fills it in when it first sends. Only one request at a time may have it, and all of one `Source`.
+
+    Attributes:
+        begun_at_ns: when the first request was first sent, by the clock of its queue object.
+        asked_us: the number that its source gave it.
+    """
+
+    begun_at_ns: int | None = None
+    asked_us: int | None = None
+
+
 class State(Enum):
     """The state of a request."""
 
@@ -220,6 +235,7 @@ class Requester:
         pace_ns: the first bound of the wait for an answer: min(2 s, 0.4 use_within).
         source: numbers the requests of one queue object, so that they are served in the order of their beginning.
         anew_count: how many requests of this shard's wait have ended before this one.
+        place: that of an earlier request of this shard, which was withdrawn; by default a new one.
     """
 
     def __init__(
@@ -234,6 +250,7 @@ class Requester:
         pace_ns: int = PACE_NS,
         source: Source | None = None,
         anew_count: int = 0,
+        place: Place | None = None,
     ) -> None:
         self.shard_id = shard_id
         self.request_id = request_id
@@ -245,8 +262,8 @@ class Requester:
         self._pace_ns = pace_ns
         self._source = source
         self._anew_count = anew_count
-        self._asked_us: int | None = None
-        self._begun_at_ns: int | None = None
+        self._place = Place() if place is None else place
+        self._first_at_ns: int | None = None  # when this request itself was first sent
         self._renewal = -1
         self._unanswered_count = 0  # renewals sent since the last answer
         self._refused_count = 0  # refusals in a row
@@ -288,7 +305,7 @@ class Requester:
     @property
     def unplaced_since_ns(self) -> int | None:
         """When the request was first sent, if it is in no queue as far as is known."""
-        return self._begun_at_ns if self._position is None else None
+        return self._first_at_ns if self._position is None else None
 
     def next_deadline_ns(self) -> int | None:
         """When `handle` needs a `Tick`; None while there is no deadline."""
@@ -386,9 +403,11 @@ class Requester:
         return self._renew_at_ns if earlier_ns is None else max(self._renew_at_ns, earlier_ns + SENDINGS_PERIOD_NS)
 
     def _renew(self, now_ns: int) -> SendRequest:
-        if self._begun_at_ns is None:
-            self._begun_at_ns = now_ns
-            self._asked_us = None if self._source is None else self._source.begin_us(now_ns)
+        if self._first_at_ns is None:
+            self._first_at_ns = now_ns
+        if self._place.begun_at_ns is None:
+            self._place.begun_at_ns = now_ns
+            self._place.asked_us = None if self._source is None else self._source.begin_us(now_ns)
         self._renewal += 1
         self._first_sent_ns[self._renewal] = now_ns
         self._first_sent_ns.pop(self._renewal - RENEWALS_REMEMBERED, None)
@@ -400,13 +419,13 @@ class Requester:
                 shard_id=self.shard_id,
                 request_id=self.request_id,
                 renewal=self._renewal,
-                waited_ms=(now_ns - self._begun_at_ns) // NS_PER_MS,
+                waited_ms=(now_ns - self._place.begun_at_ns) // NS_PER_MS,
                 max_concurrency=self.max_concurrency,
                 priority=self.priority,
                 managed=True,
                 client=self.client or None,
                 source=None if self._source is None else self._source.token,
-                asked_us=self._asked_us,
+                asked_us=self._place.asked_us,
             ),
         )
 
@@ -417,7 +436,7 @@ class Requester:
         most as long as they have waited, so that a crowd returns no faster than it came.
         A renewal that is due sooner stays: a connection that is lost again and again does not put it off for ever.
         """
-        if self.state is not State.ASKING or self._begun_at_ns is None:
+        if self.state is not State.ASKING or self._first_at_ns is None:
             return
         self._unanswered_count = 0
         if self._position is None:

@@ -39,9 +39,9 @@ class RecordingQueue(NatsQueue):
 
     deeds: Deeds
 
-    def _begin(self, shard_id, priority, on_progress):
+    def _begin(self, shard_id, priority, on_progress, place=None):
         self.deeds.asked.append(shard_id)
-        return super()._begin(shard_id, priority, on_progress)
+        return super()._begin(shard_id, priority, on_progress, place)
 
     def _send(self, entry, message):
         if isinstance(message, SendAnswer):

@@ -68,6 +68,25 @@ def probes_ask_what_is_served(docs: list[Doc]) -> Iterator[str]:
             yield f"{kind} asks {container[kind]['httpGet']['path']}, not {path}"
 
 
+def the_queue_over_http_is_reached(docs: list[Doc]) -> Iterator[str]:
+    """Where it is served: its port is open, on every address, and the Service and the NetworkPolicy name it."""
+    coordinator = get(docs, "Deployment", "coordinator")
+    (container,) = containers(coordinator)
+    seen, port = environment_of(container, docs), ports_of(coordinator).get("queue-http")
+    if (served := seen.get("IDENTIFY_QUEUE_HTTP_PORT")) is None and port is None:
+        return
+    if str(port) != served or seen.get("IDENTIFY_QUEUE_HTTP_HOST") != "::":
+        yield f"the port queue-http is {port}, and IDENTIFY_QUEUE_HTTP_PORT is {served}"
+    if "IDENTIFY_QUEUE_HTTP_TOKEN" not in seen:
+        yield "the queue over HTTP has no token"
+    service = get(docs, "Service", "queue-http")["spec"]
+    if service.get("sessionAffinity") != "ClientIP":
+        yield "a client that connects again comes to a coordinator that does not know its place"
+    doors = [rule for policy in of_kind(docs, "NetworkPolicy") for rule in policy["spec"].get("ingress", ())]
+    if not any(door.get("from") and {"protocol": "TCP", "port": port} in door["ports"] for door in doors):
+        yield f"no NetworkPolicy lets chosen clients in to {port}"
+
+
 def grace_periods_are_long_enough(docs: list[Doc]) -> Iterator[str]:
     coordinator = get(docs, "Deployment", "coordinator")
     grace_s, needed_s = _grace_s(coordinator), RELEASE_WITHIN_S + CLOSE_WITHIN_S + SETTLE_S
@@ -132,6 +151,7 @@ def _setting(conf: str, name: str) -> str:
 PROGRAM: Final = (
     variables_are_read,
     probes_ask_what_is_served,
+    the_queue_over_http_is_reached,
     grace_periods_are_long_enough,
     nats_keeps_within_its_volume,
 )

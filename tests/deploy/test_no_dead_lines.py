@@ -18,11 +18,13 @@ FOLDERS = (
     "nats",
     "options/components/tls",
     "options/components/tls-clients",
+    "options/components/queue-http",
 )
 LISTS = ("patches", "images", "replicas", "labels", "components", "resources", "configMapGenerator", "secretGenerator")
 NEEDED_BY = {
     "options/components/tls": "options/overlays/prod",
     "options/components/tls-clients": "options/overlays/prod",
+    "options/components/queue-http": "options/overlays/prod",
 }
 """A component renders nothing alone: who takes it is rendered."""
 

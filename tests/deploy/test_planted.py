@@ -39,6 +39,14 @@ def conf(docs, old, new):
     data["nats.conf"] = data["nats.conf"].replace(old, new)
 
 
+def unset(name):
+    def spoil(docs):
+        env = container(docs)["env"]
+        env[:] = [variable for variable in env if variable["name"] != name]
+
+    return spoil
+
+
 PLANTED = {
     # between objects
     "a name twice": ("names_are_unique", lambda docs: docs.append(copy.deepcopy(docs[1]))),
@@ -175,6 +183,19 @@ PLANTED = {
     "ready means leading": (
         "probes_ask_what",
         lambda docs: container(docs)["readinessProbe"]["httpGet"].update(path="/leader"),
+    ),
+    "another port of the queue": (
+        "the_queue_over_http",
+        lambda docs: container(docs)["ports"][1].update(containerPort=8082),
+    ),
+    "a queue without a token": ("the_queue_over_http", unset("IDENTIFY_QUEUE_HTTP_TOKEN")),
+    "places that are lost": (
+        "the_queue_over_http",
+        lambda docs: get(docs, "Service", "queue-http")["spec"].pop("sessionAffinity"),
+    ),
+    "a queue for everybody": (
+        "the_queue_over_http",
+        lambda docs: get(docs, "NetworkPolicy", "coordinator-queue-http")["spec"]["ingress"][0].pop("from"),
     ),
     "killed too soon": (
         "grace_periods",

@@ -16,6 +16,7 @@ from nats_identify.client.environment import nats_options, queue_from_environmen
 from nats_identify.client.shards import Shards, shards_of_pod
 from tests.deploy.conftest import docs_of
 from tests.deploy.server import environment_in_pod, running
+from tests.http_clients import Asking, address_of
 from tests.processes import QUICK, ROOT, WITHIN_S, CoordinatorProcess, until
 
 OWN_TIMES = {name: value for name, value in QUICK.items() if name.startswith("IDENTIFY_")}
@@ -65,6 +66,21 @@ async def test_the_coordinators_work(docs, server, tmp_path):
             for process in (first, second):
                 assert "permissions violation" not in process.log.lower()
             assert await second.end() == 0
+    assert "Violation" not in server.log
+
+
+async def test_the_queue_over_http_works(docs, server, tmp_path):
+    """A coordinator asks on NATS for its clients, by its own user."""
+    async with coordinating(docs, server, tmp_path, IDENTIFY_QUEUE_HTTP_PORT="0") as coordinator:
+        await until(coordinator.is_leader, "it leads")
+        at = await address_of(coordinator)
+        assert (await (await Asking.ask(at, "/?shard=3")).status())[0] == 200
+        waiting = await Asking.ask(at, "/?shard=4")
+        await until(lambda: has(coordinator, "identify_waiting", 1), "it waits")
+        waiting.leave()
+        await until(lambda: has(coordinator, "identify_waiting", 0), "it is withdrawn")
+        await coordinator.until_metric('identify_events_total{event="identified"}', 1)
+        assert "permissions violation" not in coordinator.log.lower()
     assert "Violation" not in server.log
 
 
@@ -243,7 +259,7 @@ REFUSED = {
     "coordinator": {
         "publish": [
             *(*DELETIONS, *OTHERS, f"$JS.API.CONSUMER.DELETE.{STREAM}.c", f"$JS.API.DIRECT.GET.{STREAM}.{LEDGER}"),
-            *("identify.request.0", "identify.confirm.0.x", "identify.cancel.0", "identify.refresh", "identify.info"),
+            *("identify.status", "identify.refresh", "identify.request", "identify.confirm.0", "identify"),
         ],
         "subscribe": [
             *(">", "identify.>", "identify.event.>", "$KV.>", "$JS.>"),

@@ -25,6 +25,13 @@ from nats_identify.cli.commands import app
         (["up", "--prefix", "a b"], "prefix 'a b'"),
         (["up", "--token-file", "/no/such/file"], "--token-file"),
         (["status", "--prefix", "a..b"], "prefix 'a..b'"),
+        (["wait", "--prefix", "a..b", "3"], "prefix 'a..b'"),
+        (["wait", "--server", "http://host", "3"], "--server"),
+        (["wait", "--", "-1"], "'shard'"),
+        (["wait", "three"], "'shard'"),
+        (["wait", "--priority", "11", "3"], "'--priority'"),
+        (["wait", "--within", "nan", "3"], "'--within'"),
+        (["wait", "--timeout", "inf", "3"], "'--timeout'"),
     ],
 )
 def test_an_option_that_cannot_be_is_named_and_nothing_starts(arguments, said):
@@ -62,3 +69,10 @@ def test_the_version_needs_no_extra():
 def test_status_needs_nothing_of_the_demo():
     program = "import sys; sys.modules['aiohttp'] = None; import nats_identify.cli.commands"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_pod_without_an_address_does_not_wait():
+    """Loopback would be right on a person's machine, and a wait for ever in a pod."""
+    result = CliRunner().invoke(app, ["wait", "3"], env={"KUBERNETES_SERVICE_HOST": "10.0.0.1", "NATS_URL": ""})
+    assert result.exit_code == 2
+    assert "NATS_URL: is not set in this pod" in result.output

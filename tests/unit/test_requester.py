@@ -6,10 +6,12 @@ from nats_identify import wire
 from nats_identify.client.requester import (
     Decline,
     Identified,
+    Place,
     Reconnected,
     ReportProgress,
     SendAnswer,
     SendCancel,
+    Source,
     State,
     Tick,
     Withdraw,
@@ -288,3 +290,19 @@ def test_a_grant_that_crosses_the_withdrawal_is_declined():
     shard.begin()
     shard.tell(Withdraw())
     assert shard.granted() == [SendAnswer("confirm.g1", Outcome.DECLINED)]
+
+
+def test_a_place_outlives_its_request():
+    """A later request with the place of a withdrawn one has waited as long, and keeps its number in the source."""
+    source, place = Source("s", 0), Place()
+    first, other = Shard(source=source, place=place), Shard(source=source)
+    asked = first.begin().request
+    other.now_ns += 1 * SECOND
+    between = other.begin().request
+    first.tell(Withdraw())
+    again = Shard(source=source, place=place)
+    again.now_ns = first.now_ns + 7 * SECOND
+    renewed = again.begin().request
+    assert asked.asked_us == renewed.asked_us
+    assert (renewed.waited_ms, renewed.renewal) == (7_000, 0)
+    assert (between.asked_us or 0) > (renewed.asked_us or 0)

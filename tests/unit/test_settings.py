@@ -78,6 +78,12 @@ def test_with_a_token_there_are_no_static_limits(load):
         ("IDENTIFY_KV_MAX_BYTES", "0"),
         ("IDENTIFY_HTTP_PORT", "http"),
         ("IDENTIFY_HTTP_PORT", "65536"),
+        ("IDENTIFY_QUEUE_HTTP_PORT", "http"),
+        ("IDENTIFY_QUEUE_HTTP_MAX_WAITING", "0"),
+        ("IDENTIFY_QUEUE_HTTP_TOKEN", " "),
+        ("IDENTIFY_QUEUE_HTTP_TOKEN", f"{SECRET} and a blank"),
+        ("IDENTIFY_QUEUE_HTTP_TOKEN_FILE", "/nowhere/token"),
+        ("IDENTIFY_QUEUE_HTTP_TOKEN_FILE", "/dev/null"),
         ("IDENTIFY_LOG_LEVEL", "loud"),
         ("IDENTIFY_LOG_FORMAT", "xml"),
         ("IDENTIFY_FRESH_START", "perhaps"),
@@ -186,3 +192,32 @@ def test_no_secret_is_ever_shown(load):
 def test_unknown_variables_are_found():
     environment = {"IDENTIFY_MAX_CONCURENCY": "16", "IDENTIFY_WINDOW": "5", "HOME": "/"}
     assert settings.unknown_variables(environment) == ["IDENTIFY_MAX_CONCURENCY"]
+
+
+@pytest.mark.parametrize("host", ["::", "192.0.2.1", "queue.example.org"])
+def test_the_queue_over_http_needs_a_token_beyond_loopback(load, host):
+    served = {"IDENTIFY_QUEUE_HTTP_PORT": "9000", "IDENTIFY_QUEUE_HTTP_HOST": host}
+    (line,) = lines_of(load, **served)
+    assert line.startswith("IDENTIFY_QUEUE_HTTP_TOKEN: ")
+    assert load(**served, IDENTIFY_QUEUE_HTTP_TOKEN=SECRET).http_queue_token() == SECRET
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost"])
+def test_on_loopback_it_needs_none(load, host):
+    assert load(IDENTIFY_QUEUE_HTTP_PORT="0", IDENTIFY_QUEUE_HTTP_HOST=host).http_queue_token() is None
+
+
+def test_the_token_of_the_queue_over_http_is_given_once(load, tmp_path):
+    (tmp_path / "token").write_text(f"\ufeff{SECRET}\n")
+    in_file = {"IDENTIFY_QUEUE_HTTP_TOKEN_FILE": str(tmp_path / "token")}
+    assert load(**in_file).http_queue_token() == SECRET
+    (line,) = lines_of(load, **in_file, IDENTIFY_QUEUE_HTTP_TOKEN="x")  # noqa: S106  # opens nothing
+    assert "keep one" in line
+
+
+def test_a_grace_that_leaves_no_time_for_http_is_refused(load):
+    """A grant has two fifths of its time left; the client needs the grace of it. Without HTTP it matters not."""
+    slow = {"IDENTIFY_GRACE": "2"}
+    assert load(**slow).identify_grace == 2
+    (line,) = lines_of(load, **slow, IDENTIFY_QUEUE_HTTP_PORT="0")
+    assert line.startswith("IDENTIFY_GRACE: ")
