@@ -98,7 +98,7 @@ $(NODE_READY): clients/node/package.json
 node: $(READY) $(NODE_READY) ## the package for Node: types, unit tests, the kit, discord.js in a fleet: a minute; needs npm
 	rm -rf clients/node/dist
 	cd clients/node && npm run --silent build && npm test --silent
-	$(BIN)/python -m pytest -m slow -n 3 -rP tests/clients/test_node.py
+	$(BIN)/python -m pytest -m slow -n 3 --dist worksteal -rP tests/clients/test_node.py
 
 lab: $(READY) ## the manifests on a real Kubernetes, with every fault: LAB= its program; seven minutes, as root
 	$(BIN)/python -m tests.lab

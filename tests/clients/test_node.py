@@ -47,9 +47,12 @@ async def start_node(nats_server: EmbeddedNats, tmp_path: Path):
     """Start a bot on @discordjs/ws: `await start_node(gateway, shard_ids=[0, 2], shard_count=4)`."""
     started: list[BotProcess] = []
 
-    async def start(gateway: SimulatedGateway, *, shard_ids: list[int], shard_count: int) -> BotProcess:
+    async def start(
+        gateway: SimulatedGateway, *, shard_ids: list[int], shard_count: int, in_workers: bool = False
+    ) -> BotProcess:
         log_file = tmp_path / f"node-{len(started)}.log"
         shards = {"SHARD_IDS": ",".join(map(str, shard_ids)), "SHARD_COUNT": f"{shard_count}"}
+        shards |= {"WORKERS": "1"} if in_workers else {}
         with log_file.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 *("node", str(BOTS / "ws_bot.js")),
@@ -156,12 +159,13 @@ async def test_resume_needs_no_turn_while_others_wait(start_coordinator, open_ga
     assert gateway.record.report().identifies == 1
 
 
-async def test_lost_sessions_are_replaced_in_their_turns_before_others(
-    start_coordinator, open_gateway, start_node: StartNode, happened
+@pytest.mark.parametrize("in_workers", [False, True], ids=["in one thread", "in workers"])
+async def test_lost_sessions_are_replaced_in_their_turns(
+    in_workers, start_coordinator, open_gateway, start_node: StartNode, happened
 ):
     await start_coordinator(**QUICK_WINDOW)
     gateway = await open_gateway(window_s=0.6)
-    bot = await start_node(gateway, shard_ids=[0, 1, 2], shard_count=3)
+    bot = await start_node(gateway, shard_ids=[0, 1, 2], shard_count=3, in_workers=in_workers)
     await bot.until("up")
     await gateway.drop(0, resumable=False)
     await gateway.invalidate(1)

@@ -1,10 +1,10 @@
 /** One process of a bot on @discordjs/ws. It prints what happens, one JSON object a line; SIGTERM closes it. */
 
 import { REST } from "@discordjs/rest";
-import { WebSocketManager, WebSocketShardEvents } from "@discordjs/ws";
+import { SimpleShardingStrategy, WebSocketManager, WebSocketShardEvents, WorkerShardingStrategy } from "@discordjs/ws";
 import { IdentifyQueue, identifyThrottler } from "../../src/index.js";
 
-const { DISCORD_API = "", DISCORD_TOKEN = "", SHARD_IDS = "0", SHARD_COUNT = "1" } = process.env;
+const { DISCORD_API = "", DISCORD_TOKEN = "", SHARD_IDS = "0", SHARD_COUNT = "1", WORKERS = "" } = process.env;
 
 function say(event: string, facts: object = {}): void {
   process.stdout.write(`${JSON.stringify({ event, ...facts })}\n`);
@@ -22,6 +22,8 @@ const manager = new WebSocketManager({
   shardIds: SHARD_IDS.split(",").map(Number),
   shardCount: Number(SHARD_COUNT),
   buildIdentifyThrottler: throttler,
+  buildStrategy: (made) =>
+    WORKERS ? new WorkerShardingStrategy(made, { shardsPerWorker: 1 }) : new SimpleShardingStrategy(made),
 });
 manager.on(WebSocketShardEvents.Ready, (_data, shardId) => say("ready", { shard_id: shardId }));
 manager.on(WebSocketShardEvents.Resumed, (shardId) => say("resumed", { shard_id: shardId }));
