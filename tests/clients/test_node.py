@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from nats.aio.client import Client
 
 from nats_identify import NatsQueue
 from nats_identify.processes.nats_server import EmbeddedNats
@@ -141,7 +142,9 @@ async def test_a_fleet_of_two_languages_in_one_bucket(
     assert happened["declined"] == happened["rejected"] == 0
 
 
-async def test_resume_needs_no_turn_while_others_wait(start_coordinator, open_gateway, start_node: StartNode, waiting):
+async def test_resume_needs_no_turn_and_a_lost_session_goes_first(
+    start_coordinator, open_gateway, start_node: StartNode, waiting, client: Client
+):
     await start_coordinator(**ENDLESS_WINDOW)
     gateway = await open_gateway()
     bot = await start_node(gateway, shard_ids=[0, 1, 2], shard_count=3)
@@ -157,6 +160,15 @@ async def test_resume_needs_no_turn_while_others_wait(start_coordinator, open_ga
     await bot.until("resumed", shard_id=live, times=2)
     assert len(await waiting()) == 2
     assert gateway.record.report().identifies == 1
+
+    await gateway.invalidate(live)
+
+    async def it_is_first() -> bool:
+        status = json.loads((await client.request("identify.status", b"", timeout=WITHIN_S)).data)
+        (bucket,) = status["buckets"]
+        return (bucket["waiting"], bucket["first"][0]["shard_id"], bucket["first"][0]["priority"]) == (3, live, 1)
+
+    await until(it_is_first, "the shard whose session was live goes first")
 
 
 @pytest.mark.parametrize("in_workers", [False, True], ids=["in one thread", "in workers"])
@@ -205,7 +217,6 @@ async def test_nothing_passes_while_the_queue_is_away(
     report = await gateway.until(lambda report: report.ready == 4)
     assert report.violations == 0
     assert report.identifies == 4
-    assert order_of_shards(gateway)[before] == live, "whose session was live and was lost goes first"
     await bot.until_logged("NATS is back")
 
 

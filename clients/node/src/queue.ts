@@ -125,7 +125,7 @@ export class IdentifyQueue {
     this.#subjects = new Subjects(options.prefix);
     this.#options = connectOptions(options);
     this.#client = clientName(options.client ?? hostname());
-    this.#log = options.log ?? ((line) => console.warn(`nats-identify: ${line}`));
+    this.#log = harmless(options.log ?? ((line) => console.warn(`nats-identify: ${line}`)));
     this.#clock = options.clock ?? nowMs;
     this.#outages = new OutageLog(this.#log, this.#options.servers.join(", "), this.#subjects.request(0).replace(/0$/, "*"));
     this.#source = new Source(randomBytes(8).toString("hex"), this.#clock());
@@ -507,4 +507,15 @@ export class IdentifyQueue {
     this.#refusals.set(kind, found);
     return found;
   }
+}
+
+/** Return a log that throws nothing: it is called by timers and by nats.js, where an error would end the process. */
+function harmless(log: Log): Log {
+  return (line) => {
+    try {
+      log(line);
+    } catch {
+      // there is nowhere else to say it
+    }
+  };
 }

@@ -82,7 +82,9 @@ class Throttler implements IdentifyThrottler {
   async waitForIdentify(shardId: number, signal: AbortSignal): Promise<void> {
     this.#settle(shardId); // of an earlier connection
     const aborted = rejectionOf(signal);
-    await pause(Math.max(0, (this.#notBeforeMs.get(shardId) ?? 0) - nowMs()), undefined, { signal });
+    const waitMs = (this.#notBeforeMs.get(shardId) ?? 0) - nowMs();
+    if (waitMs > 0) await Promise.race([aborted, pause(waitMs, undefined, { signal })]);
+    signal.throwIfAborted();
     const turn = this.#take(shardId);
     try {
       await Promise.race([turn.granted(), aborted]);

@@ -169,7 +169,7 @@ export class Turn {
   }
 
   /**
-   * End the wait with this error: the place, or a grant that no one has seen, is given back.
+   * End the wait with this error: the place, or a grant that `granted` has not returned, is given back.
    *
    * A grant that `granted` has returned is left as it is: only the shard knows whether IDENTIFY was sent. If it is found
    * to be too late, the wait ends then.

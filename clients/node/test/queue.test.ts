@@ -187,6 +187,17 @@ test("an onProgress that throws is logged, and the wait goes on", TIMEOUT, async
   await turn.granted();
 });
 
+test("a log that throws ends nothing", TIMEOUT, async () => {
+  const log = (): void => {
+    throw new Error("mine");
+  };
+  const turn = open({ log }).turn(0);
+  const request = await nats.until("identify.request.0");
+  nats.answer(request, "{"); // which is logged
+  grant(request);
+  await turn.granted();
+});
+
 test("what can never be asked for is refused at once", TIMEOUT, () => {
   open();
   for (const shardId of [-1, 0.5, NaN, 2 ** 54]) assert.throws(() => queue?.turn(shardId), RangeError);

@@ -93,7 +93,7 @@ test("a reply that demands a minute and more is obeyed for a minute", () => {
   assert.equal(one.deadlineMs, 60_000);
 });
 
-test("the turn is near two seconds before it, and is said to be so once", () => {
+test("the turn is near two seconds before it, and that is reported once", () => {
   const one = requester();
   one.handle({ kind: "begin" }, 0);
   const first = progressOf(receive(one, queued({ position: 1, eta_ms: 5_000 }), 0));

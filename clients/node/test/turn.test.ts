@@ -77,7 +77,7 @@ test("an outcome without a grant is an error", () => {
   assert.throws(() => turn.identified(), /holds no grant/);
 });
 
-test("a wait that is ended withdraws; a grant that no one has seen is given back", async () => {
+test("a wait that is ended withdraws; a grant that was not returned is given back", async () => {
   const host = new FakeHost();
   const turn = host.turn(0);
   const waiting = turn.granted();
@@ -90,7 +90,7 @@ test("a wait that is ended withdraws; a grant that no one has seen is given back
   assert.deepEqual(host.sent, ["request r0", "cancel r0", "request r1", "declined g1", "cancel r1"]);
 });
 
-test("a grant that the shard has seen stays its own, and is given back where it is too late", async () => {
+test("a grant that was returned stays the shard's, and is given back where it is too late", async () => {
   const host = new FakeHost();
   const turn = host.turn(0);
   host.grant(turn);
