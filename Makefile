@@ -10,7 +10,7 @@ SEEDS ?= 0:160
 DEPTH ?= 6
 WORKERS ?= 4
 
-.PHONY: help test lint check coverage package simulate explore planted demo format bench bench-full chaos limits clients lab clean
+.PHONY: help test lint check coverage package simulate explore planted demo format bench bench-full chaos limits clients node lab clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /'
@@ -90,6 +90,16 @@ limits: $(READY) ## the day's limit, crash loops, the margin, Discord's API away
 clients: $(READY) ## the real bot libraries, 18 shards each in one bucket, and all that one alone tries in make test: minutes
 	$(BIN)/python -m pytest -m slow -s tests/clients
 
+NODE_READY := clients/node/node_modules/.ready
+$(NODE_READY): clients/node/package.json
+	cd clients/node && npm install --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error
+	@touch $@
+
+node: $(READY) $(NODE_READY) ## the package for Node: types, unit tests, the kit, discord.js in a fleet: a minute; needs npm
+	rm -rf clients/node/dist
+	cd clients/node && npm run --silent build && npm test --silent
+	$(BIN)/python -m pytest -m slow -n 3 --dist worksteal -rP tests/clients/test_node.py
+
 lab: $(READY) ## the manifests on a real Kubernetes, with every fault: LAB= its program; seven minutes, as root
 	$(BIN)/python -m tests.lab
 
@@ -98,4 +108,4 @@ format: $(READY) ## put everything into form
 	$(BIN)/ruff format .
 
 clean: ## remove what make made
-	rm -rf $(VENV) .venvs .tools .bench dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venvs .tools .bench dist clients/node/dist clients/node/node_modules .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
