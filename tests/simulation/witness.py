@@ -109,7 +109,8 @@ class Witness:
             elif kind is Event:
                 assert isinstance(action, Event)
                 commits.speaks(coordinator, now_ns)
-                if type(event) is model.LimitsFetched and action.name == "limits":
+                is_taken = action.name == "limits" and action.fields["remaining"] is not None  # no day has just ended
+                if type(event) is model.LimitsFetched and is_taken:
                     self.figures.believed(coordinator, event)
                 holds_ms = action.fields.get("holds_everything_ms")
                 if action.name == "leader" and isinstance(holds_ms, int):
