@@ -10,7 +10,7 @@ SEEDS ?= 0:160
 DEPTH ?= 6
 WORKERS ?= 4
 
-.PHONY: help test lint check coverage package simulate explore planted demo format bench bench-full chaos limits clients lab clean
+.PHONY: help test lint check coverage package simulate explore planted demo format bench bench-full chaos limits clients rust lab clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /'
@@ -90,6 +90,10 @@ limits: $(READY) ## the day's limit, crash loops, the margin, Discord's API away
 clients: $(READY) ## the real bot libraries, 18 shards each in one bucket, and all that one alone tries in make test: minutes
 	$(BIN)/python -m pytest -m slow -s tests/clients
 
+rust: $(READY) ## the crate for twilight: format, clippy, its tests, the kit for clients, a fleet; the first build takes minutes
+	cd clients/rust && cargo fmt --check && cargo clippy --quiet --all-targets -- -D warnings && cargo test --quiet
+	$(BIN)/python -m pytest -m slow -s tests/rust
+
 lab: $(READY) ## the manifests on a real Kubernetes, with every fault: LAB= its program; seven minutes, as root
 	$(BIN)/python -m tests.lab
 
@@ -98,4 +102,4 @@ format: $(READY) ## put everything into form
 	$(BIN)/ruff format .
 
 clean: ## remove what make made
-	rm -rf $(VENV) .venvs .tools .bench dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venvs .tools .bench dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis clients/rust/target
