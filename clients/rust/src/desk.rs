@@ -148,7 +148,9 @@ pub(crate) struct Desk {
     is_closed: bool,
     /// Of shards that asked after the end: closed, they would make the shard ask again at once, for ever.
     parked: Vec<oneshot::Sender<()>>,
+    why_away: String,
     away: Trouble,
+    complaints: Trouble,
     unanswered: Trouble,
     unusable: Trouble,
     ended_elsewhere: Trouble,
@@ -170,7 +172,9 @@ impl Desk {
             link_since_ns: now_ns,
             is_closed: false,
             parked: Vec::new(),
+            why_away: "it is not reached yet".to_owned(),
             away: Trouble::default(),
+            complaints: Trouble::default(),
             unanswered: Trouble::default(),
             unusable: Trouble::default(),
             ended_elsewhere: Trouble::default(),
@@ -260,19 +264,19 @@ impl Desk {
         }
     }
 
-    /// NATS is away. `why`: for people, if it is known.
+    /// NATS is away. `why`: for people.
     pub fn disconnected(&mut self, why: &str, now_ns: Ns) {
+        why.clone_into(&mut self.why_away);
         if self.link != Link::Away {
             self.link = Link::Away;
             self.link_since_ns = now_ns;
         }
-        if now_ns < self.link_since_ns + BLIP_NS {
-            return;
-        }
-        if let Some(lasted_ns) = self.away.note(now_ns) {
-            let why = if why.is_empty() { String::new() } else { format!(" ({})", shown(why)) };
-            let (servers, seconds) = (&self.parts.servers, lasted_ns / NS_PER_S);
-            warn!("NATS at {servers} is away{why}, for {seconds} s now; the shards wait");
+    }
+
+    /// NATS said that something is wrong, such as that a permission is missing. `what`: in its words.
+    pub fn complained(&mut self, what: &str, now_ns: Ns) {
+        if self.complaints.note(now_ns).is_some() {
+            warn!("NATS at {}: {}; ask who keeps the NATS account of this bot", self.parts.servers, shown(what));
         }
     }
 
@@ -329,6 +333,7 @@ impl Desk {
         for request_id in self.ids(is_due) {
             self.wait_is_due(&request_id, now_ns);
         }
+        self.look_for_absence(now_ns);
         self.look_for_silence(now_ns);
     }
 
@@ -601,6 +606,16 @@ impl Desk {
     }
 
     // --- the log
+
+    fn look_for_absence(&mut self, now_ns: Ns) {
+        if self.link != Link::Away || now_ns < self.link_since_ns + BLIP_NS {
+            return;
+        }
+        if let Some(lasted_ns) = self.away.note(now_ns) {
+            let (servers, why, seconds) = (&self.parts.servers, shown(&self.why_away), lasted_ns / NS_PER_S);
+            warn!("NATS at {servers} is away, for {seconds} s now ({why}); the shards wait");
+        }
+    }
 
     fn look_for_silence(&mut self, now_ns: Ns) {
         let since_ns = self.waits.values().filter_map(|wait| wait.unanswered_since_ns).min();

@@ -1,6 +1,7 @@
 //! Carries the messages of one desk over NATS. It keeps one connection, opens it anew without end, and decides nothing.
 
 use std::collections::VecDeque;
+use std::future::Future;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tracing::error;
 use crate::clock::now_ns;
 use crate::core::Ns;
 use crate::desk::{Desk, Incoming, Outgoing};
-use crate::settings::{Settings, TRY_EVERY};
+use crate::settings::{Failure, Settings};
 
 /// How often the connection is looked at, at least.
 const LOOK: Duration = Duration::from_millis(250);
@@ -25,6 +26,9 @@ const PUBLISH_WITHIN: Duration = Duration::from_secs(2);
 
 /// A server that does not take what was sent by then is not waited for at the end.
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
+
+/// Replies that are handled at once, at most: meanwhile no shard can call the queue.
+const BATCH: usize = 256;
 
 /// The pause before a task that ended by a defect is started again.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
@@ -71,36 +75,38 @@ pub(crate) async fn supervise(shared: Arc<Shared>, settings: Settings) {
 }
 
 async fn run(shared: Arc<Shared>, settings: Settings) {
-    while !shared.is_closed() {
-        let opening = settings.open();
-        tokio::pin!(opening);
-        let opened = loop {
-            tokio::select! {
-                opened = &mut opening => break opened,
-                () = shared.wake.notified() => {}
-                () = sleep(LOOK) => {}
-            }
-            if shared.is_closed() {
-                return;
-            }
-            shared.at_desk(|desk, now_ns| {
-                desk.disconnected("", now_ns);
-                desk.tick(now_ns);
-            });
+    while let Some(opened) = unless_closed(&shared, settings.open()).await {
+        let (why, pause) = match opened {
+            Ok((client, failure)) => match serve(&shared, &client, &failure).await {
+                Some(why) => (why, LOOK),
+                None => return,
+            },
+            Err(failed) => failed,
         };
-        let ended = match opened {
-            Ok(client) => serve(&shared, &client).await,
-            Err(why) => Some(why),
-        };
-        let Some(why) = ended else { return };
         shared.at_desk(|desk, now_ns| desk.disconnected(&why, now_ns));
-        sleep(TRY_EVERY).await;
+        if unless_closed(&shared, sleep(pause)).await.is_none() {
+            return;
+        }
     }
 }
 
-/// Serves one client until the queue is closed. Returns why where the client ends before that: async-nats ends it for
-/// good where a server refuses its login at a reconnect.
-async fn serve(shared: &Shared, client: &Client) -> Option<String> {
+/// Waits while NATS is away, and lets time pass at the desk. Returns `None` where the queue was closed before.
+async fn unless_closed<T>(shared: &Shared, wanted: impl Future<Output = T>) -> Option<T> {
+    tokio::pin!(wanted);
+    while !shared.is_closed() {
+        tokio::select! {
+            done = &mut wanted => return Some(done),
+            () = shared.wake.notified() => {}
+            () = sleep(LOOK) => {}
+        }
+        shared.at_desk(Desk::tick);
+    }
+    None
+}
+
+/// Serves one client, which reconnects by itself, until the queue is closed. Returns why where the client ends before
+/// that, which async-nats does not expect.
+async fn serve(shared: &Shared, client: &Client, failure: &Failure) -> Option<String> {
     let inbox = client.new_inbox();
     let mut replies = match client.subscribe(format!("{inbox}.*")).await {
         Ok(replies) => replies,
@@ -112,10 +118,13 @@ async fn serve(shared: &Shared, client: &Client) -> Option<String> {
         let count = client.statistics().connects.load(Ordering::Relaxed);
         let (messages, is_closed, wait) = shared.at_desk(|desk, now_ns| {
             if !is_connected {
-                desk.disconnected("the connection was lost", now_ns);
+                desk.disconnected(&failure.why(), now_ns);
             } else if count != connects {
                 connects = count;
                 desk.connected(now_ns);
+            }
+            if let Some(what) = failure.take_complaint() {
+                desk.complained(&what, now_ns);
             }
             desk.tick(now_ns);
             let messages = if is_connected { desk.take_outbox() } else { VecDeque::new() };
@@ -162,11 +171,12 @@ async fn publish(client: &Client, inbox: &str, mut messages: VecDeque<Outgoing>)
     messages
 }
 
-/// Passes on a message, and all that have arrived with it.
+/// Passes on a message, and those that have arrived with it.
 fn receive(shared: &Shared, first: &Message, replies: &mut Subscriber) {
     shared.at_desk(|desk, now_ns| {
         pass_on(desk, first, now_ns);
-        while let Some(Some(message)) = replies.next().now_or_never() {
+        for _ in 0..BATCH {
+            let Some(Some(message)) = replies.next().now_or_never() else { break };
             pass_on(desk, &message, now_ns);
         }
     });

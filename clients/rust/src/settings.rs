@@ -6,9 +6,10 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_nats::{ConnectOptions, ServerAddr};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 
 use crate::core::wire::{client_name, Subjects};
 
@@ -23,7 +24,14 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 const PING_EVERY: Duration = Duration::from_secs(10);
 
 /// The pause between two tries to connect.
-pub(crate) const TRY_EVERY: Duration = Duration::from_millis(250);
+const TRY_EVERY: Duration = Duration::from_millis(250);
+
+/// The pause after a server has refused the login. A person must change something, and async-nats logs each refusal.
+const TRY_REFUSED_EVERY: Duration = Duration::from_secs(10);
+
+/// Replies that wait to be handled at most; more are dropped, and renewals replace them. A process with 4096 shards has
+/// 4096 replies after a reconnect.
+const REPLIES_MAX: usize = 4096;
 
 /// A setting can never work. The message names it, and says what to give.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -182,17 +190,39 @@ impl Settings {
     }
 
     /// Opens a connection. Each try reads the files again: they may have changed.
-    pub(crate) async fn open(&self) -> Result<async_nats::Client, String> {
-        let options = self.options().await?;
-        options.connect(self.servers.as_slice()).await.map_err(|error| error.to_string())
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be opened, for people, and how long to wait before the next try.
+    pub(crate) async fn open(&self) -> Result<(Client, Arc<Failure>), (String, Duration)> {
+        let failure = Arc::new(Failure::default());
+        let options = self.options(&failure).await.map_err(|why| (why, TRY_REFUSED_EVERY))?;
+        match options.connect(self.servers.as_slice()).await {
+            Ok(client) => Ok((client, failure)),
+            Err(error) => {
+                failure.note(&error.to_string());
+                Err((failure.why(), failure.pause(0)))
+            }
+        }
     }
 
-    async fn options(&self) -> Result<ConnectOptions, String> {
+    async fn options(&self, failure: &Arc<Failure>) -> Result<ConnectOptions, String> {
+        let (noting, pausing) = (failure.clone(), failure.clone());
         let mut options = ConnectOptions::new()
             .name(format!("nats-identify {}", self.client))
             .connection_timeout(CONNECT_WITHIN)
             .ping_interval(PING_EVERY)
-            .reconnect_delay_callback(|tries| if tries <= 1 { Duration::ZERO } else { TRY_EVERY });
+            .subscription_capacity(REPLIES_MAX)
+            .reconnect_delay_callback(move |tries| pausing.pause(tries))
+            .event_callback(move |event| {
+                match event {
+                    Event::ClientError(error) => noting.note(&error.to_string()),
+                    Event::ServerError(error) => noting.complain(&error.to_string()),
+                    Event::Connected => noting.forget(),
+                    _ => {}
+                }
+                std::future::ready(())
+            });
         options = match &self.login {
             Login::None => options,
             Login::UserAndPassword(user, password) => options.user_and_password(user.clone(), password.clone()),
@@ -227,6 +257,65 @@ impl Settings {
         let is_asked = self.tls_ca.is_some() || self.tls_cert.is_some() || self.tls_first;
         is_asked || self.servers.iter().any(ServerAddr::tls_required)
     }
+}
+
+/// Why a connection cannot be opened, or was lost; async-nats reports it while it tries again.
+#[derive(Default)]
+pub(crate) struct Failure {
+    why: Mutex<String>,
+    complaint: Mutex<Option<String>>,
+}
+
+impl Failure {
+    /// For people; it holds no secret.
+    pub fn why(&self) -> String {
+        let why = self.lock();
+        match why.as_str() {
+            "" => "the connection was lost".to_owned(),
+            said if is_refused(said) => {
+                "the server refuses the login; correct NATS_USER, NATS_TOKEN or the file of credentials".to_owned()
+            }
+            said => said.to_owned(),
+        }
+    }
+
+    /// What the server said last over the connection, such as that a permission is missing; only once.
+    pub fn take_complaint(&self) -> Option<String> {
+        self.complaint.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn note(&self, why: &str) {
+        why.clone_into(&mut self.lock());
+    }
+
+    fn complain(&self, what: &str) {
+        self.note(what); // the server may end the connection for it
+        *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some(what.to_owned());
+    }
+
+    fn forget(&self) {
+        self.lock().clear();
+    }
+
+    /// How long to wait before the next try, after so many.
+    fn pause(&self, tries: usize) -> Duration {
+        if is_refused(&self.lock()) {
+            TRY_REFUSED_EVERY
+        } else if tries == 1 {
+            Duration::ZERO
+        } else {
+            TRY_EVERY
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, String> {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_refused(why: &str) -> bool {
+    let why = why.to_lowercase();
+    why.contains("authorization violation") || why.contains("authentication")
 }
 
 /// Returns the address without credentials, and the credentials.
