@@ -51,7 +51,7 @@ async def start_fleet(examples: Path, nats_server: EmbeddedNats, tmp_path: Path)
     """Start twilight shards: `await start_fleet(gateway.ws_url, [0, 2], shard_count=4)`; they are killed in the end."""
     started: list[FleetProcess] = []
 
-    async def start(gateway_url: str, shard_ids: list[int], shard_count: int) -> FleetProcess:
+    async def start(gateway_url: str, shard_ids: list[int], shard_count: int, *, busy_ms: int = 0) -> FleetProcess:
         log_file = tmp_path / f"fleet-{len(started)}.log"
         with log_file.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
@@ -61,6 +61,7 @@ async def start_fleet(examples: Path, nats_server: EmbeddedNats, tmp_path: Path)
                     "GATEWAY_URL": gateway_url,
                     "SHARD_IDS": ",".join(str(shard_id) for shard_id in shard_ids),
                     "SHARD_COUNT": str(shard_count),
+                    "BUSY_MS": str(busy_ms),
                 },
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,

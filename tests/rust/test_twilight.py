@@ -142,6 +142,20 @@ async def test_a_connection_that_is_lost_in_the_wait_keeps_the_place(start_coord
         assert (len(ids), cancels) == (2, [])
 
 
+async def test_a_turn_that_comes_while_the_shard_is_busy_is_not_used_late(
+    start_coordinator, start_fleet, confirms: Confirms
+):
+    """twilight sends IDENTIFY when it is polled next; what was granted too long before that is declined."""
+    await start_coordinator(IDENTIFY_USE_WITHIN="1")
+    async with SimulatedGateway(window_s=0.4) as gateway:
+        fleet = await start_fleet(gateway.ws_url, TWILIGHT, COUNT, busy_ms=2500)
+        report = await gateway.until(lambda report: report.ready == len(TWILIGHT))
+        assert (report.identifies, report.violations) == (len(TWILIGHT), 0)
+        assert "declined" in {outcome for _, outcome in confirms}
+        assert await fleet.end() == 0, fleet.log
+        print(f"\n{report}")  # noqa: T201  # shown by make rust
+
+
 async def test_identified_is_confirmed_right_when_identify_is_sent(start_coordinator, start_fleet, confirms: Confirms):
     """Both are received by this process; what lies between them is shown, not judged: a busy machine delays either."""
     await start_coordinator()

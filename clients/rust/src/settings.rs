@@ -444,6 +444,19 @@ mod tests {
     }
 
     #[test]
+    fn tls_is_asked_for_by_a_url_or_a_variable() {
+        for (variables, is_asked) in [
+            (vec![("NATS_URL", "nats://a,tls://b")], true),
+            (vec![("NATS_URL", "nats://a"), ("NATS_TLS_HANDSHAKE_FIRST", "1")], true),
+            (vec![("NATS_URL", "nats://a"), ("NATS_TLS_CA", "Cargo.toml")], true),
+            (vec![("NATS_URL", "nats://a"), ("NATS_TLS_HANDSHAKE_FIRST", "0")], false),
+        ] {
+            let settings = read(&variables).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(settings.wants_tls(), is_asked, "{variables:?}");
+        }
+    }
+
+    #[test]
     fn credentials_in_a_url_are_taken_out_of_it() {
         let settings = read(&[("NATS_URL", "nats://us%20er:p%40ss:@w@h:1")]).unwrap_or_else(|error| panic!("{error}"));
         assert!(

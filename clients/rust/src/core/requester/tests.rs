@@ -142,6 +142,15 @@ fn a_grant_is_used_until_use_within_after_the_first_sending_of_its_renewal() {
 }
 
 #[test]
+fn no_grant_is_used_for_longer_than_60_s() {
+    let mut requester = begun(|| 0.0);
+    let Reply::Granted(mut grant) = granted("g1", 0) else { unreachable!() };
+    grant.use_within_ms = 1 << 53;
+    let late = receive(&mut requester, &Reply::Granted(grant), 60 * NS_PER_S + 1);
+    assert_eq!(outcomes(&late), [Outcome::Declined]);
+}
+
+#[test]
 fn each_grant_is_decided_once_and_its_copies_get_the_same_answer() {
     let mut requester = begun(|| 0.0);
     receive(&mut requester, &granted("g1", 0), 0);
