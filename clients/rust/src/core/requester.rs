@@ -251,7 +251,7 @@ impl Requester {
         self.asker.max_concurrency.get_or_insert(max_concurrency);
     }
 
-    /// When [`Self::handle`] needs a [`Event::Tick`]: by the last reply, and at most [`SENDINGS_MAX`] in a period.
+    /// When [`Self::handle`] needs a [`Event::Tick`]: by the last reply, and at most 20 times in a second.
     #[must_use]
     pub fn next_deadline_ns(&self) -> Option<Ns> {
         let renew_at_ns = self.renew_at_ns?;
