@@ -10,7 +10,7 @@ SEEDS ?= 0:160
 DEPTH ?= 6
 WORKERS ?= 4
 
-.PHONY: help test lint check coverage package simulate explore planted demo format bench bench-full chaos limits clients node lab clean
+.PHONY: help test lint check coverage package simulate explore planted demo format bench bench-full chaos limits clients node rust lab clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /'
@@ -100,6 +100,10 @@ node: $(READY) $(NODE_READY) ## the package for Node: types, unit tests, the kit
 	cd clients/node && npm run --silent build && npm test --silent
 	$(BIN)/python -m pytest -m slow -n 3 --dist worksteal -rP tests/clients/test_node.py
 
+rust: $(READY) ## the crate for twilight: format, clippy, its tests, the kit for clients, a fleet; the first build takes minutes
+	cd clients/rust && cargo fmt --check && cargo clippy --quiet --all-targets -- -D warnings && cargo test --quiet
+	$(BIN)/python -m pytest -m slow -s tests/rust
+
 lab: $(READY) ## the manifests on a real Kubernetes, with every fault: LAB= its program; seven minutes, as root
 	$(BIN)/python -m tests.lab
 
@@ -108,4 +112,4 @@ format: $(READY) ## put everything into form
 	$(BIN)/ruff format .
 
 clean: ## remove what make made
-	rm -rf $(VENV) .venvs .tools .bench dist clients/node/dist clients/node/node_modules .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venvs .tools .bench dist clients/node/dist clients/node/node_modules clients/rust/target .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -109,7 +109,7 @@ class Fleet:
             "NATS_URL": self._server.url,
             "DISCORD_TOKEN": TOKEN,
             "DISCORD_API": gateway.rest_url.removesuffix("/v10"),
-            "DISCORD_GATEWAY": gateway.ws_url,
+            "GATEWAY_URL": gateway.ws_url,
             "SHARD_IDS": ",".join(map(str, shard_ids)),
             "SHARD_COUNT": str(self.count),
         }
