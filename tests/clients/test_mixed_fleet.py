@@ -85,7 +85,7 @@ class Fleet:
                 )
                 await self._keep(launch(FAMILY[name], order, self._folder / f"{name}.log"))
             elif name in LANGUAGES:
-                await self._keep(self._run(name, gateway, shard_ids))
+                await self._run(name, gateway, shard_ids)
         self.plain = PlainQueue(await self._connect(), 1)
         self.http = HttpQueue(
             [await address_of(one) for one in self._coordinators], float(AS_SHIPPED["IDENTIFY_GRACE"])
@@ -103,7 +103,7 @@ class Fleet:
         self._stack.push_async_callback(client.close)
         return client
 
-    async def _run(self, name: str, gateway: SimulatedGateway, shard_ids: list[int]) -> BotProcess:
+    async def _run(self, name: str, gateway: SimulatedGateway, shard_ids: list[int]) -> None:
         environment = {
             "PATH": os.environ["PATH"],
             "NATS_URL": self._server.url,
@@ -113,16 +113,15 @@ class Fleet:
             "SHARD_IDS": ",".join(map(str, shard_ids)),
             "SHARD_COUNT": str(self.count),
         }
-        log_file = self._folder / f"{name}.log"
-        with log_file.open("wb") as log:
-            process = await asyncio.create_subprocess_exec(
-                *LANGUAGES[name],
-                env=environment,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-            )
-        return BotProcess(process, log_file)
+        with (self._folder / f"{name}.log").open("wb") as log:
+            process = await asyncio.create_subprocess_exec(*LANGUAGES[name], env=environment, stdout=log, stderr=log)
+
+        async def kill() -> None:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+        self._stack.push_async_callback(kill)
 
     async def _keep(self, starting: Awaitable[BotProcess]) -> None:
         bot = await starting
