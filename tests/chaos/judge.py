@@ -68,6 +68,7 @@ class WatchedLedger:
     Attributes:
         leaders_by_term: which processes wrote in each term.
         charged: every grant that was ever in it; a hold on everything is none.
+        made_by: by grant, the process that wrote it first.
         remaining, live: of the newest commit.
         went_back: commits that were older than one before them, by (term, sequence).
         missed: commits that were not seen: the key keeps one revision, and a watch that was cut off begins anew.
@@ -77,6 +78,7 @@ class WatchedLedger:
         self.commits = 0
         self.leaders_by_term = defaultdict(set)
         self.charged = set()
+        self.made_by: dict[str, str] = {}
         self.remaining = None
         self.live = set()
         self.went_back = 0
@@ -97,6 +99,8 @@ class WatchedLedger:
         self.leaders_by_term[ledger["term"]].add(ledger["instance"])
         self.live = {grant["grant_id"] for grant in ledger["grants"] if grant["request_id"]}
         self.charged |= self.live
+        for grant_id in self.live:
+            self.made_by.setdefault(grant_id, ledger["instance"])
         self.remaining = ledger["remaining"]
 
     async def until_settled(self):

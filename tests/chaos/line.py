@@ -7,6 +7,7 @@ from itertools import count
 
 from nats_identify import NatsQueue
 from nats_identify.clock import NS_PER_MS, NS_PER_S, now_ns
+from tests.chaos.judge import WatchedLedger
 from tests.processes import until
 
 ALWAYS_WAITING = 3
@@ -20,16 +21,15 @@ class Turn:
     grant_id: str
     late_ms: float | None
 
-    @property
-    def instance(self):
-        """The process that committed it: a grant is named after it."""
-        return self.grant_id.rpartition("-")[0]
-
 
 class Line:
-    """Shards that ask one after the other, each identifying at once: the bucket opens a window after each."""
+    """Shards that ask one after the other, each identifying at once: the bucket opens a window after each.
 
-    def __init__(self, queue: NatsQueue, *, hold_s: float):
+    ``ledger`` knows which process made a grant.
+    """
+
+    def __init__(self, queue: NatsQueue, ledger: WatchedLedger, *, hold_s: float):
+        self._ledger = ledger
         self.turns: list[Turn] = []
         self.due_ns: int | None = None
         self._queue = queue
@@ -63,11 +63,25 @@ class Line:
 
         await until(has_moved, f"{more} more turns")
 
+    async def granter_of(self, turn: Turn) -> str:
+        """Return the process that made this grant."""
+
+        async def look():
+            return self._ledger.made_by.get(turn.grant_id)
+
+        return await until(look, "the grant is seen in the ledger")
+
+    async def granters_since(self, since_ns: int) -> set[str]:
+        """Return the processes that made the grants since then."""
+        return {await self.granter_of(turn) for turn in list(self.turns) if turn.at_ns > since_ns}
+
     async def until_granted_by_another(self, instance: str, since_ns: int):
         """Return the first turn since then that another process granted."""
 
         async def look():
-            return next((turn for turn in self.turns if turn.at_ns > since_ns and turn.instance != instance), None)
+            later = [turn for turn in self.turns if turn.at_ns > since_ns]
+            made_by = self._ledger.made_by
+            return next((turn for turn in later if made_by.get(turn.grant_id, instance) != instance), None)
 
         return await until(look, "a grant by another coordinator")
 

@@ -26,9 +26,9 @@ async def test_the_stream_leader_is_killed(tmp_path):
     async with (
         running_cluster(tmp_path) as cluster,
         running_replicas(tmp_path, cluster.url) as replicas,
-        NatsQueue.connect(cluster.urls) as queue,
-        Line(queue, hold_s=WINDOW_S + MARGIN_S).moving() as line,
         watched_ledger(cluster.urls) as ledger,
+        NatsQueue.connect(cluster.urls) as queue,
+        Line(queue, ledger, hold_s=WINDOW_S + MARGIN_S).moving() as line,
     ):
         for repetition in range(REPETITIONS):
             name = await cluster.until_whole()
