@@ -116,7 +116,7 @@ class HttpQueue(Queue):
         return False
 
     def identified(self, grant: Grant) -> None:
-        """Nobody can be told."""
+        """Do nothing: such a client sends no confirm."""
 
     def decline(self, grant: Grant) -> None:
-        """Nobody can be told."""
+        """Do nothing: as `identified`."""

@@ -226,7 +226,7 @@ def an_outcome_that_is_known_is_not_taken_back():
 
 HISTORIES = {
     "a 503 counts for a leader that did not commit the grant": a_503_of_another_leaders_grant_frees_nothing,
-    "what nobody knows is held by the replica's own settings alone": (
+    "unknown grants are held by the replica's own settings alone": (
         what_nobody_knows_is_held_as_long_as_any_promise_that_was_seen
     ),
     "answers whose grant has not been seen are thrown away": an_answer_before_its_grant_is_kept,

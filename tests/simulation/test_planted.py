@@ -43,7 +43,7 @@ KNOWN = {
     "priority counts for nothing": "overtaken",
     "a new leader drops the queue": "order",
     "a stale head is passed over, whether it was asked or not": "overtaken",
-    "nobody looks at a bucket again when it opens": "idle",
+    "a bucket is not evaluated again when it opens": "idle",
     "a stale head blocks its bucket": "idle",
 }
 """Of the table in docs/simulation.md, those that are found at once, and by whom."""

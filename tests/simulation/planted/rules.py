@@ -68,7 +68,7 @@ RULES: tuple[Planted, ...] = (
         shape=Shape.FOCUSED,
     ),
     Planted(
-        "what nobody knows is held by the replica's own settings alone",
+        "unknown grants are held by the replica's own settings alone",
         (
             Edit(
                 f"{REPLICA}._remember",

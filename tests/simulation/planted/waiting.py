@@ -96,7 +96,7 @@ QUEUEING: tuple[Planted, ...] = (
         (Edit(f"{EVALUATE}:next_grant", "if skip_at_ns is None or skip_at_ns > now_ns:", "if True:"),),
     ),
     Planted(
-        "nobody looks at a bucket again when it opens",
+        "a bucket is not evaluated again when it opens",
         (
             Edit(f"{STATE}._open_at", "    self.dirty_buckets.update(self.holds.buckets_of(hold))\n", ""),
             Edit(f"{STATE}.end_hold", "    self.dirty_buckets.update(self.holds.buckets_of(hold))\n", ""),
@@ -117,7 +117,7 @@ QUEUEING: tuple[Planted, ...] = (
         (Edit(f"{EVALUATE}:passable_at_ns", "if request.is_unresponsive or not request.message.managed:", "if True:"),),
     ),
     Planted(
-        "nobody looks again whether a head that was told has answered",
+        "a nudged head is not evaluated again",
         (
             Edit(
                 f"{EVALUATE}:_nudges",
