@@ -3,7 +3,7 @@
 from math import gcd
 from typing import TYPE_CHECKING
 
-from coordinator.core.ledger import Ledger, ReplicaEvent, Write
+from coordinator.core.ledger import Ledger, ReplicaEvent, Write, Written
 from nats_identify.schedule.grants import HoldRecord
 from nats_identify.schedule.model import MS, SECOND, RequestReceived
 from tests.simulation.checkers.attention import Attention, step_ns
@@ -45,6 +45,8 @@ class Order:
             coordinator.name, event.request_id, now_ns
         ):
             self.attention.of(coordinator.name).promised_at_ns.pop(event.request_id, None)  # it may have left the line
+        if type(event) is Written and coordinator.name in self._written:
+            self.requests.committed(coordinator.name, self._written[coordinator.name])
         self.requests.told(coordinator, event, now_ns, self.attention.of(coordinator.name))
 
     def writes(self, coordinator: "Coordinator", write: Write, now_ns: int) -> None:

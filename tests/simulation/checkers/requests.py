@@ -72,7 +72,7 @@ class Requests:
         self._requests: dict[str, tuple[str, int]] = {}  # by grant: the request, and the renewal that it echoes
         self._ended: dict[str, set[str]] = {}  # by coordinator: the requests withdrawn or identified
         self._withdrawn: dict[str, set[str]] = {}
-        self._newest: dict[str, tuple[int, int]] = {}
+        self._newest: dict[str, Ledger] = {}  # by coordinator: the last entry that it wrote or took over
         self._served: dict[tuple[str, str], int] = {}  # by coordinator and request: the renewal last granted
         self._standing: set[tuple[str, str]] = set()  # by coordinator and grant: known, and not yet declined
         self._met: set[tuple[str, str]] = set()
@@ -135,9 +135,20 @@ class Requests:
 
     def read(self, name: str, ledger: Ledger | None, *, is_sure: bool = True) -> None:
         """This coordinator knows what stands in the ledger; a hint is not listened to while it writes."""
-        if ledger is not None and ledger.age >= self._newest.get(name, (0, 0)):  # an older copy teaches nothing
-            self._newest[name] = ledger.age
+        if ledger is not None and self._is_taken_over(name, ledger):
+            self._newest[name] = ledger
             self.writes(name, ledger, is_sure=is_sure)
+
+    def committed(self, name: str, ledger: Ledger) -> None:
+        """This coordinator knows that its own entry is the ledger."""
+        self._newest[name] = ledger
+
+    def _is_taken_over(self, name: str, ledger: Ledger) -> bool:
+        """Whether it is newer than all before, or the newest again: an older copy, or another of this age, is not."""
+        newest = self._newest.get(name)
+        if newest is None or ledger.age > newest.age:
+            return True
+        return ledger.age == newest.age and (ledger.instance, ledger.lineage) == (newest.instance, newest.lineage)
 
     def writes(self, name: str, ledger: Ledger, *, is_sure: bool = True) -> None:
         """This coordinator has put these grants into a ledger, or takes them over from one."""
