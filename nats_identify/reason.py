@@ -20,6 +20,8 @@ class Reason(StrEnum):
             goes on at the day's end, which `Progress.eta_ms` counts in where it is known.
         CRASH_LOOP: this shard was granted too many turns lately. It goes on when its delay is over.
         LIMITS_UNKNOWN: the coordinator, or the `LargeBotQueue`, has no figures from Discord yet. The ETA is None.
+        PAUSED: an operator has paused the queue. It goes on when the pause ends, which `Progress.eta_ms` counts in
+            where it is known.
         ENDED: its request ended, and not by this queue: another process used its id or withdrew it. The queue asks
             again under another id, at the end of the line.
         NO_ANSWER: NATS is away, or no coordinator answers there; reported at the latest 5 s after that began.
@@ -36,6 +38,7 @@ class Reason(StrEnum):
     SESSION_LIMIT = "session_limit"
     CRASH_LOOP = "crash_loop"
     LIMITS_UNKNOWN = "limits_unknown"
+    PAUSED = "paused"
     ENDED = "ended"
     NO_ANSWER = "no_answer"
     OVERLOADED = "overloaded"

@@ -68,6 +68,7 @@ class Subjects:
         self.info = f"{prefix}.info"
         self.refresh = f"{prefix}.refresh"
         self.status = f"{prefix}.status"
+        self.events = f"{prefix}.event.*"
         self.kv_bucket = prefix.replace(".", "_")
 
     def request(self, bucket: int) -> str:
@@ -81,6 +82,10 @@ class Subjects:
     def cancel(self, bucket: int) -> str:
         """Withdraw a request."""
         return f"{self.prefix}.cancel.{bucket}"
+
+    def command(self, name: str) -> str:
+        """Have the leader do something: `operator_wire.Command`."""
+        return f"{self.prefix}.{name}"
 
     def event(self, name: str) -> str:
         """One thing that happened."""

@@ -28,6 +28,7 @@ _WAITS_FOR: Final = {
     Reason.SESSION_LIMIT: "the next day: no session start is left but the reserve",
     Reason.CRASH_LOOP: "the end of its crash loop's delay",
     Reason.LIMITS_UNKNOWN: "Discord's limits, which are not known",
+    Reason.PAUSED: "the end of a pause by an operator",
     Reason.UNKNOWN: "something that this version does not know: update it",
 }
 

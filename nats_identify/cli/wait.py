@@ -34,6 +34,7 @@ _WAITS_FOR: Final = {
     Reason.SESSION_LIMIT: "the next day: no session start is left",
     Reason.CRASH_LOOP: "the end of its crash loop's delay",
     Reason.LIMITS_UNKNOWN: "Discord's limits, which are not known",
+    Reason.PAUSED: "the end of a pause by an operator",
     Reason.NO_ANSWER: "NATS or a coordinator to answer",
     Reason.OVERLOADED: "room in the queue",
 }

@@ -111,7 +111,7 @@ def tell(progress: Progress) -> None:
 def advice(reason: Reason) -> str:
     """All the reasons there are: one more, or one less, and mypy says so here."""
     match reason:
-        case Reason.WINDOW | Reason.SESSION_LIMIT | Reason.CRASH_LOOP | Reason.LIMITS_UNKNOWN:
+        case Reason.WINDOW | Reason.SESSION_LIMIT | Reason.CRASH_LOOP | Reason.LIMITS_UNKNOWN | Reason.PAUSED:
             return "wait"
         case Reason.NO_ANSWER | Reason.OVERLOADED | Reason.TIMEOUT | Reason.ENDED:
             return "look at NATS and at the coordinators"
