@@ -13,7 +13,10 @@ PLAIN = 1_500  # more than a page
 WORST = 600
 AT_ONCE = 1_000
 """Requests of one portion; the next is sent when they are taken in. 20,000 at once were too many for a busy machine."""
-SHUT = {"IDENTIFY_FRESH_START": "0", "IDENTIFY_WINDOW": "80000", "IDENTIFY_MAX_CONCURRENCY": "16"}
+LONG_S = "80000"
+"""A window that no test outlives: after one grant there is no second."""
+
+SHUT = {"IDENTIFY_FRESH_START": "0", "IDENTIFY_WINDOW": LONG_S, "IDENTIFY_MAX_CONCURRENCY": "16"}
 """Every bucket is held for a whole window first: none is granted."""
 
 
@@ -24,7 +27,7 @@ async def waiting(client, coordinator):
 
 
 async def test_the_queue_is_taken_before_it_is_ready(start_coordinator, client, nats_server):
-    first = await start_coordinator(IDENTIFY_WINDOW="60")
+    first = await start_coordinator(IDENTIFY_WINDOW=LONG_S)
     inbox = client.new_inbox()
     await client.subscribe(inbox)  # or NATS says that nobody is there
     for number in range(PLAIN + 1):
@@ -35,7 +38,7 @@ async def test_the_queue_is_taken_before_it_is_ready(start_coordinator, client, 
         return (await waiting(client, first))[1] == PLAIN
 
     await until(all_wait, "all stand in the queue")
-    second = await start_coordinator(until_leader=False, IDENTIFY_WINDOW="60")
+    second = await start_coordinator(until_leader=False, IDENTIFY_WINDOW=LONG_S)
     await until(second.is_ready, "the second is ready")
     taken = second.logged("queue taken from another replica")[-1]["requests"]
     assert taken in {PLAIN, PLAIN + 1}  # the granted one is known until its hold is over
