@@ -1,6 +1,7 @@
 """The spans of a coordinator: from the context that a request brought, when this replica replies to it."""
 
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from coordinator.edge.log import make_log
 from coordinator.edge.tracing import exporter_of, start
 from nats_identify.schedule.grants import Grant, HoldRecord
 from nats_identify.schedule.model import MS, SECOND, Code, Granted, Queued, Reason, Refused, Reply
+from tests.processes import WITHIN_S
 from tests.spans import named, provider_into
 from tests.unit.test_intake import REPLY, Desk
 
@@ -181,6 +183,21 @@ def test_what_the_sdk_raises_ends_no_write_and_no_reply(stage, monkeypatch):
     stage.reply(granted())
     stage.reply(granted(grant_id="g2"))
     assert stage.logged == ["RuntimeError"]
+
+
+def test_a_collector_that_hangs_does_not_hold_up_the_end(stage, monkeypatch):
+    goes_on, is_over = threading.Event(), threading.Event()
+
+    def hangs():
+        goes_on.wait()
+        is_over.set()
+
+    monkeypatch.setattr(stage.tracing, "_provider", type("Hanging", (), {"force_flush": staticmethod(hangs)}))
+    monkeypatch.setattr(otel, "FLUSH_WITHIN_S", 0.01)
+    stage.tracing.close()
+    assert not is_over.is_set()
+    goes_on.set()
+    assert is_over.wait(WITHIN_S)
 
 
 async def test_a_store_that_is_measured_returns_what_it_returned(stage):
