@@ -15,6 +15,7 @@ from coordinator.core.ledger import Stop, TrafficReturned
 from coordinator.core.replica import Replica
 from coordinator.edge import status
 from coordinator.edge.bucket import KvBucket
+from coordinator.edge.busiest import Busiest
 from coordinator.edge.connections import CannotServeError, Connection, connect
 from coordinator.edge.event_queue import EventQueue
 from coordinator.edge.health import Health
@@ -96,6 +97,7 @@ class Process:
         self._subjects = Subjects(settings.identify_prefix)
         self._metrics = Metrics()
         self._event_queue = EventQueue()
+        self._busiest = Busiest(now_ns())
         core = settings.core(self._instance, grant_key=secrets.token_bytes(32), has_token=token is not None)
         self._replica = Replica(core)
         self._limits = self._make_limits(token)
@@ -196,6 +198,7 @@ class Process:
             metrics=self._metrics,
             clock=now_ns,
             find=self._replica.schedule.state.requests.get,
+            busiest=self._busiest,
         )
 
     def _make_service(self, traffic: Connection, publisher: Publisher) -> Service:
@@ -205,6 +208,7 @@ class Process:
             self._replica,
             publisher=publisher,
             limits=self._limits,
+            busiest=self._busiest,
             is_leading=self._is_leading,
             clock=now_ns,
         )
