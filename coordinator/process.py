@@ -18,6 +18,7 @@ from coordinator.edge.bucket import KvBucket
 from coordinator.edge.busiest import Busiest
 from coordinator.edge.connections import CannotServeError, Connection, connect
 from coordinator.edge.event_queue import EventQueue
+from coordinator.edge.event_stream import EventStream
 from coordinator.edge.health import Health
 from coordinator.edge.http_queue import HttpQueue, queue_of
 from coordinator.edge.http_server import HttpServer
@@ -179,6 +180,7 @@ class Process:
             refusals.run(),
             OverloadLog(metrics, now_ns, log).run(),
             self._check(bucket, store),
+            self._make_event_stream(store_connection).run(),
             self._join(transfer, probe),
             self._limits.run(),
             self._leave(stop, runtime, store),
@@ -211,6 +213,12 @@ class Process:
             busiest=self._busiest,
             is_leading=self._is_leading,
             clock=now_ns,
+        )
+
+    def _make_event_stream(self, store_connection: Connection) -> EventStream:
+        view = self._replica.view
+        return EventStream(
+            store_connection, self._subjects, self._settings, has_ledger=lambda: view.ledger is not None, log=self._log
         )
 
     async def _join(self, transfer: QueueTransfer, probe: Probe) -> None:
