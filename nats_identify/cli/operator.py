@@ -69,11 +69,11 @@ class _Said:
         if "permissions violation" in str(error).lower() and self._violation and not self._violation.done():
             self._violation.set_result(error)
 
-    async def first_of(self, answering: Awaitable[Msg]) -> Msg:
+    async def first_of(self, reply: Awaitable[Msg]) -> Msg:
         """Return the reply, unless the server reports first that a permission is missing."""
         self.last = None
         self._violation = asyncio.get_running_loop().create_future()
-        request = asyncio.ensure_future(answering)
+        request = asyncio.ensure_future(reply)
         waiting: set[asyncio.Future[Any]] = {request, self._violation}
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)

@@ -64,7 +64,7 @@ class Board:
         if name == "granted":
             self._grants_s.append(now_s)
         shard_id = fields.get("shard_id")
-        if not isinstance(shard_id, int) or len(self.identified) >= SHARDS_KEPT:
+        if type(shard_id) is not int or len(self.identified) >= SHARDS_KEPT:
             return
         if name in {"queued", "granted"} and self._is_over:
             self._is_over = False

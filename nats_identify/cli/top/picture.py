@@ -109,7 +109,7 @@ def _day(status: FullStatus, aged_ms: int) -> Text:
     reset = "" if limit.reset_after_ms is None else f", next day in {_clock(limit.reset_after_ms - aged_ms)}"
     text = Text.assemble("day    ", bar(limit.remaining, limit.total, _BAR, style), "  ")
     text.append(f"{limit.remaining} of {limit.total} starts left", "bold")
-    return text.append(f", {status.reserve} reserved{reset}")
+    return text.append(f"{reset}, {status.reserve} reserved")
 
 
 def _start(board: Board, status: FullStatus, aged_ms: int) -> Text:

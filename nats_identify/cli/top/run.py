@@ -87,7 +87,7 @@ class Screen:
 
     async def run(self, live: Live) -> None:
         """Draw until it is left."""
-        answering = asyncio.ensure_future(self._keep_asking())
+        questions = asyncio.ensure_future(self._keep_asking())
         try:
             while not self._is_left:
                 self._draw(live)
@@ -96,10 +96,10 @@ class Screen:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(1 - DRAW_EVERY_S):
                         await self._news.wait()
-                if answering.done():
-                    answering.result()  # a defect, which must not be hidden
+                if questions.done():
+                    questions.result()  # a defect, which must not be hidden
         finally:
-            for task in (answering, *self._acting):
+            for task in (questions, *self._acting):
                 task.cancel()
 
     def press(self, key: str) -> None:
