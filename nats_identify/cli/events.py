@@ -10,10 +10,10 @@ from importlib import import_module
 from time import monotonic
 from typing import Any, Final
 
-import nats.errors
 import typer
+from nats.aio.msg import Msg
 
-from nats_identify.cli.operator import connected
+from nats_identify.cli.operator import ClosedForGoodError, connected
 from nats_identify.cli.options import CommandError, Exit, Where, as_line
 from nats_identify.cli.when import Instant, show_ms
 from nats_identify.printable import printable
@@ -23,6 +23,9 @@ EVENT_BYTES_MAX: Final = 16_384
 
 CLIENTS_KEPT: Final = 10_000
 """Requests whose client is remembered: the events of a grant do not name it."""
+
+EVENTS_AHEAD_MAX: Final = 10_000
+"""Events that wait for the output at most."""
 
 _FIRST: Final = ("shard_id", "bucket", "client")
 _TEXT_MAX: Final = 300
@@ -106,39 +109,62 @@ class _Outage:
             self._since_s = None
 
 
+class _Received:
+    """Events between NATS and the output; what is more than a slow reader of it can take is dropped and counted.
+
+    nats-py's own `next_msg` can lose a cancellation while messages arrive (before Python 3.12).
+    """
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Msg | None] = asyncio.Queue()
+        self._dropped = 0
+
+    def put(self, message: Msg) -> None:
+        if self._queue.qsize() >= EVENTS_AHEAD_MAX:
+            self._dropped += 1
+        else:
+            self._queue.put_nowait(message)
+
+    async def end(self) -> None:
+        self._queue.put_nowait(None)
+
+    async def get(self) -> Msg | None:
+        """Return the next one; None: no more will come."""
+        if self._dropped and self._queue.empty():
+            typer.echo(f"{self._dropped} events were dropped: they came faster than this output is read", err=True)
+            self._dropped = 0
+        message = await self._queue.get()
+        await asyncio.sleep(0)  # messages are received and signals are handled however many wait
+        return message
+
+
 async def follow_events(where: Where, wanted: EventFilter, *, as_json: bool) -> int:
     """Print each event that is wanted, until cancelled.
 
     Raises:
-        NoAnswerError: there is no NATS.
-        CommandError: this login may not subscribe to events, or NATS closed the connection.
+        NoAnswerError: there is no NATS, or this login may not subscribe to events.
+        ClosedForGoodError: NATS takes this login no more.
     """
-    outage = _Outage()
-    async with connected(where, on_away=outage.begin, on_back=outage.end) as operator:
-        subject = operator.subjects.events
-        subscription = await operator.connection.subscribe(subject)
-        await operator.until_allowed(subject)
-        typer.echo(f"follows {subject} at {operator.shown}; ctrl-C ends it", err=True)
-        while not operator.connection.is_closed:
-            try:
-                message = await subscription.next_msg(timeout=1)
-            except (nats.errors.TimeoutError, TimeoutError):
-                continue  # a look at the connection now and then
+    outage, received = _Outage(), _Received()
+    async with connected(where, on_away=outage.begin, on_back=outage.end, on_closed=received.end) as operator:
+        await operator.listen(operator.subjects.events, received.put)
+        typer.echo(f"follows {operator.subjects.events} at {operator.shown}; ctrl-C ends it", err=True)
+        while (message := await received.get()) is not None:
             fields = read_event(message.data)
             name = message.subject.rpartition(".")[2]
             if fields is not None and wanted.passes(name, fields):
                 show(name, fields, as_json=as_json)
-    message_text = "NATS closed the connection for good; has the login been changed?"
-    raise CommandError(message_text)
+    raise ClosedForGoodError
 
 
-def _reader() -> Callable[..., AsyncIterator[tuple[str, str, dict[str, Any]]]]:
-    """Return what reads the stream; it is loaded for this command alone."""
+def _reader() -> tuple[Callable[..., AsyncIterator[Any]], type[Exception]]:
+    """Return what reads the stream, and its error; it is loaded for this command alone."""
     try:
-        return import_module("nats_identify.history").read_history  # type: ignore[no-any-return]  # as described there
+        history = import_module("nats_identify.history")
     except ModuleNotFoundError:
         message = "this version keeps no history; update it"
         raise CommandError(message) from None
+    return history.read_history, history.HistoryError
 
 
 async def show_history(
@@ -150,7 +176,7 @@ async def show_history(
         NoAnswerError: there is no NATS.
         CommandError: no history is kept there, or this login may not read it.
     """
-    read_history = _reader()
+    read_history, HistoryError = _reader()  # noqa: N806  # a class
     end = datetime.now(UTC) if until is None else until.at
     if since.at >= end:
         message = "--since is not before --until: nothing can lie between them"
@@ -161,14 +187,13 @@ async def show_history(
     shown = 0
     async with connected(where) as operator:
         try:
-            async for name, at, fields in read_history(operator.connection, where.prefix, since.at, end):
-                if wanted.passes(name, fields):
+            async for event in read_history(operator.connection, where.prefix, since.at, end):
+                if wanted.passes(event.name, event.fields):
                     shown += 1
-                    show(name, {"at": at, **fields}, as_json=as_json)
+                    show(event.name, {"at": event.at.isoformat(), **event.fields}, as_json=as_json)
                     await asyncio.sleep(0)  # a signal ends it in the middle of a page, too
-        except (nats.errors.Error, OSError) as error:
-            message = f"the history cannot be read: {printable(error) or type(error).__name__}"
-            raise CommandError(message) from error
+        except HistoryError as error:
+            raise CommandError(printable(error)) from error
     if not shown:
         typer.echo("no such event was stored in this time", err=True)
     return Exit.DONE

@@ -33,6 +33,13 @@ class NoAnswerError(CommandError):
     """There is no NATS at that address, or no coordinator on it."""
 
 
+class ClosedForGoodError(CommandError):
+    """NATS closed the connection and takes this login no more."""
+
+    def __init__(self) -> None:
+        super().__init__("NATS closed the connection for good; has the login been changed or revoked?")
+
+
 class UnknownOutcomeError(CommandError):
     """A command was sent and not answered: whether it was carried out is not known."""
 
@@ -118,8 +125,11 @@ class Operator:
 
         Raises:
             NoAnswerError: none answers, or not as a coordinator does.
+            ClosedForGoodError: no further question can be asked.
         """
         subject = self.subjects.status
+        if self.connection.is_closed:
+            raise ClosedForGoodError
         payload = b"" if query is None else query.model_dump_json(exclude_none=True).encode()
         try:
             reply = await self._said.first_of(self.connection.request(subject, payload, timeout=ANSWER_WITHIN_S))
@@ -138,13 +148,19 @@ class Operator:
             raise NoAnswerError(message)
         return answer
 
-    async def until_allowed(self, subject: str) -> None:
-        """Return when the server has accepted a subscription that was just made.
+    async def listen(self, subject: str, on_message: Callable[[Msg], None]) -> None:
+        """Subscribe, and return when the server has accepted it.
 
         Raises:
             NoAnswerError: it refuses it, or does not answer.
         """
+
+        async def receive(message: Msg) -> None:
+            on_message(message)
+
+        self._said.last = None
         try:
+            await self.connection.subscribe(subject, cb=receive)
             await round_trip(self.connection)
         except (nats.errors.Error, OSError) as error:
             message = f"NATS at {self.shown} does not answer: {self._said.why(error)}"
@@ -199,6 +215,7 @@ async def connected(
     *,
     on_away: Callable[[], Awaitable[None]] | None = None,
     on_back: Callable[[], Awaitable[None]] | None = None,
+    on_closed: Callable[[], Awaitable[None]] | None = None,
 ) -> AsyncIterator[Operator]:
     """Connect in this block.
 
@@ -207,12 +224,23 @@ async def connected(
         on_away: called when NATS goes away: then the connection stays and is made again, for ever. Without it, it is
             not made again.
         on_back: called when it is there again.
+        on_closed: called when NATS closes the connection for good.
 
     Raises:
         NoAnswerError: there is no NATS, or it refuses the login.
     """
+    is_ending = False
+
+    def unless_ending(callback: Callable[[], Awaitable[None]] | None) -> Callable[[], Awaitable[None]]:
+        async def call() -> None:
+            if callback is not None and not is_ending:
+                await callback()
+
+        return call
+
     said = _Said()
-    behaviour: dict[str, Any] = {"disconnected_cb": on_away, "reconnected_cb": on_back} if on_away else {}
+    callbacks = {"disconnected_cb": on_away, "reconnected_cb": on_back, "closed_cb": on_closed}
+    behaviour: dict[str, Any] = {name: unless_ending(callback) for name, callback in callbacks.items()}
     try:
         connection = await open_connection(
             where.nats,
@@ -232,4 +260,5 @@ async def connected(
     try:
         yield Operator(connection, where, said)
     finally:
+        is_ending = True
         await connection.close()

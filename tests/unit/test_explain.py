@@ -10,16 +10,38 @@ from nats_identify.operator_wire import FullStatus, StatusQuery
 
 NOW = datetime(2026, 11, 27, 16, 0, tzinfo=UTC)
 BARE = {
-    **{"window_ms": 5000, "session_start_limit": {}, "name": "pod-0", "role": "leader", "prefix": "identify"},
-    **{"waiting": 1, "reserve": 10, "buckets": [], "max_concurrency": 16},
+    "window_ms": 5000,
+    "session_start_limit": {},
+    "name": "pod-0",
+    "role": "leader",
+    "prefix": "identify",
+    "waiting": 1,
+    "reserve": 10,
+    "buckets": [],
+    "max_concurrency": 16,
 }
 REQUEST = {
-    **{"request_id": "abc", "shard_id": 17, "bucket": 1, "client": "shards-17", "priority": 0, "managed": True},
-    **{"position": 3, "eta_ms": 10_400, "reason": "window", "waited_ms": 65_000, "renewed_ms_ago": 1200},
+    "request_id": "abc",
+    "shard_id": 17,
+    "bucket": 1,
+    "client": "shards-17",
+    "priority": 0,
+    "managed": True,
+    "position": 3,
+    "eta_ms": 10_400,
+    "reason": "window",
+    "waited_ms": 65_000,
+    "renewed_ms_ago": 1200,
 }
 GRANT = {
-    **{"grant_id": "g-1", "request_id": "abc", "shard_id": 17, "bucket": 1, "client": "shards-17"},
-    **{"state": "unconfirmed", "opens_in_ms": 9000, "granted_ms_ago": 1200},
+    "grant_id": "g-1",
+    "request_id": "abc",
+    "shard_id": 17,
+    "bucket": 1,
+    "client": "shards-17",
+    "state": "unconfirmed",
+    "opens_in_ms": 9000,
+    "granted_ms_ago": 1200,
 }
 
 

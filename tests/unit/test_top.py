@@ -19,8 +19,14 @@ def status(buckets=2, waiting=3, **fields: Any):
         for number in range(20)
     ]
     body = {
-        **{"window_ms": 5000, "session_start_limit": {"total": 1000, "remaining": 990, "reset_after_ms": 60_000}},
-        **{"name": "pod-1", "role": "standby", "prefix": "identify", "leader": "pod-0", "term": 7, "reserve": 10},
+        "window_ms": 5000,
+        "session_start_limit": {"total": 1000, "remaining": 990, "reset_after_ms": 60_000},
+        "name": "pod-1",
+        "role": "standby",
+        "prefix": "identify",
+        "leader": "pod-0",
+        "term": 7,
+        "reserve": 10,
         "waiting": waiting * buckets,
         "max_concurrency": buckets,
         "buckets": [

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-import nats.errors
+from nats.aio.msg import Msg
 
 from nats_identify.cli.doctor.findings import Finding, note, todo, well
 from nats_identify.cli.operator import NoAnswerError, Operator
@@ -33,18 +33,21 @@ class Found:
 
 async def find_coordinators(connection: NatsClient) -> list[Found]:
     """Ping all coordinators of this NATS account, whatever their prefix."""
-    inbox = connection.new_inbox()
-    subscription = await connection.subscribe(inbox)
-    await connection.publish("$SRV.PING.identify-coordinator", b"", reply=inbox)
     found: list[Found] = []
-    with suppress(nats.errors.Error, TimeoutError):  # the end of the time, or no responders
+    is_over = asyncio.Event()
+
+    async def receive(message: Msg) -> None:
+        if (one := _read(message.data)) is not None:
+            found.append(one)
+        if not message.data or len(found) >= COORDINATORS_MAX:  # empty: NATS knows of no receiver
+            is_over.set()
+
+    inbox = connection.new_inbox()
+    subscription = await connection.subscribe(inbox, cb=receive)
+    await connection.publish("$SRV.PING.identify-coordinator", b"", reply=inbox)
+    with suppress(TimeoutError):
         async with asyncio.timeout(LISTEN_S):
-            while len(found) < COORDINATORS_MAX:
-                message = await subscription.next_msg(timeout=LISTEN_S)
-                if not message.data:
-                    break  # NATS: no responders
-                if (one := _read(message.data)) is not None:
-                    found.append(one)
+            await is_over.wait()
     await subscription.unsubscribe()
     return found
 

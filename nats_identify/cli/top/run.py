@@ -81,9 +81,7 @@ class Screen:
             NoAnswerError: there is nothing to show.
         """
         self.board.answered(await self._operator.status(), monotonic())
-        subject = self._operator.subjects.events
-        await self._operator.connection.subscribe(subject, cb=self._on_event)
-        await self._operator.until_allowed(subject)
+        await self._operator.listen(self._operator.subjects.events, self._on_event)
 
     async def run(self, live: Live) -> None:
         """Draw until it is left."""
@@ -158,7 +156,7 @@ class Screen:
                 return [Resume(by=by, why=_WHY)]
         return [Kick(by=by, why=_WHY, request_id=request_id) for request_id in act.request_ids]
 
-    async def _on_event(self, message: Msg) -> None:
+    def _on_event(self, message: Msg) -> None:
         fields = read_event(message.data)
         if fields is not None:
             self.board.happened(message.subject.rpartition(".")[2], fields, monotonic())
