@@ -3,10 +3,9 @@
 import asyncio
 import json
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib import import_module
 from time import monotonic
 from typing import Any, Final
 
@@ -81,10 +80,16 @@ def in_a_line(name: str, fields: Fields) -> str:
     """Write an event for people: its time, its name, which request, and the rest."""
     at = printable(fields.get("at", "at an unknown time"), _TEXT_MAX)
     first = [(key, fields[key]) for key in _FIRST if fields.get(key) is not None]
-    rest = [(key, value) for key, value in fields.items() if key not in {*_FIRST, "at"} and value is not None]
+    rest = [(key, value) for key, value in fields.items() if key not in {*_FIRST, "at"} and value not in (None, "")]
     shown = [f"{printable(key, _TEXT_MAX).removesuffix('_id')} {printable(value, _TEXT_MAX)}" for key, value in first]
-    shown += [f"{printable(key, _TEXT_MAX)}={printable(value, _TEXT_MAX)}" for key, value in rest]
+    shown += [f"{printable(key, _TEXT_MAX)}={_value(value)}" for key, value in rest]
     return f"{at}  {printable(name, _TEXT_MAX):<13} {'  '.join(shown)}".rstrip()
+
+
+def _value(value: object) -> str:
+    """A text with blanks is quoted, so that the next field is seen to be another."""
+    text = printable(value, _TEXT_MAX)
+    return f'"{text}"' if " " in text else text
 
 
 def show(name: str, fields: Fields, *, as_json: bool) -> None:
@@ -157,16 +162,6 @@ async def follow_events(where: Where, wanted: EventFilter, *, as_json: bool) -> 
     raise ClosedForGoodError
 
 
-def _reader() -> tuple[Callable[..., AsyncIterator[Any]], type[Exception]]:
-    """Return what reads the stream, and its error; it is loaded for this command alone."""
-    try:
-        history = import_module("nats_identify.history")
-    except ModuleNotFoundError:
-        message = "this version keeps no history; update it"
-        raise CommandError(message) from None
-    return history.read_history, history.HistoryError
-
-
 async def show_history(
     where: Where, wanted: EventFilter, since: Instant, until: Instant | None, *, as_json: bool
 ) -> int:
@@ -176,7 +171,8 @@ async def show_history(
         NoAnswerError: there is no NATS.
         CommandError: no history is kept there, or this login may not read it.
     """
-    read_history, HistoryError = _reader()  # noqa: N806  # a class
+    from nats_identify.history import HistoryError, read_history  # noqa: PLC0415  # this command alone needs them
+
     end = datetime.now(UTC) if until is None else until.at
     if since.at >= end:
         message = "--since is not before --until: nothing can lie between them"

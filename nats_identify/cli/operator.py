@@ -126,6 +126,7 @@ class Operator:
         Raises:
             NoAnswerError: none answers, or not as a coordinator does.
             ClosedForGoodError: no further question can be asked.
+            CommandError: the query selects what cannot be there.
         """
         subject = self.subjects.status
         if self.connection.is_closed:
@@ -133,6 +134,7 @@ class Operator:
         payload = b"" if query is None else query.model_dump_json(exclude_none=True).encode()
         try:
             reply = await self._said.first_of(self.connection.request(subject, payload, timeout=ANSWER_WITHIN_S))
+            _raise_refusal(reply)
             answer = FullStatus.model_validate_json(reply.data)
         except ValidationError as error:
             message = (
@@ -195,6 +197,14 @@ class Operator:
         except (nats.errors.Error, OSError) as error:
             message = f"cannot send on {subject} at {self.shown}: {self._said.why(error)}"
             raise NoAnswerError(message) from error
+
+
+def _raise_refusal(reply: Msg) -> None:
+    """Raise what a micro service answers instead of a body."""
+    why = (reply.headers or {}).get("Nats-Service-Error")
+    if why is not None:
+        is_ours = (reply.headers or {}).get("Nats-Service-Error-Code") == "400"
+        raise CommandError(printable(why), Exit.WRONG_OPTION if is_ours else Exit.REFUSED)
 
 
 async def round_trip(connection: NatsClient) -> None:

@@ -115,7 +115,7 @@ def explain_plan(shards: int, figures: Figures, plan: Plan, source: str) -> list
     first_ms = (plan.turns - 1) * turn_ms
     when = "at an unknown time" if plan.all_up_in_ms is None else f"in {show_ms(plan.all_up_in_ms)}"
     usable = max(0, remaining - reserve)
-    step = f"{turn_ms / 1000:g} s"
+    step = f"{round(turn_ms / 1000, 2):g} s"
     turns = f"{plan.turns} in the fullest of {min(shards, buckets)} buckets, {step} apart"
     left = f"{remaining} of {figures.total} are left today, the last {reserve} of them kept for lost sessions"
     lines = [
@@ -146,7 +146,9 @@ async def run_plan(shards: int, given: Figures, where: Where | None, *, as_json:
         async with connected(where) as operator:
             status = await operator.status()
         figures = given.or_else(figures_of(status))
-        source = f"of coordinator {printable(status.name, 64)}, but for those of the options"
+        source = f"of coordinator {printable(status.name, 64)}"
+        if given != Figures():
+            source += ", but for those of the options"
     plan = make_plan(shards, figures)
     if as_json:
         body: dict[str, Any] = {

@@ -89,6 +89,10 @@ class FakeCoordinator:
             return query.is_selection and all(value is None or one[key] == value for key, value in wanted.items())
 
         requests = [one for one in self.requests if is_selected(one)]
+        if query.bucket == 99:  # as a coordinator does where there is no such bucket
+            headers = {"Nats-Service-Error-Code": "400", "Nats-Service-Error": "bucket: there is no bucket 99"}
+            await self.client.publish(message.reply, b"", headers=headers)
+            return
         page = requests[query.offset : query.offset + query.limit]
         end = query.offset + len(page)
         answer = {

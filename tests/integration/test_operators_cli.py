@@ -44,6 +44,11 @@ async def test_a_shard_that_waits_is_explained(fake, nats_server):
     assert "for the request before it: shard 1 (pod-1)." in output
 
 
+async def test_a_bucket_that_cannot_be_is_a_wrong_option(fake, nats_server):
+    status, output, errors = await run(nats_server.url, "status", "--bucket", "99")
+    assert (status, output, errors) == (2, "", "bucket: there is no bucket 99\n")
+
+
 async def test_the_whole_picture_names_the_pause_and_the_busiest(fake, nats_server):
     fake.status["paused"] = {"by": "alice", "why": "deploy", "left_ms": 60_000}
     fake.status["busiest"] = [{"client": "pod\x1b[31m", "new_requests": 1, "messages": 9, "over_ms": 10_000}]

@@ -71,7 +71,13 @@ def test_it_shows_what_an_operator_looks_for(board):
     shown = picture(board)
     for text in ("pod-0 leads, term 7", "asked pod-1", "990 of 1000 starts left", "next day in 0:01:00"):
         assert text in shown
-    for text in ("0 identified, 6 wait", "1 grants in 10 s", "2.4 s", "0 (shards-x)  1 (shards-x)", "shards-3 120"):
+    for text in (
+        "0 identified, 6 wait",
+        "1 grant in 10 s",
+        "2.4 s",
+        "0 (shards-x)  1 (shards-x)",
+        "messages in 10.0 s: shards-3 120",
+    ):
         assert text in shown
     assert "granted       shard 4 bucket 0" in shown
 

@@ -93,6 +93,7 @@ def tries_of(role: str, subjects: Subjects, inbox: str) -> list[Try]:
             _subscribe(subjects.events),
             *(_publish(f"$SRV.{verb}.identify-coordinator", body=b"", wants_reply=True) for verb in ("PING", "INFO")),
             *reads,
+            *_history_reads(subjects),
         ]
     listens = (subjects.requests, subjects.confirms, subjects.cancels, subjects.info, subjects.status, subjects.refresh)
     return [
@@ -102,6 +103,16 @@ def tries_of(role: str, subjects: Subjects, inbox: str) -> list[Try]:
         _publish(f"$JS.API.STREAM.CREATE.{stream}", wants_reply=True),
         _publish(f"$JS.API.CONSUMER.CREATE.{stream}", wants_reply=True),
         *reads,
+    ]
+
+
+def _history_reads(subjects: Subjects) -> list[Try]:
+    """What `nats-identify history` needs; without IDENTIFY_HISTORY there is no such stream: then the right is idle."""
+    stream = subjects.event_stream
+    return [
+        _publish(f"$JS.API.STREAM.INFO.{stream}", body=b"", wants_reply=True),
+        _publish(f"$JS.API.CONSUMER.CREATE.{stream}.>", wants_reply=True),
+        _publish(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.>", wants_reply=True),
     ]
 
 

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from nats_identify.cli.status import NAME_MAX, TROUBLE_MAX, describe_pause, named_shard
-from nats_identify.cli.top.board import Board, Happened
+from nats_identify.cli.top.board import RATE_OVER_S, Board, Happened
 from nats_identify.cli.when import show_ms
 from nats_identify.operator_wire import FullStatus
 from nats_identify.printable import printable
@@ -20,10 +20,10 @@ from nats_identify.wire import BucketStatus, WaitingRequest
 EVENTS_MIN: Final = 5
 """Lines that stay for events however many buckets there are."""
 
-_FIXED_LINES: Final = 9  # title, day, start, rates, pause or trouble, header, busiest, rule, keys
+_FIXED_LINES: Final = 9  # title, day, start, rate, clients, pause or trouble, header, rule, keys
 _BAR: Final = 20
 _SMALL_BAR: Final = 8
-_WIDE: Final = 110
+_WIDE: Final = 96
 _DIM: Final = "bright_black"
 
 _STYLES: Final = {
@@ -69,14 +69,15 @@ def draw(
         return Group(Text("no coordinator has answered yet"), _fit(Text(board.trouble, "bold red"), columns))
     aged_ms = int(board.age_s(now_s) * 1000)
     head = [_title(status, at, columns), _day(status, aged_ms), _start(board, status, aged_ms), _rates(board, now_s)]
-    head.append(_alarm(board, status, aged_ms))
+    head += [_busiest(status), _alarm(board, status, aged_ms)]
     room = max(1, lines - _FIXED_LINES)
     rows = _buckets(board, status, aged_ms, columns, max(1, room - min(EVENTS_MIN, room - 1)))
     events = list(board.events)[-max(0, room - len(rows)) :] if room > len(rows) else []
     shown = [_event(event) for event in events] or [Text("nothing has happened yet", _DIM)][: room - len(rows)]
     blank = [Text("")] * max(0, room - len(rows) - len(shown))
     keys = Text(line, "bold black on yellow" if is_question else "reverse")
-    body = [*head, _header(columns), *rows, _busiest(status), Text("─" * columns, _DIM), *shown, *blank, keys]
+    keys.pad_right(max(0, columns - keys.cell_len))
+    body = [*head, _header(columns), *rows, Text("─" * columns, _DIM), *shown, *blank, keys]
     return Group(*(_fit(text, columns) for text in body[-lines:]))
 
 
@@ -125,8 +126,8 @@ def _start(board: Board, status: FullStatus, aged_ms: int) -> Text:
 
 def _rates(board: Board, now_s: float) -> Text:
     grants, over_s = board.rate(now_s)
-    rate = f"{grants} grants in the last minute" if over_s >= 60 else f"{grants} grants in {over_s:.0f} s"  # noqa: PLR2004
-    return Text(f"rate   {rate}")
+    over = "the last minute" if over_s >= RATE_OVER_S else f"{over_s:.0f} s"
+    return Text(f"rate   {grants} {'grant' if grants == 1 else 'grants'} in {over}")
 
 
 def _alarm(board: Board, status: FullStatus, aged_ms: int) -> Text:
@@ -180,10 +181,10 @@ def _next(request: WaitingRequest) -> str:
 
 def _busiest(status: FullStatus) -> Text:
     if not status.busiest:
-        return Text("busiest  no client has sent anything lately", _DIM)
+        return Text("busy   no client has sent anything lately", _DIM)
     over = show_ms(status.busiest[0].over_ms)
     named = [f"{printable(client.client, NAME_MAX) or '-'} {client.messages}" for client in status.busiest]
-    return Text.assemble((f"busiest in {over}  ", "bold"), "  ".join(named))
+    return Text(f"busy   messages in {over}: {', '.join(named)}")
 
 
 def _event(event: Happened) -> Text:
@@ -192,7 +193,7 @@ def _event(event: Happened) -> Text:
         (f"{_time_of(fields.get('at')):<8}  ", _DIM), (f"{printable(event.name, 16):<13}", _STYLES.get(event.name, ""))
     )
     for key, value in fields.items():
-        if key in {"at", "request_id", "grant_id", "instance"} or value is None:
+        if key in {"at", "request_id", "grant_id", "instance"} or value in (None, ""):
             continue
         text.append(f" {printable(key, NAME_MAX).removesuffix('_id')} {printable(value, TROUBLE_MAX)}")
     return text
