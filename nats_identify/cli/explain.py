@@ -10,7 +10,7 @@ from nats_identify.printable import printable
 from nats_identify.reason import Reason
 
 AHEAD_NAMED: Final = 5
-"""Requests that are named before the one that is explained."""
+"""Requests that are named before the one that is explained: the nearest, in order."""
 
 FULL_MAX: Final = 3
 """More requests than these have a line each instead of a paragraph."""
@@ -118,20 +118,22 @@ def _reasons(status: FullStatus, request: RequestStatus) -> list[str]:
 def _ahead(request: RequestStatus) -> str:
     if not request.ahead_count:
         return "; nothing is before it"
-    named = ", ".join(named_shard(ahead) for ahead in request.ahead[:AHEAD_NAMED])
-    more = request.ahead_count - min(len(request.ahead), AHEAD_NAMED)
-    others = f" and {more} more" if more > 0 else ""
+    nearest = request.ahead[-AHEAD_NAMED:]
+    named = ", ".join(named_shard(ahead) for ahead in nearest)
     count = "the request before it" if request.ahead_count == 1 else f"the {request.ahead_count} requests before it"
-    return f" and for {count}: {named}{others}"
+    if request.ahead_count > len(nearest):
+        return f" and for {count}, the nearest: {named}"
+    return f" and for {count}: {named}"
 
 
 def _in_a_line(request: RequestStatus) -> str:
     eta = "unknown" if request.eta_ms is None else show_ms(request.eta_ms)
-    return (
-        f"{named_shard(request)}: bucket {request.bucket}, position {request.position}, turn in {eta}, waits for "
-        f"{request.reason}, renewed {show_ms(request.renewed_ms_ago)} ago, "
-        f"request {printable(request.request_id, NAME_MAX)}"
-    )
+    place = f"position {request.position}, turn in {eta}, waits for {request.reason}"
+    if request.grant_id is not None:
+        place = f"granted as {printable(request.grant_id, NAME_MAX)} and not confirmed yet"
+    renewed = f"renewed {show_ms(request.renewed_ms_ago)} ago"
+    name = printable(request.request_id, NAME_MAX)
+    return f"{named_shard(request)}: bucket {request.bucket}, {place}, {renewed}, request {name}"
 
 
 def _grant(grant: GrantStatus) -> str:

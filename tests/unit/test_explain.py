@@ -72,7 +72,11 @@ def test_a_request_that_waits_for_its_window():
         ({"reason": "session_limit"}, {}, "waits for the next day"),
         ({"ahead_count": 0}, {}, "nothing is before it"),
         ({"ahead_count": 1, "ahead": [{"request_id": "a", "shard_id": 1}]}, {}, "for the request before it: shard 1."),
-        ({"ahead_count": 9, "ahead": [{"request_id": "a", "shard_id": 1}]}, {}, "shard 1 and 8 more"),
+        (
+            {"ahead_count": 9, "ahead": [{"request_id": "a", "shard_id": 1}]},
+            {},
+            "for the 9 requests before it, the nearest: shard 1.",
+        ),
         ({"renewed_ms_ago": 90_000}, {}, "which is late: its process may be gone"),
         ({"renewed_ms_ago": 90_000, "managed": False}, {}, "0:01:30 ago."),
         ({"is_unresponsive": True}, {}, "others pass it until it renews"),
@@ -110,7 +114,10 @@ def test_a_shard_without_a_request_says_where_it_may_be():
 
 
 def test_many_requests_are_a_line_each_and_the_page_says_how_to_go_on():
-    requests = [{**REQUEST, "request_id": f"r{number}"} for number in range(20)]
+    requests = [{**REQUEST, "request_id": f"r{number}"} for number in range(19)]
+    requests.insert(0, {**REQUEST, "position": 0, "grant_id": "g-9"})
     lines = text({"bucket": 1}, requests=requests, requests_total=45, next_offset=20).splitlines()
     assert len(lines) == 21
+    assert "granted as g-9 and not confirmed yet" in lines[0]
+    assert "position 3, turn in 10.4 s, waits for window, renewed 1.2 s ago, request r0" in lines[1]
     assert lines[-1] == "Bucket 1: 20 of 45 requests are shown; go on with --offset 20."
