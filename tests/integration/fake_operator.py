@@ -111,7 +111,7 @@ class FakeCoordinator:
         self.received.append((name, body))
         if self.refusal is not None:
             code, text = self.refusal
-            reply = {"status": "refused", "command": name, "code": code, "message": text}
+            reply: dict[str, Any] = {"status": "refused", "command": name, "code": code, "message": text}
         else:
             if name in {"pause", "resume"}:
                 self.status["paused"] = {"by": body["by"], "why": body["why"]} if name == "pause" else None

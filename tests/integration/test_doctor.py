@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -26,7 +27,7 @@ async def discord():
         body = {"url": "wss://x", "shards": 12, "session_start_limit": LIMIT}
         return web.json_response(body, status=server["status"], headers={"Date": format_datetime(at, usegmt=True)})
 
-    server = {"asked": [], "status": 200, "ahead": timedelta(0)}
+    server: dict[str, Any] = {"asked": [], "status": 200, "ahead": timedelta(0)}
     app = web.Application()
     app.router.add_get("/gateway/bot", answer)
     runner = web.AppRunner(app)

@@ -1,5 +1,7 @@
 """`nats-identify doctor`: how it judges what it found."""
 
+from typing import Any
+
 import pytest
 from nats.js import api
 
@@ -12,7 +14,7 @@ from nats_identify.cli.doctor.findings import Level, todo, well
 from nats_identify.cli.doctor.rights import ROLES, tries_of
 from nats_identify.wire import Subjects
 
-GOOD = {"max_msgs_per_subject": 1, "storage": api.StorageType.FILE, "num_replicas": 3}
+GOOD: dict[str, Any] = {"max_msgs_per_subject": 1, "storage": api.StorageType.FILE, "num_replicas": 3}
 
 
 def todos(findings):
