@@ -112,7 +112,7 @@ def _history_reads(subjects: Subjects) -> list[Try]:
     return [
         _publish(f"$JS.API.STREAM.INFO.{stream}", body=b"", wants_reply=True),
         _publish(f"$JS.API.CONSUMER.CREATE.{stream}.>", wants_reply=True),
-        _publish(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.>", wants_reply=True),
+        _publish(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.*", wants_reply=True),
     ]
 
 
