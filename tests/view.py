@@ -6,6 +6,7 @@ Only this file and `tests.invariants` know how the state keeps it: a change in t
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from coordinator.edge import projection
 from nats_identify.schedule.budget import StaticDay
 from nats_identify.schedule.grants import GlobalHold, Hold
 from nats_identify.schedule.model import Outcome, Reason
@@ -111,6 +112,13 @@ def remaining_of(schedule: Scheduler) -> int | None:
 def is_day_spent(schedule: Scheduler) -> bool:
     """Whether the day has nothing left, for any priority."""
     return schedule.state.budget.closed_for(1) is Reason.SESSION_LIMIT
+
+
+def up_in_ms(schedule: Scheduler, now_ns: int, shards: int | None = None) -> int | None:
+    """When all that wait are projected to be up; ``shards``: when as many are that restart now."""
+    state = schedule.state
+    one = projection.of_waiting(state, now_ns) if shards is None else projection.of_restart(state, shards, now_ns)
+    return one.all_up_in_ms
 
 
 def knows_request(schedule: Scheduler, request_id: str) -> bool:

@@ -11,6 +11,7 @@ from nats import errors, micro
 from nats.aio.msg import Msg
 from nats.micro.request import Request
 from nats.micro.service import EndpointConfig, ServiceConfig
+from nats.micro.service import Service as MicroService
 
 from coordinator.core.replica import Replica
 from coordinator.edge import status
@@ -38,7 +39,12 @@ class Service:
         limits: Discord's, or those of the settings.
         is_leading: whether this replica leads.
         clock: the replica's time.
+
+    Attributes:
+        micro: the service, once it is open; other parts add endpoints to it.
     """
+
+    micro: MicroService
 
     def __init__(
         self,
@@ -73,6 +79,7 @@ class Service:
         status = EndpointConfig("status", self._answer_status, subject=self._subjects.status)
         await service.add_endpoint(info)
         await service.add_endpoint(status)
+        self.micro = service
         await self._traffic.subscribe(self._subjects.refresh, cb=self._asked_to_refresh)
 
     def info(self) -> Info:

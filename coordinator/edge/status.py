@@ -90,7 +90,7 @@ def _bucket(state: ScheduleState, bucket: int, listed: int, now_ns: int) -> Buck
 
 def _reason(state: ScheduleState, first: QueuedRequest, now_ns: int) -> Reason:
     """Return what the first in line waits for; the same as its reply says, at a cost that no other line adds to."""
-    closed = state.budget.closed_for(first.message.priority)
+    closed = state.closed_for(first.message.priority)
     if closed is not Reason.LIMITS_UNKNOWN and first.deferred_until_ns > now_ns:
         return Reason.CRASH_LOOP
     return closed or Reason.WINDOW
