@@ -1,7 +1,7 @@
 """The commands of an operator, applied to the state. Nothing is granted or sent here.
 
 A leader applies each, and keeps its reply and its event until the ledger entry that records it is committed: so what
-an operator was told survives the leader. A command that is not carried out changes nothing, and is answered at once.
+has been reported as done outlives the leader. One that is not carried out changes nothing, and is answered at once.
 
 A standby ends a kicked request and forgives a pardoned shard, as it ends a cancelled request. It takes the rest from
 the ledger: whether a grant may be released is decided where the confirms and the ledger come together, by the leader.

@@ -224,7 +224,7 @@ class LimitsFetched:
 
 
 class Operator(NamedTuple):
-    """Who gives a command, and why, as events show it; ``reply_to``: where the reply goes."""
+    """The person that gives a command, and why, as events show it; ``reply_to``: where the reply goes."""
 
     by: str
     why: str = ""

@@ -363,7 +363,7 @@ class ScheduleState:
     def keep_reply(self, actions: list[ScheduleAction]) -> None:
         """Keep the reply to a command, and its events, until it is committed; the caller has seen that there is room.
 
-        Its operator is told of nothing that a successor may not have.
+        Nothing is reported as done that a successor may not have.
         """
         self.unsent.keep(actions)
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from nats_identify import wire
+from nats_identify import operator_wire, wire
 from nats_identify.schedule.model import Code
 from nats_identify.schedule.model import Reason as QueuedReason
 
@@ -24,8 +24,16 @@ MESSAGES: Final[dict[str, type[BaseModel]]] = {
     "refused": wire.Refused,
     "info": wire.Info,
     "status": wire.Status,
+    "pause": operator_wire.Pause,
+    "resume": operator_wire.Resume,
+    "kick": operator_wire.Kick,
+    "release": operator_wire.Release,
+    "pardon": operator_wire.Pardon,
+    "handover": operator_wire.Handover,
+    "done": operator_wire.Done,
+    "not_done": operator_wire.NotDone,
 }
-"""Every message that a client sends or receives, by the name of its file."""
+"""Every message that a client or an operator sends or receives, by the name of its file."""
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -33,6 +41,7 @@ _OPEN: Final[dict[str, list[str]]] = {
     "queued": [value.value for value in QueuedReason],
     "refused": [value.value for value in Code],
     "status": [value.value for value in QueuedReason],
+    "not_done": [Code.BAD_REQUEST.value, Code.ENDED.value, Code.OVERLOADED.value],
 }
 """Values of this version's reasons and codes. A newer coordinator may send others, so that a schema names them only."""
 

@@ -10,13 +10,14 @@ from nats_identify.schedule.model import (
     SECOND,
     Cancel,
     Confirmation,
+    Kick,
     NudgeUndeliverable,
     Outcome,
     RequestReceived,
     Undeliverable,
 )
 from tests.simulation.checkers.attention import Ear
-from tests.view import knows_grant
+from tests.view import knows_grant, knows_request
 
 if TYPE_CHECKING:
     from tests.simulation.coordinator import Coordinator
@@ -120,6 +121,10 @@ class Requests:
             assert isinstance(event, Cancel)
             self._end(name, event.request_id)
             self._withdrawn.setdefault(name, set()).add(event.request_id)
+        elif kind is Kick:
+            assert isinstance(event, Kick)
+            if not knows_request(coordinator.replica.schedule, event.request_id):  # else it is granted, and goes on
+                self._end(name, event.request_id)
         elif kind is Confirmation:
             assert isinstance(event, Confirmation)
             self._answered(coordinator, requests, event)
