@@ -19,6 +19,7 @@ from nats_identify import operator_wire, wire
 from nats_identify.operator_wire import COMMAND_BYTES_MAX, Command
 from nats_identify.schedule import model
 from nats_identify.schedule.model import MS, Code, CommandReply, Operator
+from nats_identify.schedule.pause import Paused
 
 Event = model.Pause | model.Resume | model.Kick | model.Release | model.Pardon | Handover
 
@@ -139,3 +140,14 @@ def _event(said: wire.Message, reply_to: str) -> Event:
         case _:
             text = f"{type(said).__name__} is no command"
             raise AssertionError(text)
+
+
+def pause_status(paused: Paused | None, now_ns: int) -> operator_wire.PauseStatus | None:
+    """Return the pause of a schedule's state as a status has it."""
+    if paused is None:
+        return None
+    paused = paused.with_time_left(now_ns)
+    left_ms = None if paused.ends_ns is None else wire.ms_up(paused.ends_ns)
+    return operator_wire.PauseStatus(
+        below_priority=paused.below_priority, left_ms=left_ms, why=paused.why, by=paused.by
+    )

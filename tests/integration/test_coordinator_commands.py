@@ -98,6 +98,7 @@ async def test_a_pause_survives_the_leader_and_a_resume_too(pair, client, mailbo
     assert (queued["reason"], queued["eta_ms"] > 3_500_000) == ("paused", True)
     status = json.loads((await client.request("identify.status", timeout=WITHIN_S)).data)
     assert status["buckets"][0]["reason"] == "paused"
+    await pair[1].until_metric("identify_paused", 1)
     await done(client, "resume")
     await mailbox.until_granted("one", renewal=1)
     assert "paused" not in await ledger_of(client)

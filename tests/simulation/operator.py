@@ -23,8 +23,9 @@ RESUMES_EVERY_NS: Final = 3 * SECOND
 """Once all is well it resumes again and again: a pause that was late may arrive after a resume."""
 
 LOOKS_EVERY_NS: Final = 300 * MS
-RELEASES: Final = 0.4
-"""How often it acts at a look that shows a grant which it may release."""
+RELEASES: Final = 0.8
+ERRS: Final = 0.03
+"""How often it acts at a look that shows a grant which it may release, and at one that shows none."""
 
 LOSSES: Final = {Fault.DELETE, Fault.RECREATE, Fault.RESTORE}
 
@@ -64,9 +65,9 @@ class Operator(Process):
         self._look()
 
     def _look(self) -> None:
-        """Release what a shard that has died will not use, before its hold is over."""
+        """Release what a shard that has died will not use, before its hold is over; seldom what was identified."""
         if self.world.is_open:
-            if self._releasable() and self._random.random() < RELEASES:
+            if self._random.random() < (RELEASES if self._releasable() else ERRS):
                 self._give(self._release(self._who()))
             self.engine.after(LOOKS_EVERY_NS, self._look)
 
