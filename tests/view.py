@@ -126,6 +126,11 @@ def knows_request(schedule: Scheduler, request_id: str) -> bool:
     return schedule.state.requests.get(request_id) is not None
 
 
+def has_ended(schedule: Scheduler, request_id: str) -> bool:
+    """Whether the id of this request is spent."""
+    return schedule.state.requests.has_ended(request_id)
+
+
 def knows_grant(schedule: Scheduler, grant_id: str) -> bool:
     """Whether this grant has a hold."""
     return schedule.state.holds.get(grant_id) is not None

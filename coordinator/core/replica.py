@@ -14,6 +14,7 @@ from hashlib import blake2b
 from itertools import count
 from typing import Final
 
+from coordinator.core.handover_policy import HandoverPolicy
 from coordinator.core.ledger import (
     Handover,
     LeaseHeader,
@@ -42,10 +43,6 @@ from coordinator.core.write_state import Idle, InFlight, Pending, WriteState, re
 from nats_identify.schedule import model
 from nats_identify.schedule.grants import GlobalHold, Hold
 from nats_identify.schedule.model import MS, Code, CommandReply, Event, FetchLimits
-
-YIELDS_LEASES: Final = 2
-"""For this many leases a leader that handed over does not contest the lead, unless another has led meanwhile: each
-standby is quicker. Where there is none, it leads again then."""
 
 
 class Role(Enum):
@@ -85,11 +82,9 @@ class Replica:
         self._read_state: ReadState = ReadDue()
         self._traffic_at_ns: int | None = None
         self._is_traffic_lost = True
-        self._hands_over = False
-        self._led_since_ns = 0
-        self._yields_until_ns = 0
         self._global_hold: GlobalHold | None = None
         self._lineage = ""
+        self._handover = HandoverPolicy(settings.lease_ns)
         self._limits_policy = LimitsPolicy(is_static=settings.static is not None)
 
     def handle(self, event: ReplicaEvent, now_ns: int) -> list[ReplicaAction]:
@@ -184,7 +179,7 @@ class Replica:
 
     def _contest_at_ns(self) -> int:
         """When the lock may be contested: the lease is over, and so is the time for which this replica handed over."""
-        return max(self.view.lease_expires_at_ns(), self._yields_until_ns)
+        return max(self.view.lease_expires_at_ns(), self._handover.contests_at_ns)
 
     @property
     def _may_contest(self) -> bool:
@@ -227,7 +222,7 @@ class Replica:
         if self.is_leader:
             self._step_down()
         if ledger is not None and ledger.leader is not None:
-            self._yields_until_ns = 0  # another has taken over
+            self._handover.see_leader()
         if ledger is not None and self.view.has_regressed:  # its grants are not adopted; their requesters had a reply
             self.schedule.state.mark_plain_replied(ledger.grants, now_ns)
         if ledger is not None and is_newer:
@@ -257,7 +252,7 @@ class Replica:
 
     def _lead_from_now(self, now_ns: int) -> list[ReplicaAction]:
         self._become(Role.LEADER)
-        self._led_since_ns = now_ns
+        self._handover.become_leader(now_ns)
         hold_ns = self.view.longest_hold_ns
         if self._global_hold is not None:
             self.schedule.state.set_global_hold(self._global_hold, now_ns + hold_ns)
@@ -276,8 +271,8 @@ class Replica:
             return self._start_read(now_ns)
         if self.role is Role.LEAVING or self._is_traffic_lost:
             return self._write((), now_ns, leader=None)
-        if self._hands_over:
-            self._yields_until_ns = now_ns + YIELDS_LEASES * self.settings.lease_ns
+        if self._handover.is_under_way:
+            self._handover.give_up(now_ns)
             self.schedule.take_unsent(now_ns)
             return self._write((), now_ns, leader=None)
         grants, said = self.schedule.grant_due(now_ns)
@@ -366,27 +361,24 @@ class Replica:
         pending = self._write_state
         self.schedule.step_down(pending.holds if isinstance(pending, Pending) else ())
         self._write_state = Idle(refusals=pending.refusals)
-        self._hands_over = False
+        self._handover.step_down()
         self.lease_until_ns = 0
         self._become(Role.STANDBY)
 
     def _give_up_lead(self, event: Handover | Stop, now_ns: int) -> list[ReplicaAction]:
-        """Give the lead up with the next write; the reply to an operator leaves when that is committed.
-
-        A leader of less than a lease does not hand over: the command may be the one that made it leader, received late.
-        """
+        """Give the lead up with the next write; the reply to an operator leaves when that is committed."""
         if isinstance(event, Stop):
             self._become(Role.LEAVING)
             return []
         state, name, reply_to = self.schedule.state, self.settings.name, event.operator.reply_to
-        if not self.is_leading(now_ns) or self._hands_over:
+        if not self.is_leading(now_ns) or self._handover.is_under_way:
             return []
-        if now_ns - self._led_since_ns < self.settings.lease_ns or state.unsent.is_full:
+        if self._handover.is_too_early(now_ns) or state.unsent.is_full:
             text = (
                 f"{name} has just taken the lead; where it is to hand over too, give the command again in some seconds"
             )
             return [CommandReply(reply_to, "handover", text, Code.OVERLOADED)]
-        self._hands_over = True
+        self._handover.begin()
         fields: model.Fields = {"leader": name, "term": self.term, "by": event.operator.by, "why": event.operator.why}
         text = f"{name} has given the lead up; another replica takes over at once, if there is one"
         state.keep_reply([Event("handover", fields), CommandReply(reply_to, "handover", text)])

@@ -2,8 +2,9 @@
 
 import pytest
 
+from coordinator.core.handover_policy import YIELDS_LEASES
 from coordinator.core.ledger import Handover, Stop
-from coordinator.core.replica import YIELDS_LEASES, Role
+from coordinator.core.replica import Role
 from coordinator.edge.ledger_json import LedgerWriter, decode
 from nats_identify.schedule import model
 from nats_identify.schedule.crash_loop import CrashLoopGuard

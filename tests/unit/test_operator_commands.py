@@ -1,6 +1,7 @@
 """The edge of an operator's commands: what is read, what is refused, and by which replica."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -29,8 +30,9 @@ class Answers:
 
 def commands(*, is_leading=True, queued_max=10):
     event_queue, answers = EventQueue(queued_max), Answers()
-    parts = {"publisher": answers, "is_leading": lambda: is_leading}
-    return OperatorCommands(Subjects(), "i1", event_queue, **parts), event_queue, answers
+    publisher: Any = answers
+    part = OperatorCommands(Subjects(), "i1", event_queue, publisher=publisher, is_leading=lambda: is_leading)
+    return part, event_queue, answers
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from nats_identify.schedule.model import (
 from nats_identify.schedule.pause import Paused
 from tests.simulation.process import DRIFT_MAX_PPM
 from tests.simulation.violation import Violation
-from tests.view import knows_request
+from tests.view import has_ended, knows_request
 
 if TYPE_CHECKING:
     from tests.simulation.coordinator import Coordinator
@@ -92,11 +92,18 @@ class Commands:
                 self._over_at_ns.setdefault(number, coordinator.engine.now_ns + over_ns)
             if coordinator.replica.is_leader:
                 self._may_begin.setdefault(name, set()).add(number)
-        elif isinstance(event, Kick) and not knows_request(coordinator.replica.schedule, event.request_id):
+        elif isinstance(event, Kick) and self._has_applied(coordinator, event):
             self._kicked.add((name, event.request_id))
         elif isinstance(event, Pardon):
             self._shards[reply_to] = event.shard_id
             self._baselines.setdefault((name, reply_to), len(self._granted.get(event.shard_id, ())))
+
+    @staticmethod
+    def _has_applied(coordinator: "Coordinator", kick: Kick) -> bool:
+        """Whether it ended the request: one that leads says so at once where it did not, within its lease alone."""
+        schedule = coordinator.replica.schedule
+        has_ended_it = coordinator.is_leading or has_ended(schedule, kick.request_id)
+        return has_ended_it and not knows_request(schedule, kick.request_id)
 
     def is_kicked(self, name: str, request_id: str) -> bool:
         """Whether this coordinator ended the request since it was told to."""
