@@ -26,6 +26,7 @@ from coordinator.edge.intake import Intake
 from coordinator.edge.limits import RESERVE_IS_ALL, DiscordLimits, StaticLimits
 from coordinator.edge.log import Log, make_log
 from coordinator.edge.metrics import Metrics
+from coordinator.edge.operator import OperatorCommands
 from coordinator.edge.overload import OverloadLog
 from coordinator.edge.probe import Probe
 from coordinator.edge.publisher import Publisher
@@ -175,6 +176,8 @@ class Process:
         runtime = self._make_runtime(store, publisher, spans)
         for part in (publisher, intake, service):
             await part.open()
+        commands = OperatorCommands(subjects, events, publisher=publisher, is_leading=self._is_leading)
+        await commands.open(service)
         self._health.attach(runtime, store, probe, (store_connection, traffic))
         log.info("serving", prefix=subjects.prefix, instance=self._instance)
         jobs = (

@@ -23,7 +23,7 @@ from coordinator.core.replica import Replica
 from coordinator.edge.event_queue import EventQueue
 from coordinator.edge.log import Log
 from nats_identify.clock import NS_PER_S, Clock
-from nats_identify.schedule.model import Event, FetchLimits, Reply, Wake
+from nats_identify.schedule.model import CommandReply, Event, FetchLimits, Reply, Wake
 
 TURN_NS: Final = 4_000_000
 """How long events are handled before the event loop turns: a call to the ledger takes some turns, each as long as this
@@ -56,6 +56,10 @@ class Publisher(Protocol):
 
     def reply(self, reply: Reply, term: int) -> None:
         """Answer a requester."""
+        ...
+
+    def reply_to_command(self, reply: CommandReply, term: int) -> None:
+        """Answer an operator."""
         ...
 
     def publish_event(self, event: Event) -> None:
@@ -154,6 +158,8 @@ class Runtime:
         match action:
             case Reply():
                 self._publisher.reply(action, self._replica.term)
+            case CommandReply():
+                self._publisher.reply_to_command(action, self._replica.term)
             case Event():
                 self._publisher.publish_event(action)
             case Write():

@@ -24,6 +24,14 @@ MESSAGES: Final[dict[str, type[BaseModel]]] = {
     "info": wire.Info,
     "status_query": operator_wire.StatusQuery,
     "status": operator_wire.FullStatus,
+    "pause": operator_wire.Pause,
+    "resume": operator_wire.Resume,
+    "kick": operator_wire.Kick,
+    "release": operator_wire.Release,
+    "pardon": operator_wire.Pardon,
+    "handover": operator_wire.Handover,
+    "done": operator_wire.Done,
+    "not_done": operator_wire.NotDone,
 }
 """Every message that a client or an operator sends or receives, by the name of its file."""
 
@@ -33,6 +41,7 @@ _OPEN: Final[dict[str, list[str]]] = {
     "queued": [value.value for value in QueuedReason],
     "refused": [value.value for value in Code],
     "status": [value.value for value in QueuedReason],
+    "not_done": [Code.BAD_REQUEST.value, Code.ENDED.value, Code.OVERLOADED.value],
 }
 """Values of this version's reasons and codes. A newer coordinator may send others, so that a schema names them only."""
 

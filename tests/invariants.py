@@ -35,7 +35,7 @@ def check_replica(replica: Replica) -> None:
     may_lead = replica.role in {Role.LEADER, Role.LEAVING}
     assert may_lead or not is_leader, f"a {replica.role.value} with a lease"
     assert is_leader or replica.role is not Role.LEADER, "a leader without a lease"
-    assert is_leader or not replica.schedule.is_refusing, f"a {replica.role.value} that refuses plain requests"
+    assert is_leader or not replica.schedule.has_unsent, f"a {replica.role.value} with replies that wait for a commit"
     seen = replica.view.ledger
     age = (0, 0) if seen is None else seen.age
     assert replica.view.newest_age >= age, f"an entry of age {age} is newer than the newest seen"
@@ -64,7 +64,11 @@ def check(state: ScheduleState) -> None:
     assert is_timed or not state.is_leading, "the day has an end, and no timer"
     for kept in (state._used, state._early_confirms):
         assert len(kept) <= EARLY_CONFIRMS_MAX, f"{len(kept)} grants or confirms are kept, {EARLY_CONFIRMS_MAX} at most"
-    assert state.is_leading or not state.plain._unsent, "a standby refuses plain requests"
+    assert state.is_leading or not state.unsent, "a standby keeps replies for a commit"
+    ends_ns = None if state.paused is None else state.paused.ends_ns
+    assert ends_ns is None or not state.is_leading or bool(timers[TimerKind.PAUSE]), (
+        "the pause has an end, and no timer"
+    )
 
 
 def _check_links(state: ScheduleState) -> None:

@@ -6,6 +6,7 @@ Only this file and `tests.invariants` know how the state keeps it: a change in t
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from coordinator.edge import projection
 from nats_identify.schedule import replies
 from nats_identify.schedule.budget import StaticDay
 from nats_identify.schedule.grants import GlobalHold, Hold
@@ -115,9 +116,21 @@ def is_day_spent(schedule: Scheduler) -> bool:
     return schedule.state.budget.closed_for(1) is Reason.SESSION_LIMIT
 
 
+def up_in_ms(schedule: Scheduler, now_ns: int, shards: int | None = None) -> int | None:
+    """When all that wait are projected to be up; ``shards``: when as many are that restart now."""
+    state = schedule.state
+    one = projection.of_waiting(state, now_ns) if shards is None else projection.of_restart(state, shards, now_ns)
+    return one.all_up_in_ms
+
+
 def knows_request(schedule: Scheduler, request_id: str) -> bool:
     """Whether this request waits or is granted."""
     return schedule.state.requests.get(request_id) is not None
+
+
+def has_ended(schedule: Scheduler, request_id: str) -> bool:
+    """Whether the id of this request is spent."""
+    return schedule.state.requests.has_ended(request_id)
 
 
 def knows_grant(schedule: Scheduler, grant_id: str) -> bool:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from nats_identify.schedule.budget import StaticDay
 from nats_identify.schedule.crash_loop import ShardHistory
 from nats_identify.schedule.grants import HoldRecord
-from nats_identify.schedule.model import ScheduleAction, ScheduleEvent
+from nats_identify.schedule.model import Operator, ScheduleAction, ScheduleEvent
+from nats_identify.schedule.pause import Paused
 from nats_identify.schedule.plain import Replied
 from nats_identify.schedule.state import Snapshot
 
@@ -41,6 +42,7 @@ class Ledger:
         full_hold_ns: how long a grant of its leader may matter; None in the ledger of a leader that did not write it.
         replied: plain requests that have had their reply, and for how long to know it; None: as above.
         margin_ns: the margin as tuned; None in the ledger of a leader that did not write it.
+        paused: an operator's pause, with what is left of it; None: there is none.
     """
 
     prefix: str
@@ -60,6 +62,7 @@ class Ledger:
     static_day: StaticDay | None = None
     full_hold_ns: int | None = None
     replied: tuple[Replied, ...] | None = None
+    paused: Paused | None = None
 
     @property
     def snapshot(self) -> Snapshot:
@@ -75,6 +78,7 @@ class Ledger:
             static_day=self.static_day,
             full_hold_ns=self.full_hold_ns,
             replied=self.replied,
+            paused=self.paused,
         )
 
     @property
@@ -103,6 +107,7 @@ def entry(header: LeaseHeader, snapshot: Snapshot) -> Ledger:
         static_day=snapshot.static_day,
         full_hold_ns=snapshot.full_hold_ns,
         replied=snapshot.replied,
+        paused=snapshot.paused,
     )
 
 
@@ -172,6 +177,13 @@ class TrafficReturned:
 
 
 @dataclass(frozen=True, slots=True)
+class Handover:
+    """An operator has the leader give the lead up."""
+
+    operator: Operator
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Stop: make no further grant, and release the lock."""
 
@@ -185,6 +197,7 @@ ReplicaEvent = (
     | WriteUnsettled
     | TrafficReceived
     | TrafficReturned
+    | Handover
     | Stop
 )
 

@@ -14,7 +14,9 @@ from hashlib import blake2b
 from itertools import count
 from typing import Final
 
+from coordinator.core.handover_policy import HandoverPolicy
 from coordinator.core.ledger import (
+    Handover,
     LeaseHeader,
     Ledger,
     LedgerRead,
@@ -40,7 +42,7 @@ from coordinator.core.settings import Settings, new_schedule
 from coordinator.core.write_state import Idle, InFlight, Pending, WriteState, refused_pause_ns
 from nats_identify.schedule import model
 from nats_identify.schedule.grants import GlobalHold, Hold
-from nats_identify.schedule.model import MS, Event, FetchLimits
+from nats_identify.schedule.model import MS, Code, CommandReply, Event, FetchLimits
 
 
 class Role(Enum):
@@ -82,6 +84,7 @@ class Replica:
         self._is_traffic_lost = True
         self._global_hold: GlobalHold | None = None
         self._lineage = ""
+        self._handover = HandoverPolicy(settings.lease_ns)
         self._limits_policy = LimitsPolicy(is_static=settings.static is not None)
 
     def handle(self, event: ReplicaEvent, now_ns: int) -> list[ReplicaAction]:
@@ -106,8 +109,8 @@ class Replica:
                 self._traffic_at_ns = now_ns
             case TrafficReturned():
                 self.schedule.on_reconnected(now_ns)
-            case Stop():
-                self._become(Role.LEAVING)
+            case Handover() | Stop():
+                actions += self._give_up_lead(event, now_ns)
             case model.LimitsFetchStarted():
                 self._limits_policy.fetch_started(self.term, now_ns)
                 self.schedule.handle(event, now_ns)
@@ -171,8 +174,12 @@ class Replica:
         if isinstance(read_state, Reading):
             return None
         if self._may_contest and not read_state.is_retry:
-            return min(read_state.at_ns, self.view.lease_expires_at_ns())
+            return min(read_state.at_ns, self._contest_at_ns())
         return read_state.at_ns
+
+    def _contest_at_ns(self) -> int:
+        """When the lock may be contested: the lease is over, and so is the time for which this replica handed over."""
+        return max(self.view.lease_expires_at_ns(), self._handover.contests_at_ns)
 
     @property
     def _may_contest(self) -> bool:
@@ -196,7 +203,7 @@ class Replica:
             self._read_state = ReadDue(now_ns)
             return []
         actions = self._observe_ledger(read.ledger, read.revision, now_ns, is_put_back=read.written_on is None)
-        is_free = self.role is Role.STANDBY and now_ns >= self.view.lease_expires_at_ns()
+        is_free = self.role is Role.STANDBY and now_ns >= self._contest_at_ns()
         if self._is_traffic_lost or not is_free:
             return actions
         return actions + self._take_over(now_ns, is_first=read.never_written and self._may_be_first)
@@ -217,6 +224,8 @@ class Replica:
         is_newer = self.view.observe(ledger, revision, now_ns, is_put_back=is_put_back)
         if self.is_leader:
             self._step_down()
+        if ledger is not None and ledger.leader is not None:
+            self._handover.see_leader()
         if ledger is not None and self.view.has_regressed:  # its grants are not adopted; their requesters had a reply
             self.schedule.state.mark_plain_replied(ledger.grants, now_ns)
         if ledger is not None and is_newer:
@@ -246,6 +255,7 @@ class Replica:
 
     def _lead_from_now(self, now_ns: int) -> list[ReplicaAction]:
         self._become(Role.LEADER)
+        self._handover.become_leader(now_ns)
         hold_ns = self.view.longest_hold_ns
         if self._global_hold is not None:
             self.schedule.state.set_global_hold(self._global_hold, now_ns + hold_ns)
@@ -264,11 +274,15 @@ class Replica:
             return self._start_read(now_ns)
         if self.role is Role.LEAVING or self._is_traffic_lost:
             return self._write((), now_ns, leader=None)
+        if self._handover.is_under_way:
+            self._handover.give_up(now_ns)
+            self.schedule.take_unsent(now_ns)
+            return self._write((), now_ns, leader=None)
         grants, said = self.schedule.grant_due(now_ns)
         actions = self._if_leading(said, now_ns)
         if self._limits_policy.is_due(now_ns, is_low=self.schedule.state.is_low_on_starts):
             actions.append(FetchLimits("its turn has come"))
-        if grants or self.schedule.is_refusing or now_ns >= self._write_state.next_at_ns:
+        if grants or self.schedule.has_unsent or now_ns >= self._write_state.next_at_ns:
             actions += self._write(tuple(grants), now_ns, leader=self.settings.name)
         return actions
 
@@ -302,8 +316,9 @@ class Replica:
         self.schedule.note_commit_time(now_ns - pending.sent_at_ns, now_ns)
         self.view.record_own_write(pending.write.ledger, revision, now_ns)
         if pending.write.ledger.leader is None:
+            said = self._if_leading(self.schedule.on_committed((), now_ns), now_ns)
             self._step_down()
-            return []
+            return said
         is_first = not self.is_leader
         self.lease_until_ns = pending.sent_at_ns + self.settings.lease_ns  # from before it was sent
         if is_first:
@@ -349,8 +364,28 @@ class Replica:
         pending = self._write_state
         self.schedule.step_down(pending.holds if isinstance(pending, Pending) else ())
         self._write_state = Idle(refusals=pending.refusals)
+        self._handover.step_down()
         self.lease_until_ns = 0
         self._become(Role.STANDBY)
+
+    def _give_up_lead(self, event: Handover | Stop, now_ns: int) -> list[ReplicaAction]:
+        """Give the lead up with the next write; the reply to an operator leaves when that is committed."""
+        if isinstance(event, Stop):
+            self._become(Role.LEAVING)
+            return []
+        state, name, reply_to = self.schedule.state, self.settings.name, event.operator.reply_to
+        if not self.is_leading(now_ns) or self._handover.is_under_way:
+            return []
+        if self._handover.is_too_early(now_ns) or state.unsent.is_full:
+            text = (
+                f"{name} has just taken the lead; where it is to hand over too, give the command again in some seconds"
+            )
+            return [CommandReply(reply_to, "handover", text, Code.OVERLOADED)]
+        self._handover.begin()
+        fields: model.Fields = {"leader": name, "term": self.term, "by": event.operator.by, "why": event.operator.why}
+        text = f"{name} has given the lead up; another replica takes over at once, if there is one"
+        state.keep_reply([Event("handover", fields), CommandReply(reply_to, "handover", text)])
+        return []
 
     def _limits_fetched(self, event: model.LimitsFetched, now_ns: int) -> list[ReplicaAction]:
         if not self.is_leader or not self._limits_policy.believes(self.term, now_ns):

@@ -9,11 +9,12 @@ from json.encoder import encode_basestring_ascii as quote
 from typing import Any, Final
 
 from coordinator.core.ledger import Ledger
-from coordinator.edge.peer_messages import LedgerCrashLoop, LedgerEntry, LedgerGrant, LedgerStaticDay
+from coordinator.edge.peer_messages import LedgerCrashLoop, LedgerEntry, LedgerGrant, LedgerPause, LedgerStaticDay
 from nats_identify.schedule.budget import StaticDay
 from nats_identify.schedule.crash_loop import ShardHistory
 from nats_identify.schedule.grants import Grant, HoldRecord
 from nats_identify.schedule.model import MS, Outcome
+from nats_identify.schedule.pause import Paused
 from nats_identify.wire import ms_up
 
 
@@ -51,7 +52,8 @@ class LedgerWriter:
         more = f'"full_hold_ms": {hold_ms}, "replied": {"null" if ledger.replied is None else json.dumps(replied)}'
         day = "null" if ledger.static_day is None else json.dumps(_day(ledger.static_day))
         tail = f'"grants": [{",".join(written)}], "crash_loops": [{loops}], "margin_ms": {margin_ms}'
-        return f'{json.dumps(head)[:-1]}, {tail}, "static_day": {day}, {more}}}'.encode()
+        paused = "" if ledger.paused is None else f', "paused": {json.dumps(_pause(ledger.paused))}'
+        return f'{json.dumps(head)[:-1]}, {tail}, "static_day": {day}, {more}{paused}}}'.encode()
 
 
 _OUTCOMES: Final[dict[Outcome | None, str]] = {None: "null", **{outcome: f'"{outcome.value}"' for outcome in Outcome}}
@@ -65,6 +67,11 @@ def _crash_loop(history: ShardHistory) -> str:
 def _day(day: StaticDay) -> dict[str, int | None]:
     first_ms = None if day.first_ns is None else ms_up(day.first_ns)
     return {"first_ms_ago": first_ms, "late": day.late, "late_ms_ago": ms_up(day.late_ns)}
+
+
+def _pause(paused: Paused) -> dict[str, str | int | None]:
+    left_ms = None if paused.ends_ns is None else ms_up(paused.ends_ns)
+    return {"below_priority": paused.below_priority, "left_ms": left_ms, "why": paused.why, "by": paused.by}
 
 
 def _beginning(grant: Grant) -> str:
@@ -101,7 +108,13 @@ def decode(payload: bytes, lineage: str = "") -> Ledger:
         static_day=None if entry.static_day is None else _static_day(entry.static_day),
         full_hold_ns=None if entry.full_hold_ms is None else entry.full_hold_ms * MS,
         replied=None if entry.replied is None else tuple((name, ms * MS) for name, ms in entry.replied.items()),
+        paused=None if entry.paused is None else _paused(entry.paused),
     )
+
+
+def _paused(read: LedgerPause) -> Paused:
+    ends_ns = None if read.left_ms is None else read.left_ms * MS
+    return Paused(below_priority=read.below_priority, ends_ns=ends_ns, by=read.by, why=read.why)
 
 
 def _record(read: LedgerGrant) -> HoldRecord:

@@ -53,6 +53,7 @@ class Metrics:
         self.connected = Gauge("identify_nats_connected", "1 while connected.", ["name"], registry=registry)
         self.inbox = Gauge("identify_inbox_depth", "Events that wait to be handled.", registry=registry)
         self.waiting = Gauge("identify_waiting", "Requests that wait for a turn.", registry=registry)
+        self.paused = Gauge("identify_paused", "1 while an operator's pause is in force.", registry=registry)
         self.bucket_waiting = Gauge(
             "identify_bucket_waiting", "Of these, in each of the first buckets.", ["bucket"], registry=registry
         )
@@ -132,6 +133,7 @@ class Metrics:
         self.remaining.set(_or_unknown(limit.remaining))
         self.total.set(_or_unknown(limit.total))
         self.waiting.set(known.waiting)
+        self.paused.set(state.paused is not None)
         self.bucket_waiting.clear()
         for bucket in range(min(state.max_concurrency or 0, BUCKETS_LISTED)):
             self.bucket_waiting.labels(str(bucket)).set(len(state.requests.queues.get(bucket, ())))

@@ -31,7 +31,7 @@ from coordinator.edge.log import Log
 from coordinator.runtime import Publisher, Store
 from nats_identify.clock import NS_PER_S, Clock, now_ns
 from nats_identify.schedule.bucket_queue import QueuedRequest
-from nats_identify.schedule.model import Event, Granted, Queued, Refused, Reply
+from nats_identify.schedule.model import CommandReply, Event, Granted, Queued, Refused, Reply
 from nats_identify.trouble import Trouble
 
 OPEN_MAX: Final = 10_000
@@ -241,6 +241,10 @@ class TracedPublisher:
         """Publish it, then make its spans."""
         self._publisher.reply(reply, term)
         self._tracing.replied(reply, term)
+
+    def reply_to_command(self, reply: CommandReply, term: int) -> None:
+        """Publish it."""
+        self._publisher.reply_to_command(reply, term)
 
     def publish_event(self, event: Event) -> None:
         """Publish it."""

@@ -72,12 +72,22 @@ class LedgerStaticDay(Message):
     late_ms_ago: int
 
 
+class LedgerPause(Message):
+    """An operator's pause: what is left of it, null where it does not end by itself; as `operator_wire.PauseStatus`."""
+
+    below_priority: int | None = None
+    left_ms: int | None = None
+    why: str = ""
+    by: str = ""
+
+
 class LedgerEntry(Message):
     """The one key of the KV bucket: JSON that a person can read.
 
     Attributes:
         full_hold_ms: how long a grant of this leader may matter.
         replied: plain requests that have had their reply, each with how long to know it.
+        paused: an operator's pause; null: there is none.
     """
 
     prefix: str
@@ -96,3 +106,4 @@ class LedgerEntry(Message):
     static_day: LedgerStaticDay | None = None
     full_hold_ms: int | None = None
     replied: dict[str, int] | None = None
+    paused: LedgerPause | None = None

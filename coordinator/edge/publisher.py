@@ -15,8 +15,10 @@ from coordinator.edge.event_queue import EventQueue
 from coordinator.edge.log import Log
 from coordinator.edge.metrics import Metrics
 from nats_identify.clock import Clock
+from nats_identify.operator_wire import Command, Done, NotDone
+from nats_identify.reason import Reason
 from nats_identify.schedule import model
-from nats_identify.schedule.model import Event, NudgeUndeliverable, Reply
+from nats_identify.schedule.model import CommandReply, Event, NudgeUndeliverable, Reply
 from nats_identify.wire import ERROR_NUMBERS, Subjects, encode_reply
 
 Fields = dict[str, str | int | None]
@@ -90,6 +92,17 @@ class Publisher:
                 header = _error_header(ERROR_NUMBERS[body.code], body.message)
         is_grant = isinstance(body, model.Granted)
         self._send(reply.to, encode_reply(body, term), answer_to=answer_to, header=header, is_first=is_grant)
+
+    def reply_to_command(self, reply: CommandReply, term: int) -> None:
+        """Send the reply to an operator's command; one without a reply subject gets none."""
+        command, header = Command(reply.command), b""
+        if reply.code is None:
+            body = Done(command=command, message=reply.message, term=term).model_dump_json()
+        else:
+            body = NotDone(command=command, code=Reason(reply.code), message=reply.message).model_dump_json()
+            header = _error_header(ERROR_NUMBERS[reply.code], reply.message)
+        if reply.to:
+            self._send(reply.to, body.encode(), header=header)
 
     def publish_event(self, event: Event) -> None:
         """Publish, count and log an event."""

@@ -27,6 +27,7 @@ from nats_identify.schedule import replies
 from nats_identify.schedule.bucket_queue import BucketQueue, QueuedRequest
 from nats_identify.schedule.grants import Hold
 from nats_identify.schedule.model import MS, Reason
+from nats_identify.schedule.pause import Paused
 from nats_identify.schedule.senders import sender_of
 from nats_identify.schedule.state import ScheduleState
 from nats_identify.wire import INT_MAX, ms_up
@@ -115,7 +116,7 @@ def full_status(
     total = 0 if selection is None else selection.total
     return FullStatus(
         **dict(known),
-        paused=_paused(state, now_ns),
+        paused=pause_status(state.paused, now_ns),
         busiest=[
             ClientStatus(client=one.client, new_requests=one.new_requests, messages=one.messages, over_ms=over_ns // MS)
             for one in busy
@@ -143,9 +144,13 @@ def problem_of(query: StatusQuery, state: ScheduleState) -> str | None:
     return f"bucket: there is no bucket {query.bucket}; max_concurrency is {buckets}, so give 0 to {buckets - 1}"
 
 
-def _paused(_state: ScheduleState, _now_ns: int) -> PauseStatus | None:
-    """The pause that is in force: there is none yet."""
-    return None
+def pause_status(paused: Paused | None, now_ns: int) -> PauseStatus | None:
+    """The pause of a schedule's state, as a status has it."""
+    if paused is None:
+        return None
+    paused = paused.with_time_left(now_ns)
+    left_ms = None if paused.ends_ns is None else ms_up(paused.ends_ns)
+    return PauseStatus(below_priority=paused.below_priority, left_ms=left_ms, why=paused.why, by=paused.by)
 
 
 def _bucket_of(state: ScheduleState, query: StatusQuery) -> int | None:

@@ -104,6 +104,7 @@ class Service:
         *,
         request: Mapping[str, Any],
         reply: Mapping[str, Any],
+        about: str = "",
         reaches_all: bool = False,
     ) -> None:
         """Serve one more subject, which the usual tools list; call it after `open`.
@@ -114,10 +115,13 @@ class Service:
             handler: answers one; the next one waits for it. What it raises is answered as error 500.
             request: the JSON Schema of its payload; tools find it as ``request_schema`` in the metadata.
             reply: the same of the reply, as ``reply_schema``.
+            about: what it does, as its ``description`` in the metadata.
             reaches_all: every replica receives each request, for what the leader alone answers; else one does.
         """
         assert self._micro is not None, "it is open"  # noqa: S101  # `open` comes first
         metadata = {"request_schema": _compact(request), "reply_schema": _compact(reply)}
+        if about:
+            metadata["description"] = about
         group = self._replica.settings.instance if reaches_all else None
         config = EndpointConfig(name, handler, subject=subject, queue_group=group, metadata=metadata)
         await self._micro.add_endpoint(config)

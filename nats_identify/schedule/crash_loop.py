@@ -85,6 +85,12 @@ class CrashLoopGuard:
         if history is not None:
             self._keep(history._replace(strikes=max(0, history.strikes - 1), granted_ns=history.granted_ns[:-1]))
 
+    def forget(self, shard_id: int) -> bool:
+        """Forget the grants of a shard; return whether any were kept."""
+        self._told.discard(shard_id)
+        self._announced.pop(shard_id, None)
+        return self._shards.pop(shard_id, None) is not None
+
     def ages(self, now_ns: int) -> tuple[ShardHistory, ...]:
         """What a successor must know: the shards that have had half of their free grants, or more."""
         told = [self._shards[shard_id] for shard_id in self._told if shard_id in self._shards]

@@ -66,7 +66,7 @@ def next_grant(state: ScheduleState, bucket: int, now_ns: int) -> tuple[QueuedRe
     if state.opens_at_ns(bucket) > now_ns:
         return None, None
     for request in state.requests.queues.get(bucket, ()):
-        if request.deferred_until_ns > now_ns or state.budget.closed_for(request.message.priority) is not None:
+        if request.deferred_until_ns > now_ns or state.closed_for(request.message.priority) is not None:
             break  # those behind are deferred for longer, or have no higher priority
         if not request.is_fresh(now_ns, state.timing):
             skip_at_ns = passable_at_ns(state, request)
@@ -108,7 +108,7 @@ def _nudges(state: ScheduleState, queue: BucketQueue, opens_at_ns: int, now_ns: 
     unanswered = 0
     is_awaited = False
     for request in queue:
-        if unanswered == width or state.budget.closed_for(request.message.priority) is not None:
+        if unanswered == width or state.closed_for(request.message.priority) is not None:
             break
         if request.deferred_until_ns > max(opens_at_ns, now_ns):
             break

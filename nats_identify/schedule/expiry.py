@@ -1,6 +1,6 @@
 """What time alone changes: holds and requests expire, days end. Nothing is granted here, and no clock is read."""
 
-from nats_identify.schedule import limits, model, plain
+from nats_identify.schedule import commands, limits, model, plain
 from nats_identify.schedule.grants import Hold, HoldState
 from nats_identify.schedule.model import Event, Reply, ScheduleAction
 from nats_identify.schedule.replies import fields_of, waited_ms
@@ -23,6 +23,8 @@ def fire_due_timers(state: ScheduleState, now_ns: int) -> list[ScheduleAction]:
                 state.mark_all_dirty()
                 if state.grants_paused_until_ns > now_ns:  # the connection was lost once more meanwhile
                     state.look_at_all(state.grants_paused_until_ns)
+            case (_, TimerKind.PAUSE, _):
+                actions += commands.end_pause_if_over(state, now_ns)
             case _:
                 actions += limits.end_day_if_over(state, now_ns)
     return actions

@@ -37,6 +37,7 @@ class Reason(StrEnum):
     SESSION_LIMIT = "session_limit"
     CRASH_LOOP = "crash_loop"
     LIMITS_UNKNOWN = "limits_unknown"
+    PAUSED = "paused"
 
 
 class Code(StrEnum):
@@ -222,6 +223,54 @@ class LimitsFetched:
     limits: Limits
 
 
+class Operator(NamedTuple):
+    """The person that gives a command, and why, as events show it; ``reply_to``: where the reply goes."""
+
+    by: str
+    why: str = ""
+    reply_to: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Grant no request below this priority, none at all where it is None; ``for_ns``: None: until `Resume`."""
+
+    operator: Operator
+    for_ns: int | None = None
+    below_priority: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """End the pause."""
+
+    operator: Operator
+
+
+@dataclass(frozen=True, slots=True)
+class Kick:
+    """End a waiting request. It never frees a turn that was granted."""
+
+    operator: Operator
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A grant will not be used, by the word of an operator."""
+
+    operator: Operator
+    grant_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pardon:
+    """The crash-loop guard forgets the grants of this shard."""
+
+    operator: Operator
+    shard_id: int
+
+
 @dataclass(frozen=True, slots=True)
 class Wake:
     """Time has passed; early, late and repeated wake-ups are harmless."""
@@ -235,6 +284,11 @@ ScheduleEvent = (
     | NudgeUndeliverable
     | LimitsFetchStarted
     | LimitsFetched
+    | Pause
+    | Resume
+    | Kick
+    | Release
+    | Pardon
     | Wake
 )
 
@@ -308,4 +362,14 @@ class FetchLimits:
     why: str
 
 
-ScheduleAction = Reply | Event | FetchLimits
+@dataclass(frozen=True, slots=True)
+class CommandReply:
+    """Send this to the operator: what was done, or with a ``code`` why not, and what to do."""
+
+    to: str
+    command: str
+    message: str
+    code: Code | None = None
+
+
+ScheduleAction = Reply | Event | FetchLimits | CommandReply

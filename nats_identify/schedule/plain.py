@@ -21,19 +21,15 @@ REPLIED_FOR_NS = 60 * SECOND
 REPLIED_MAX = 1_000
 """The ids that the ledger keeps, the newest ones: 80 kB. A successor does not know older ones."""
 
-UNSENT_MAX = 10_000
-"""The most refusals that wait for one commit; a request beyond it gets none."""
-
 Replied = tuple[str, int]
 """The id of a plain request that had its reply, and for how long (ns) a successor must know."""
 
 
 class PlainReplies:
-    """Which plain requests have had their reply, and the refusals that wait for their commit."""
+    """Which plain requests have had their reply."""
 
     def __init__(self) -> None:
         self._until_ns: OrderedDict[str, int] = OrderedDict()
-        self._unsent: dict[str, list[ScheduleAction]] = {}
 
     def add(self, request_id: str, now_ns: int, left_ns: int = REPLIED_FOR_NS) -> None:
         """Keep this id for ``left_ns``."""
@@ -47,24 +43,6 @@ class PlainReplies:
         for request_id in [name for name, until_ns in self._until_ns.items() if until_ns <= now_ns]:
             del self._until_ns[request_id]
         return tuple([(request_id, until_ns - now_ns) for request_id, until_ns in self._until_ns.items()])
-
-    def refuse(self, request_id: str, actions: list[ScheduleAction]) -> bool:
-        """Keep a refusal until it is committed; return False where too many wait."""
-        if len(self._unsent) >= UNSENT_MAX:
-            return False
-        self._unsent[request_id] = actions
-        return True
-
-    def take(self, now_ns: int) -> list[ScheduleAction]:
-        """Return what may be sent once the next entry is committed: the entry holds these ids."""
-        taken, self._unsent = self._unsent, {}
-        for request_id in taken:
-            self.add(request_id, now_ns)
-        return [action for actions in taken.values() for action in actions]
-
-    def step_down(self) -> None:
-        """Drop the uncommitted refusals, which were not sent: the next leader replies."""
-        self._unsent.clear()
 
 
 def final(state: "ScheduleState", message: RequestReceived, actions: list[ScheduleAction]) -> list[ScheduleAction]:

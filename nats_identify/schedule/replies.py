@@ -40,17 +40,25 @@ class LinesAhead:
 
 
 def queued(state: ScheduleState, request: QueuedRequest, now_ns: int, lines: LinesAhead | None = None) -> model.Queued:
-    """The position of a request: the ETA counts a confirmed hold for each request ahead, and the days it must wait."""
-    message = request.message
+    """The position of a request: the ETA counts a confirmed hold for each request ahead, and the days it must wait.
+
+    A pause is counted in, where it is known when it ends.
+    """
+    message, paused = request.message, state.pause_of(request.message.priority)
     position = state.requests.queues[request.bucket].position(request)
     opens_in_ns = max(0, state.opens_at_ns(request.bucket) - now_ns)
+    if paused is not None:
+        opens_in_ns = max(opens_in_ns, (paused.ends_ns or now_ns) - now_ns)
     turn_in_ns = opens_in_ns + (position - 1) * state.timing.confirmed_hold_ns
     eta_ns, reason = _day_of(state, position, turn_in_ns, message.priority, now_ns, lines)
     held_back_ns = request.deferred_until_ns - now_ns
     if held_back_ns > 0 and reason is not Reason.LIMITS_UNKNOWN:
         eta_ns, reason = max(eta_ns or 0, held_back_ns), Reason.CRASH_LOOP
+    if paused is not None:  # what else it waits for may outlast the pause, and is said first
+        eta_ns = None if paused.ends_ns is None else eta_ns
+        reason = Reason.PAUSED if reason is Reason.WINDOW else reason
     # While session starts are left, the requests ahead may not use them: near the head a request keeps its pace.
-    is_open = held_back_ns <= 0 and state.budget.closed_for(message.priority) is None
+    is_open = held_back_ns <= 0 and state.closed_for(message.priority) is None
     wait_ns = turn_in_ns if is_open or eta_ns is None else eta_ns
     return model.Queued(
         shard_id=message.shard_id,

@@ -7,7 +7,7 @@ at once. A standby calls `handle` and `restore` alone.
 
 from collections.abc import Callable, Iterable
 
-from nats_identify.schedule import confirmations, evaluate, expiry, limits, model, plain, replies
+from nats_identify.schedule import commands, confirmations, evaluate, expiry, limits, model, plain, replies
 from nats_identify.schedule.bucket_queue import QueuedRequest
 from nats_identify.schedule.budget import SessionBudget
 from nats_identify.schedule.crash_loop import CrashLoopGuard
@@ -46,7 +46,7 @@ class Scheduler:
         self._timing = timing
         self._name_grant = name_grant
         self._to_recommit: list[Hold] = []
-        self._refusals: list[ScheduleAction] = []  # of plain requests, in the entry that is being written
+        self._in_entry: list[ScheduleAction] = []  # replies that the entry that is being written commits
 
     # --- events
 
@@ -70,6 +70,8 @@ class Scheduler:
                 self.state.limits_fetch_started(now_ns)
             case model.LimitsFetched(fetched):
                 actions += limits.learn(self.state, fetched, now_ns)
+            case model.Pause() | model.Resume() | model.Kick() | model.Release() | model.Pardon():
+                actions += commands.apply(self.state, event, now_ns)
             case model.Wake():
                 pass
         return actions
@@ -84,9 +86,9 @@ class Scheduler:
         return bool(self.state.dirty_buckets or self._to_recommit)
 
     @property
-    def is_refusing(self) -> bool:
-        """Whether refusals of plain requests wait for a commit."""
-        return bool(self._refusals)
+    def has_unsent(self) -> bool:
+        """Whether replies wait for a commit: final ones to plain requesters, and those to commands."""
+        return bool(self._in_entry or self.state.unsent)
 
     # --- grants and leadership
 
@@ -101,8 +103,12 @@ class Scheduler:
             holds += granted
             actions += nudges
         actions += limits.refuse_plain_when_exhausted(self.state, now_ns)
-        self._refusals += self.state.take_refusals(now_ns)
+        self.take_unsent(now_ns)
         return holds, actions
+
+    def take_unsent(self, now_ns: int) -> None:
+        """The next entry commits the replies that wait; `on_committed` returns them."""
+        self._in_entry += self.state.take_unsent(now_ns)
 
     def on_committed(self, holds: Iterable[Hold], now_ns: int, *, in_time: bool = True) -> list[ScheduleAction]:
         """These grants are recorded where a successor will find them: return their replies.
@@ -112,7 +118,7 @@ class Scheduler:
             now_ns: a reading of the clock after the commit; the holds count from it.
             in_time: whether the leader's own lease stands; otherwise no reply leaves, and a renewal finds its grant.
         """
-        actions, self._refusals = self._refusals if in_time else [], []
+        actions, self._in_entry = self._in_entry if in_time else [], []
         for hold in holds:
             is_late = not in_time or now_ns - hold.granted_at_ns > self._timing.grace_ns // 2
             self.state.start_hold(hold, now_ns)
@@ -135,7 +141,7 @@ class Scheduler:
     def step_down(self, uncommitted: Iterable[Hold]) -> None:
         """Stop leading: the requests of grants that were never committed return to their places."""
         self.state.become_standby([*uncommitted, *self._to_recommit])
-        self._to_recommit, self._refusals = [], []
+        self._to_recommit, self._in_entry = [], []
 
     def take_over(
         self, static: model.Limits | None, now_ns: int, *, unknown_hold_ns: int | None, lost_since_ns: int | None

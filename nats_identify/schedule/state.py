@@ -33,9 +33,11 @@ from nats_identify.schedule.model import (
     ScheduleAction,
     Timing,
 )
+from nats_identify.schedule.pause import Paused
 from nats_identify.schedule.plain import REPLIED_FOR_NS, PlainReplies, Replied
 from nats_identify.schedule.requests import RequestTable
 from nats_identify.schedule.timers import LOOK_MAX_NS, Timer, TimerKind, Timers
+from nats_identify.schedule.unsent import UnsentReplies
 
 EARLY_CONFIRMS_MAX = 10_000
 """The most confirms without a grant, and grants without a READY, that are kept: more than a window's worth."""
@@ -65,6 +67,7 @@ class Snapshot:
         static_day: of a day of static limits; None: the limits are Discord's.
         full_hold_ns: how long a grant of its leader may matter; None in the ledger of one that did not write it.
         replied: plain requests that have had their reply, and for how long to know them; None: as above.
+        paused: the pause in force, with what is left of it; None: there is none.
     """
 
     max_concurrency: int | None = None
@@ -77,6 +80,7 @@ class Snapshot:
     static_day: StaticDay | None = None
     full_hold_ns: int | None = None
     replied: tuple[Replied, ...] | None = None
+    paused: Paused | None = None
 
 
 class ScheduleState:
@@ -90,6 +94,8 @@ class ScheduleState:
         nudges_valid_from_ns: a nudge sent earlier may not have reached its shard.
         slow_commit_at_ns: when a commit was last slow; nudges sent before it, and the renewals they cause, may be late.
         grants_paused_until_ns: no grant before this instant: shards are reconnecting.
+        unsent: replies that wait for the next commit.
+        paused: an operator's pause; on a standby the one of the last entry, over or not. None: there is none.
     """
 
     def __init__(
@@ -108,6 +114,8 @@ class ScheduleState:
         self.requests = RequestTable(max_concurrency or 1, max_waiting, self.timers)
         self.holds = HoldTable(max_concurrency or 1)
         self.plain = PlainReplies()
+        self.unsent = UnsentReplies()
+        self.paused: Paused | None = None
         self.is_leading = True
         self.is_within_lease = True
         self.dirty_buckets: set[int] = set()
@@ -130,6 +138,20 @@ class ScheduleState:
     def loop_ends_at_ns(self, request: QueuedRequest, now_ns: int) -> int:
         """When the crash-loop guard lets this request be granted; in the past where it does not defer it."""
         return self.guard.opens_at_ns(request.message.shard_id, request.asked_at_ns, now_ns)
+
+    def pause_of(self, priority: int) -> Paused | None:
+        """The pause for which a request of this priority waits; None, nearly always: it does not."""
+        return None if self.paused is None or not self.paused.covers(priority) else self.paused
+
+    def closed_for(self, priority: int) -> Reason | None:
+        """Why no request of this priority is granted now, in any bucket; None where one may be.
+
+        The day's limit goes before a pause: it may outlast the pause, and no command ends it.
+        """
+        closed = self.budget.closed_for(priority)
+        if closed is None and self.paused is not None and self.paused.covers(priority):
+            return Reason.PAUSED
+        return closed
 
     @property
     def knows_limits(self) -> bool:
@@ -296,16 +318,63 @@ class ScheduleState:
             self.mark_dirty(request.bucket)
         return request
 
-    # --- plain requests
+    # --- an operator's commands
+
+    def start_pause(self, paused: Paused) -> None:
+        """Pause, in place of the pause in force."""
+        self.paused = paused
+        self.look_at_pause()
+        self.mark_all_dirty()  # it may cover fewer requests than the one before
+
+    def end_pause(self) -> None:
+        """End the pause: every bucket is evaluated, and the heads are nudged."""
+        self.paused = None
+        self.mark_all_dirty()
+
+    def look_at_pause(self) -> None:
+        """Set the timer of the pause, if it ends by itself."""
+        if self.paused is not None and self.paused.ends_ns is not None:
+            self.timers.at(self.paused.ends_ns, TimerKind.PAUSE)
+
+    def pardon(self, shard_id: int, now_ns: int) -> bool:
+        """Forget the grants of a shard that loops; its requests return to their places. Return whether it had any.
+
+        A standby takes the grants from the ledger: there may be a newer one that is not forgiven.
+        """
+        had_any = self.is_leading and self.guard.forget(shard_id)
+        queue = self.requests.queues.get(shard_id % self.requests.max_concurrency, ())
+        for request in [one for one in queue if one.message.shard_id == shard_id and one.deferred_until_ns]:
+            self.defer(request, 0, now_ns)
+        self.mark_dirty(shard_id % self.requests.max_concurrency)
+        return had_any
+
+    def was_declined(self, grant_id: str) -> bool:
+        """Whether a decline of this grant is kept: its hold has ended for good."""
+        early = self._early_confirms.get(grant_id)
+        return early is not None and early.outcome is Outcome.DECLINED
+
+    # --- replies that wait for a commit
 
     def keep_refusal(self, message: RequestReceived, actions: list[ScheduleAction]) -> None:
         """Keep the refusal of a plain request until it is committed; without room for it, the request gets none."""
-        if self.plain.refuse(message.request_id, actions):
+        if self.unsent.keep(actions, message.request_id):
             self.requests.end(message.request_id, message.reply_to)
 
-    def take_refusals(self, now_ns: int) -> list[ScheduleAction]:
-        """Return the refusals that the next ledger entry commits."""
-        return self.plain.take(now_ns)
+    def keep_reply(self, actions: list[ScheduleAction]) -> None:
+        """Keep the reply to a command, and its events, until it is committed; the caller has seen that there is room.
+
+        Nothing is reported as done that a successor may not have.
+        """
+        self.unsent.keep(actions)
+
+    def take_unsent(self, now_ns: int) -> list[ScheduleAction]:
+        """Return the replies that the next ledger entry commits; it has the plain requests among them."""
+        actions, request_ids = self.unsent.take()
+        for request_id in request_ids:
+            self.plain.add(request_id, now_ns)
+        return actions
+
+    # --- plain requests
 
     def mark_replied(self, replied: Iterable[Replied], now_ns: int) -> None:
         """These plain requests have had their reply: they are ended."""
@@ -613,12 +682,13 @@ class ScheduleState:
         self.invalidate_nudges(now_ns)
         self.mark_all_dirty()
         self._look_at_budget()
+        self.look_at_pause()
 
     def become_standby(self, uncommitted: Iterable[Hold] = ()) -> None:
-        """Roll back uncommitted grants, and send no uncommitted refusal: the next leader replies."""
+        """Roll back uncommitted grants, and send no reply whose cause is not committed."""
         self.rollback_uncommitted(uncommitted)
         self.is_leading = False
-        self.plain.step_down()
+        self.unsent.drop()
         self._uncounted, self._exhausted = None, (False, False)
 
     def note_slow_commit(self, now_ns: int) -> None:
@@ -653,6 +723,7 @@ class ScheduleState:
             static_day=budget.day.shifted(now_ns) if budget.from_settings else None,
             full_hold_ns=self.timing.full_hold_ns,
             replied=self.plain.left(now_ns),
+            paused=None if self.paused is None else self.paused.with_time_left(now_ns),
         )
 
     def restore(self, snapshot: Snapshot, now_ns: int) -> list[EarlyConfirm]:
@@ -672,6 +743,7 @@ class ScheduleState:
         if snapshot.max_concurrency is not None:
             self.renumber(snapshot.max_concurrency)
         self.mark_replied(snapshot.replied or (), now_ns)
+        self.paused = None if snapshot.paused is None else snapshot.paused.from_time_left(now_ns)
         return self.restore_holds(snapshot.grants, now_ns, names_replied=snapshot.replied is not None)
 
     def restore_holds(

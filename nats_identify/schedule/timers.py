@@ -15,6 +15,7 @@ class TimerKind(IntEnum):
     BUCKET = 2
     BUDGET = 3
     ALL = 4
+    PAUSE = 5
 
 
 LOOK_MAX_NS = 600 * SECOND

@@ -1,11 +1,7 @@
 """The operators' commands with real coordinators: what the command prints is what the queue does."""
 
-import pytest
-
 from tests.integration.test_operators_cli import run
 from tests.processes import until
-
-pytest.importorskip("coordinator.edge.operator", reason="this coordinator takes no commands")
 
 
 async def test_a_pause_is_seen_and_ended(start_coordinator, nats_server, mailbox):

@@ -95,6 +95,8 @@ async def test_least_rights_are_enough(start):
                    "_INBOX_coordinator.>", "_INBOX.>" ],
         subscribe: [ "identify.request.*", "identify.confirm.*.*", "identify.cancel.*", "identify.info",
                      "identify.status", "identify.refresh", "identify.queue", "identify.queue.*", "$SRV.>",
+                     "identify.pause", "identify.resume", "identify.kick", "identify.release", "identify.pardon",
+                     "identify.handover",
                      "_INBOX_coordinator.>" ] } }
     ] }"""
     server, process = await start(

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from nats_identify.operator_wire import Command
 from nats_identify.schemas import schema_of
 from nats_identify.wire import Info, Status
 from tests.processes import ROOT, WITHIN_S, Mailbox, fetch_page, settle, until
@@ -96,14 +97,19 @@ async def test_the_usual_nats_tools_find_the_service(coordinator, client):
         "info": "identify.info",
         "status": "identify.status",
         "refresh": "identify.refresh",
+        **{command.value: f"identify.{command}" for command in Command},
     }
     schemas = {name: json.loads(end["metadata"]["reply_schema"]) for name, end in endpoints.items()}
-    assert schemas == {"info": schema_of("info"), "status": schema_of("status"), "refresh": schema_of("info")}
+    known = {name: schemas[name] for name in ("info", "status", "refresh")}
+    assert known == {"info": schema_of("info"), "status": schema_of("status"), "refresh": schema_of("info")}
+    assert schemas["pause"] == {"oneOf": [schema_of("done"), schema_of("not_done")]}
+    assert json.loads(endpoints["pause"]["metadata"]["request_schema"]) == schema_of("pause")
     assert json.loads(endpoints["status"]["metadata"]["request_schema"]) == schema_of("status_query")
     assert {name: end["queue_group"] == "q" for name, end in endpoints.items()} == {
         "info": True,
         "status": True,
         "refresh": False,  # every replica receives it, and the leader alone answers
+        **{command.value: False for command in Command},
     }
     assert (await asked(client, "$SRV.PING.identify-coordinator"))["name"] == "identify-coordinator"
     assert (await asked(client, "$SRV.STATS.identify-coordinator"))["endpoints"]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from coordinator.core.ledger import (
+    Handover,
     Read,
     ReplicaAction,
     ReplicaEvent,
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 SUBJECTS: Final = wire.Subjects("identify")
+
+Command = model.Pause | model.Resume | model.Kick | model.Release | model.Pardon | Handover
+
+COMMANDS: Final = frozenset({"pause", "resume", "kick", "release", "pardon", "handover"})
 
 SPINS_MAX: Final = 50
 """So many wake-ups in a row at one instant mean that the replica asks to be woken and then does nothing."""
@@ -65,6 +70,7 @@ class Coordinator(Process):
             Read: lambda _: self.store.read(),
             Event: self._happened,
             FetchLimits: self._fetch,
+            model.CommandReply: self._reply_to_command,
             Stopped: self._stopped,
         }
 
@@ -78,6 +84,8 @@ class Coordinator(Process):
         shards = (SUBJECTS.requests, SUBJECTS.confirms, SUBJECTS.cancels, SUBJECTS.info)
         for pattern in (*shards, f"{self._nudges}*", self._probes):
             self.line.subscribe(pattern)
+        for name in sorted(COMMANDS) if self.world.plan.operator_mean_ns else ():
+            self.line.subscribe(SUBJECTS.command(name))
         self.line.connect()
         self.world.stream.watch(self.store)
         self._probe()
@@ -194,6 +202,9 @@ class Coordinator(Process):
                 self.tell(model.Confirmation(grant_id, payload))
         elif kind == "cancel":
             self.tell(model.Cancel(str(payload)))
+        elif kind in COMMANDS:
+            assert isinstance(payload, Command)
+            self.tell(payload)
         elif kind == "info":
             self.line.publish(delivery.reply_to, None)
         elif subject == self._probes:
@@ -222,6 +233,9 @@ class Coordinator(Process):
         self.line.publish(reply.to, wire.reply_of(body, self.replica.term), answer_to)
         if type(body) is model.Granted:
             self.world.chaos.granted(self)
+
+    def _reply_to_command(self, reply: model.CommandReply) -> None:
+        self.line.publish(reply.to, reply)
 
     def _write(self, write: Write) -> None:
         self.store.write(write)

@@ -23,6 +23,9 @@ LOSSES = {Fault.DELETE, Fault.RECREATE, Fault.RESTORE}
 CANCELLED_EVERY = 12
 """In one history of so many, requests are cancelled by somebody else; the others stay what they were."""
 
+OPERATED_OF, OPERATED = 11, frozenset({3, 9})
+"""Of so many histories those have an operator: the others, which tests name by their seeds, stay what they were."""
+
 INBOX_SHARE = 0.15
 """In this share of histories a coordinator has more to do than it can at once; the others stay what they were."""
 
@@ -90,7 +93,13 @@ class _Dice:
             cancel_mean_ns=5 * SECOND if self.seed % CANCELLED_EVERY == 0 else 0,
             mix=mix,
             inbox_max_ns=self.inbox_max_ns(),
+            operator_mean_ns=self.operator_mean_ns(),
         )
+
+    def operator_mean_ns(self) -> int:
+        dice = random.Random(f"operated-{self.shape}-{self.seed}")
+        mean_ns = dice.choice((1, 3, 8)) * SECOND * (20 if self.shape is Shape.DAYS else 1)
+        return mean_ns if self.seed % OPERATED_OF in OPERATED else 0
 
     def inbox_max_ns(self) -> int:
         dice = random.Random(f"inbox-{self.shape}-{self.seed}")

@@ -19,6 +19,9 @@ LAST_MESSAGES_NS: Final = 60 * SECOND
 WAITS_MAX: Final = 7
 """A shard that loops through a whole history has been held back no more often."""
 
+LAST_COMMANDS_NS: Final = 30 * SECOND
+"""A pause that was late is resumed, and a request that is kicked asks anew, at the end of its line."""
+
 NEW_FIGURE_NS: Final = 320 * SECOND
 """A leader asks Discord this often at the least."""
 
@@ -53,6 +56,8 @@ def patience_ns(world: "World") -> int:
         patience_ns += plan.day_ns * 6 // 5 * (1 + waiting // max(1, plan.discord.total - 3))
     if not plan.is_static or plan.mix.are_kinds_mixed:
         patience_ns += NEW_FIGURE_NS
+    if plan.operator_mean_ns:
+        patience_ns += plan.weather.late_max_ns + LAST_COMMANDS_NS + in_one_bucket * turn_ns
     if plan.crash_loop is not None:
         patience_ns += plan.crash_loop.first_wait_ns << WAITS_MAX
     return patience_ns

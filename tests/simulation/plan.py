@@ -111,6 +111,7 @@ class Plan:
     cancel_mean_ns: int = 0  # how often somebody else cancels the request of a shard that waits; 0: never
     mix: Mix = Mix()
     inbox_max_ns: int = 0  # how long a request waits in a coordinator's inbox, at most
+    operator_mean_ns: int = 0  # how often an operator gives a command; 0: there is none
 
     @property
     def timings(self) -> list[Timing]:

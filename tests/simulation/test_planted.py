@@ -60,6 +60,17 @@ IN_ONE_HISTORY = {
     "the order of one process counts for nothing": ("order", 5),
     "the last to come is the first": ("promised", 16),
     "a withdrawn grant is answered as used, a used one as withdrawn": ("window", 28),
+    "a leader that grants looks at no pause": ("paused", 14),
+    "a pause is not in the ledger": ("done", 14),
+    "a pause ends with its leader": ("pause kept", 14),
+    "a takeover shortens a pause": ("pause kept", 14),
+    "a successor does not know of a resume": ("pause kept", 14),
+    "a command is done before it is committed": ("done", 14),
+    "a kicked request is queued again by its next renewal": ("kicked", 174),
+    "a kick frees a granted turn": ("freed", 124),
+    "a grant that was used is released": ("charge", 14),
+    "a released grant is given back twice": ("charge", 69),
+    "a pardon is not in the ledger": ("pardoned", 14),
 }
 """Those that need a history of their own: by whom, and in which."""
 

@@ -11,6 +11,7 @@ from nats_identify.schedule.model import MS, SECOND, Event, Reply
 from nats_identify.testing.judge import Judgement
 from tests.invariants import check_replica
 from tests.simulation.checkers.charges import Charges
+from tests.simulation.checkers.commands import Commands
 from tests.simulation.checkers.commits import Commits
 from tests.simulation.checkers.declines import Declines
 from tests.simulation.checkers.figures import Figures
@@ -47,6 +48,7 @@ class Witness:
         self._engine = world.engine
         self.identifies = Identifies()
         self.commits = Commits()
+        self.commands = Commands() if world.plan.operator_mean_ns else None
         self.pace = Pace()
         self.charges = Charges(world.plan.day_ns)
         self.figures = Figures()
@@ -86,14 +88,7 @@ class Witness:
             kind = type(action)
             if kind is Write:
                 assert isinstance(action, Write)
-                commits.writes(coordinator, action, now_ns)
-                self.pace.writes(coordinator, now_ns)
-                self.charges.writes(action, now_ns)
-                self.figures.writes(coordinator, action, now_ns)
-                self.loops.writes(action.ledger)
-                self.declines.writes(coordinator, action.ledger)
-                self.identifies.writes(coordinator.name, action.ledger)
-                order.writes(coordinator, action, now_ns)
+                self._writes(coordinator, action, now_ns)
             elif kind is Reply:
                 assert isinstance(action, Reply)
                 commits.speaks(coordinator, now_ns)
@@ -109,16 +104,36 @@ class Witness:
             elif kind is Event:
                 assert isinstance(action, Event)
                 commits.speaks(coordinator, now_ns)
-                is_taken = action.name == "limits" and action.fields["remaining"] is not None  # no day has just ended
-                if type(event) is model.LimitsFetched and is_taken:
-                    self.figures.believed(coordinator, event)
-                holds_ms = action.fields.get("holds_everything_ms")
-                if action.name == "leader" and isinstance(holds_ms, int):
-                    self.figures.leads(coordinator, self.identifies.leads(coordinator, holds_ms * MS), now_ns)
-                if action.name == "crash_loop":
-                    self.loops.held_back(int(action.fields["shard_id"] or 0), self._engine.now_ns)
+                self._publishes(coordinator, event, action, now_ns)
+            elif kind is model.CommandReply:
+                assert isinstance(action, model.CommandReply)
+                commits.speaks(coordinator, now_ns)
+                if self.commands is not None:
+                    self.commands.says(coordinator, action)
         if nudged:
             order.attention.nudged(coordinator, nudged, now_ns)  # who is told now was not told before the write
+
+    def _writes(self, coordinator: "Coordinator", write: Write, now_ns: int) -> None:
+        self.commits.writes(coordinator, write, now_ns)
+        self.pace.writes(coordinator, now_ns)
+        self.charges.writes(write, now_ns)
+        self.figures.writes(coordinator, write, now_ns)
+        self.loops.writes(write.ledger)
+        self.declines.writes(coordinator, write.ledger)
+        self.identifies.writes(coordinator.name, write.ledger)
+        if self.commands is not None:
+            self.commands.writes(coordinator, write.ledger)
+        self.order.writes(coordinator, write, now_ns)
+
+    def _publishes(self, coordinator: "Coordinator", event: ReplicaEvent, what: Event, now_ns: int) -> None:
+        is_taken = what.name == "limits" and what.fields["remaining"] is not None  # no day has just ended
+        if type(event) is model.LimitsFetched and is_taken:
+            self.figures.believed(coordinator, event)
+        holds_ms = what.fields.get("holds_everything_ms")
+        if what.name == "leader" and isinstance(holds_ms, int):
+            self.figures.leads(coordinator, self.identifies.leads(coordinator, holds_ms * MS), now_ns)
+        if what.name == "crash_loop":
+            self.loops.held_back(int(what.fields["shard_id"] or 0), self._engine.now_ns)
 
     def _check_state(self, coordinator: "Coordinator") -> None:
         """``state``: nothing in a replica's state contradicts the rest of it."""
@@ -134,6 +149,10 @@ class Witness:
         kind = type(event)
         if kind is model.Wake:
             return
+        if self.commands is not None:
+            self.commands.told(coordinator, event)
+        if kind is model.Pardon:
+            self.loops.pardoned(event.shard_id)  # type: ignore[union-attr]  # by its kind
         self.finals.told(event)
         self.declines.told(coordinator, event)
         if kind is TrafficReceived:
@@ -171,6 +190,8 @@ class Witness:
             self._engine.note("LEDGER", f"r{revision} {what} left {ledger.remaining} [{grants}]")
         self.commits.applied(ledger, before, self._engine.now_ns)
         self.charges.applied(ledger, before, self._engine.now_ns)
+        if self.commands is not None:
+            self.commands.applied(ledger, self._engine.now_ns)
         self.left.applied(ledger, self._engine.now_ns, can_ask=not self.charges.is_static(ledger.instance))
 
     def lost(self, how: str) -> None:
@@ -183,6 +204,8 @@ class Witness:
         self.finals.lost()
         self.left.lost(may_forget=self._may_forget)
         self.identifies.lost()
+        if self.commands is not None:
+            self.commands.lost()
 
     # --- shards
 

@@ -10,6 +10,7 @@ from tests.simulation.chaos import Chaos
 from tests.simulation.coordinator import Coordinator
 from tests.simulation.discord import Discord
 from tests.simulation.engine import Engine
+from tests.simulation.operator import Operator
 from tests.simulation.plain import PlainPod
 from tests.simulation.plan import Plan, ReplicaPlan
 from tests.simulation.rogue import PREFIX, Rogue
@@ -56,6 +57,8 @@ class World:
         for index in range(self.plan.mix.rogues):
             self.engine.after(self.engine.between(0, 1_000_000_000), self._start_rogue, f"{PREFIX}{index}")
         self.chaos.start()
+        if self.plan.operator_mean_ns:
+            Operator(self).start()
 
     def start_coordinator(self, name: str) -> None:
         """Start this replica, if it does not run."""

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from nats_identify.operator_wire import Command
 from nats_identify.testing.client_kit import schemas, vectors
 from nats_identify.testing.client_kit.schemas import MESSAGES, schema_of
 from nats_identify.wire import ERROR_NUMBERS, Subjects
@@ -141,9 +142,11 @@ def test_the_addresses_are_those_of_the_product(asyncapi):
         "info": subjects.info,
         "status": subjects.status,
         "refresh": subjects.refresh,
+        **{command.value: subjects.command(command) for command in Command},
         "replies": None,
         "infoReply": None,
         "statusReply": None,
+        "commandReply": None,
     }
     values = {"prefix": "bots.alpha", "bucket": "3", "grant_id": "g1"}
     addresses = {name: channel["address"] for name, channel in asyncapi["channels"].items()}

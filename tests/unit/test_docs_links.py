@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from coordinator.edge import peer_messages
-from nats_identify import wire
+from nats_identify import operator_wire, wire
 from nats_identify.schedule.model import Outcome, Reason
 
 ROOT = Path(__file__).parents[2]
@@ -107,7 +107,14 @@ def test_the_exchange_of_the_protocol_page_is_in_the_contract():
     assert {arrow for arrow, _ in lines} == {"→", "←"}
     for (arrow, line), (_, following) in pairwise([*lines, ("", "")]):
         subject, _, payload = line.partition(" ")
-        if arrow == "←":
+        command = subject.removeprefix("identify.")
+        if arrow == "←" and '"command"' in line:
+            operator_wire.decode_command_reply(line.encode())
+        elif arrow == "→" and command in set(operator_wire.Command):
+            payload_model = getattr(operator_wire, command.capitalize())
+            assert not set(json.loads(payload)) - payload_model.model_fields.keys()
+            payload_model.model_validate_json(payload)
+        elif arrow == "←":
             wire.decode_reply(re.sub(r" \[[^\]]*\]$", "", line).encode())
         elif subject.startswith("identify.request.") and '"bad_request"' in following:
             with pytest.raises(ValidationError):

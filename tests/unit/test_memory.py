@@ -8,8 +8,8 @@ from coordinator.edge.event_queue import EventQueue
 from coordinator.edge.intake import decode_request
 from nats_identify.schedule import model, requests
 from nats_identify.schedule.model import MS
-from nats_identify.schedule.plain import UNSENT_MAX
 from nats_identify.schedule.requests import ENDED_MAX
+from nats_identify.schedule.unsent import UNSENT_MAX
 from tests.chaos.crowd import BUCKETS, worst
 from tests.unit.desk import Desk
 

@@ -39,6 +39,9 @@ class Recorder:
             self.granted.append(reply.body)
             self.arrived.set()
 
+    def reply_to_command(self, reply, term):
+        pass
+
     def publish_event(self, event):
         pass
 

@@ -52,9 +52,9 @@ def test_what_each_bucket_waits_for_and_who_waits_is_named():
     first = [{**request, "shard_id": 3, "client": "shards-3"}, {**request, "shard_id": 7, "client": "\x1b[31mx"}]
     rest: dict[str, Any] = {"waiting": 2, "next_release_ms": 1500, "first": first}
     buckets = [BucketStatus(bucket=number, reason=reason, **rest) for number, reason in enumerate(Reason)]
-    lines = drawn(buckets=buckets).splitlines()[-4:]
+    lines = drawn(buckets=buckets).splitlines()[-len(Reason) :]
     assert all(line.endswith("shard 3 (shards-3), shard 7 (\\x1b[31mx)") for line in lines)
-    waits_for = ["its window", "the next day", "its crash loop's delay", "Discord's limits"]
+    waits_for = ["its window", "the next day", "its crash loop's delay", "Discord's limits", "a pause by an operator"]
     assert [said for said, line in zip(waits_for, lines, strict=True) if said not in line] == []
 
 

@@ -27,6 +27,7 @@ export type Reason =
   | "session_limit"
   | "crash_loop"
   | "limits_unknown"
+  | "paused"
   | "ended"
   | "no_answer"
   | "overloaded"

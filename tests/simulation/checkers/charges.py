@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from coordinator.core.ledger import Ledger, ReplicaEvent, Write
 from nats_identify.schedule.grants import HoldRecord
-from nats_identify.schedule.model import MS, SECOND, Confirmation, LimitsFetched, Outcome, Undeliverable
+from nats_identify.schedule.model import MS, SECOND, Confirmation, LimitsFetched, Outcome, Release, Undeliverable
 from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ class Charges:
     ``charge``: every new grant costs one, every grant that was proven unused, or never sent by the leader that made it,
     gives one back, and nothing else counts; another total of settings changes what is left by the difference. A figure
     of Discord, the end of a day and a lost ledger begin the count anew.
-    ``freed``: a turn that nobody answered leaves the ledger before its time only on proof: a decline, or a 503,
-    or that nobody was ever told of it.
+    ``freed``: a turn that nobody answered leaves the ledger before its time only on proof: a decline, a 503, an
+    operator's word, or that nobody was ever told of it.
     """
 
     def __init__(self, day_ns: int) -> None:
@@ -41,8 +41,8 @@ class Charges:
             self._static.add(coordinator.name)
         if kind is LimitsFetched:
             self._figures[coordinator.name] = self._figures.get(coordinator.name, 0) + 1
-        elif kind is Undeliverable or (kind is Confirmation and event.outcome is Outcome.DECLINED):  # type: ignore[union-attr]  # by its kind
-            assert isinstance(event, Undeliverable | Confirmation)
+        elif kind in {Undeliverable, Release} or (kind is Confirmation and event.outcome is Outcome.DECLINED):  # type: ignore[union-attr]  # by its kind
+            assert isinstance(event, Undeliverable | Confirmation | Release)
             self._proofs.setdefault(coordinator.name, set()).add(event.grant_id)
 
     def is_static(self, instance: str) -> bool:

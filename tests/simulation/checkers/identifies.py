@@ -42,6 +42,10 @@ class Identifies:
         if self.count != len(self._used):
             raise Violation("twice", 0, f"{request_id} is identified by {grant.grant_id} after {before}")
 
+    def is_used(self, request_id: str) -> bool:
+        """Whether an IDENTIFY was written for this request."""
+        return request_id in self._used
+
     def judged(self, judgement: Judgement, grant: wire.Granted, *, is_shared: bool = False) -> None:
         """Discord has received one; ``is_shared``: others have spent of the day, and no figure may have told yet."""
         if judgement.verdict is Verdict.OVER_LIMIT and not is_shared:

@@ -45,6 +45,10 @@ class Loops:
             what = f"shard {shard_id} identified {len(sent)} times in {span_ns / 1e9:.0f} s"
             raise Violation("loops", now_ns, what)
 
+    def pardoned(self, shard_id: int) -> None:
+        """A coordinator was told to forget its grants."""
+        self._sent.pop(shard_id, None)
+
     def held_back(self, shard_id: int, now_ns: int) -> None:
         """A leader says that this shard crash-loops."""
         granted = len(self._granted.get(shard_id, ()))

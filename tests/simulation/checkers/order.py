@@ -27,8 +27,8 @@ class Order:
     process that the leader heard of later; but such a one goes before those that its process asked after it.
     ``overtaken``: one before it whose renewal is stale was told of its turn, and had a step to answer.
     ``fresh``: nobody is granted who may be gone, or who declined and has not renewed.
-    ``idle``: no bucket stands open while somebody waits for it who is there, but for the steps that are given to
-    those before.
+    ``idle``: no bucket stands open while somebody waits for it who is there and whom no pause covers, but for the
+    steps that are given to those before.
     """
 
     def __init__(self, *, is_judging: bool = True) -> None:
@@ -158,6 +158,8 @@ class Order:
         self._idle_since_ns[name] = is_idle
         taken = {record.grant.request_id for record in ledger.grants}
         for request_id, known in self.requests.of(name).items():
+            if ledger.paused is not None and ledger.paused.covers(known.priority):
+                continue
             kept_back = coordinator.settings.reserve if known.priority < 1 else 0
             if not known.is_certain or known.is_away or request_id in taken or ledger.remaining <= kept_back:
                 continue

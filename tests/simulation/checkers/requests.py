@@ -10,13 +10,14 @@ from nats_identify.schedule.model import (
     SECOND,
     Cancel,
     Confirmation,
+    Kick,
     NudgeUndeliverable,
     Outcome,
     RequestReceived,
     Undeliverable,
 )
 from tests.simulation.checkers.attention import Ear
-from tests.view import knows_grant
+from tests.view import knows_grant, knows_request
 
 if TYPE_CHECKING:
     from tests.simulation.coordinator import Coordinator
@@ -76,6 +77,7 @@ class Requests:
         self._served: dict[tuple[str, str], int] = {}  # by coordinator and request: the renewal last granted
         self._standing: set[tuple[str, str]] = set()  # by coordinator and grant: known, and not yet declined
         self._met: set[tuple[str, str]] = set()
+        self._perhaps_over: set[tuple[str, str]] = set()  # those of whom it heard nothing but a hint that they are
         self._overtaken: set[tuple[str, str]] = set()  # an answer came before its grant was seen
 
     def of(self, name: str) -> dict[str, Known]:
@@ -108,18 +110,15 @@ class Requests:
         if kind is RequestReceived:
             assert isinstance(event, RequestReceived)
             if event.request_id not in self._ended.get(name, ()):
-                is_new = event.request_id not in requests
-                _asked(requests, event, now_ns)
-                if is_new and event.source:
-                    siblings = self._of_source.setdefault((name, event.source), {})
-                    siblings[event.request_id] = requests[event.request_id]
-                self._placed(name, requests[event.request_id], ear)
-                if event.renewal <= self._served.get((name, event.request_id), -1):
-                    _is_away(requests, event.request_id)
+                self._requested(name, event, now_ns, ear)
         elif kind is Cancel:
             assert isinstance(event, Cancel)
             self._end(name, event.request_id)
             self._withdrawn.setdefault(name, set()).add(event.request_id)
+        elif kind is Kick:
+            assert isinstance(event, Kick)
+            if not knows_request(coordinator.replica.schedule, event.request_id):  # else it is granted, and goes on
+                self._end(name, event.request_id)
         elif kind is Confirmation:
             assert isinstance(event, Confirmation)
             self._answered(coordinator, requests, event)
@@ -132,6 +131,19 @@ class Requests:
         elif kind is LedgerSeen or kind is LedgerRead:
             assert isinstance(event, LedgerSeen | LedgerRead)
             self.read(name, event.ledger, is_sure=kind is LedgerRead)
+
+    def _requested(self, name: str, event: RequestReceived, now_ns: int, ear: Ear) -> None:
+        requests = self.of(name)
+        is_new = event.request_id not in requests
+        _asked(requests, event, now_ns)
+        if is_new and event.source:
+            siblings = self._of_source.setdefault((name, event.source), {})
+            siblings[event.request_id] = requests[event.request_id]
+        if (name, event.request_id) in self._perhaps_over:  # a late message of one that was identified
+            _is_perhaps_over(requests[event.request_id])
+        self._placed(name, requests[event.request_id], ear)
+        if event.renewal <= self._served.get((name, event.request_id), -1):
+            _is_away(requests, event.request_id)
 
     def read(self, name: str, ledger: Ledger | None, *, is_sure: bool = True) -> None:
         """This coordinator knows what stands in the ledger; a hint is not listened to while it writes."""
@@ -203,7 +215,9 @@ class Requests:
         if is_sure:
             self._end(name, request_id)
         elif known is not None:
-            known.is_over, known.is_certain, known.is_away = True, False, True
+            _is_perhaps_over(known)
+        else:
+            self._perhaps_over.add((name, request_id))
 
     def _end(self, name: str, request_id: str) -> None:
         known = self.of(name).pop(request_id, None)
@@ -237,6 +251,10 @@ def _asked(requests: dict[str, Known], ask: RequestReceived, now_ns: int) -> Non
     if ask.renewal > known.renewal:
         known.renewal, known.heard_at_ns, known.is_away = ask.renewal, ask.number_at_ns(now_ns), False
         known.is_certain = ask.managed and ask.max_concurrency is not None and not known.is_over
+
+
+def _is_perhaps_over(known: Known) -> None:
+    known.is_over, known.is_certain, known.is_away = True, False, True
 
 
 def _is_away(requests: dict[str, Known], request_id: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from tests.simulation.plan import Shape, shape_of
+from tests.simulation.planted.commands import COMMANDING
 from tests.simulation.planted.fault import Planted
 from tests.simulation.planted.limits import LOOPING, TUNING
 from tests.simulation.planted.others import CHARGING, COMMITS, HOLDING
@@ -25,6 +26,7 @@ CATALOGUE: tuple[Planted, ...] = (
     *LOOPING,
     *TUNING,
     *TRUTH,
+    *COMMANDING,
 )
 """Every fault there is."""
 

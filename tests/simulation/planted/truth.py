@@ -89,7 +89,7 @@ TRUTH: tuple[Planted, ...] = (
             Edit(
                 "nats_identify.schedule.plain:final",
                 "    return []\n",
-                "        state.plain.step_down()\n        return actions\n    return []\n",
+                "        state.unsent.drop()\n        return actions\n    return []\n",
             ),
         ),
         shape=Shape.PLAIN,
