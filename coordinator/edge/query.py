@@ -115,7 +115,7 @@ def full_status(
     total = 0 if selection is None else selection.total
     return FullStatus(
         **dict(known),
-        paused=_paused(state, now_ns),
+        paused=paused(state, now_ns),
         busiest=[
             ClientStatus(client=one.client, new_requests=one.new_requests, messages=one.messages, over_ms=over_ns // MS)
             for one in busy
@@ -143,7 +143,7 @@ def problem_of(query: StatusQuery, state: ScheduleState) -> str | None:
     return f"bucket: there is no bucket {query.bucket}; max_concurrency is {buckets}, so give 0 to {buckets - 1}"
 
 
-def _paused(_state: ScheduleState, _now_ns: int) -> PauseStatus | None:
+def paused(_state: ScheduleState, _now_ns: int) -> PauseStatus | None:
     """The pause that is in force: there is none yet."""
     return None
 
