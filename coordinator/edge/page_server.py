@@ -27,7 +27,7 @@ WRITE_WITHIN_S: Final = 5.0
 """A watcher that has not read the last picture by then is dropped; its page connects again."""
 
 WATCH_WITHIN_S: Final = 3600.0
-"""One connection of a watcher lasts so long at most; its page connects again."""
+"""One connection of a watcher lasts for this time at most; its page connects again."""
 
 SEARCHES_PER_SECOND: Final = 20
 """Of all pages together, for a shard: each reads one bucket's queue."""
@@ -109,7 +109,7 @@ class PageServer:
 
         Args:
             request: asks for it.
-            keep: gives the connection of a request so many seconds.
+            keep: gives the connection of a request a number of seconds.
         """
         refusal = self._refusal(request)
         if refusal is not None:
