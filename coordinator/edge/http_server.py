@@ -77,7 +77,7 @@ class BoundedServer(web.Server):
         super().connection_lost(handler, exc)
 
     def keep(self, request: web.BaseRequest, within_s: float) -> None:
-        """Let the connection of this request last for this time, and count it no more; the caller bounds their number."""
+        """Let the connection of this request last for this time, and count it apart; the caller bounds their number."""
         handler = request.protocol
         if handler in self._open:  # else it is closed already
             transport = self._forget(handler)

@@ -75,7 +75,7 @@ async def _play(url: str, pods: list[CoordinatorProcess], folder: Path) -> None:
 
 
 def _shard(connection: Client, number: int) -> SceneShard:
-    outcomes = ("ready",)
+    outcomes: tuple[str, ...] = ("ready",)
     if number == 2:
         outcomes = ("ready",) * 6  # a crash loop
     elif number == 5:

@@ -42,7 +42,7 @@ async def tab(tmp_path):
 @pytest.fixture
 async def fleet(client):
     """Start shards: `fleet(1, 3, client="pod")`; they go on to the end of the test."""
-    tasks = []
+    tasks: list[asyncio.Task[None]] = []
 
     def start(*numbers, **about):
         shards = [SceneShard(client, number, 2, **{"client": "pod", **about}) for number in numbers]
@@ -183,7 +183,7 @@ async def test_the_keyboard_reaches_everything_in_the_order_of_the_page(served, 
     _, url = served
     await tab.open(url)
     await tab.until_text("#fact-leader", "pod-0")
-    reached = []
+    reached: list[str] = []
     named = "document.activeElement.id || document.activeElement.className || document.activeElement.tagName"
     while "event-text" not in reached and len(reached) < 20:
         await tab.press("Tab", TAB)

@@ -14,7 +14,7 @@ from nats_identify.operator_wire import PAGE_MAX, StatusQuery
 from nats_identify.schedule import model
 from nats_identify.schedule.crash_loop import CrashLoopGuard
 from nats_identify.schedule.model import DAY, SECOND
-from tests.unit.desk import Desk
+from tests.unit.desk import Desk, replies
 
 HOSTILE = "<img src=x onerror=alert(1)>\x1b[31m\u202e"
 ALIASES = page.Aliases(b"key")
@@ -68,7 +68,7 @@ def test_a_bucket_shows_who_holds_it_and_who_is_next():
 
 def test_a_confirmed_grant_says_when_its_bucket_opens():
     desk = crowded(1, 1)
-    (granted,) = [action.body for action in desk.said if isinstance(action, model.Reply)][:1]
+    (granted,) = replies(desk.said)
     desk.answer(granted.grant_id, after_ms=300)
     desk.pass_ms(1000)
     (grant,) = picture_of(desk)["buckets"][0]["grants"]

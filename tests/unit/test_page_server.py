@@ -304,7 +304,7 @@ async def test_a_picture_that_takes_long_is_made_less_often(source, monkeypatch)
 
     times = iter(range(100))
     monkeypatch.setattr(watchers, "perf_counter", lambda: next(times) / 10)  # each picture takes 0.1 s
-    monkeypatch.setattr(watchers.asyncio, "sleep", sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     hub = Watchers(source.make, source.recent, show, LOG)
     events = hub.follow()
     for _ in range(4):
