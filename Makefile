@@ -10,7 +10,7 @@ SEEDS ?= 0:160
 DEPTH ?= 6
 WORKERS ?= 4
 
-.PHONY: help test lint check coverage package simulate explore planted demo format bench bench-full chaos limits clients node rust lab clean
+.PHONY: help test lint check coverage package simulate explore planted demo format bench bench-full chaos limits clients node rust page lab clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /'
@@ -103,6 +103,9 @@ node: $(READY) $(NODE_READY) ## the package for Node: types, unit tests, the kit
 rust: $(READY) ## the crate for twilight: format, clippy, its tests, the kit for clients, a fleet; the first build takes minutes
 	cd clients/rust && cargo fmt --check && cargo clippy --quiet --all-targets -- -D warnings && cargo test --quiet
 	$(BIN)/python -m pytest -m slow -s tests/rust
+
+page: $(READY) ## the pictures of the coordinator's page, docs/images/page-*.png: a minute; needs Chromium
+	$(BIN)/python -m tests.browser.screenshots
 
 lab: $(READY) ## the manifests on a real Kubernetes, with every fault: LAB= its program; seven minutes, as root
 	$(BIN)/python -m tests.lab

@@ -9,11 +9,12 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
+from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from coordinator.core.ledger import Stop, TrafficReturned
 from coordinator.core.replica import Replica
-from coordinator.edge import status, tracing
+from coordinator.edge import page, status, tracing
 from coordinator.edge.bucket import KvBucket
 from coordinator.edge.busiest import Busiest
 from coordinator.edge.connections import CannotServeError, Connection, connect
@@ -28,9 +29,11 @@ from coordinator.edge.log import Log, make_log
 from coordinator.edge.metrics import Metrics
 from coordinator.edge.operator import OperatorCommands
 from coordinator.edge.overload import OverloadLog
+from coordinator.edge.page_server import PageServer, View
 from coordinator.edge.probe import Probe
 from coordinator.edge.publisher import Publisher
 from coordinator.edge.queue_transfer import QueueTransfer
+from coordinator.edge.recent import Recent
 from coordinator.edge.refusals import Refusals
 from coordinator.edge.service import VERSION, Service
 from coordinator.edge.store import LedgerStore
@@ -39,7 +42,7 @@ from coordinator.runtime import Runtime
 from coordinator.settings import Settings, SettingsError, load, unknown_variables
 from nats_identify.clock import now_ns
 from nats_identify.printable import printable
-from nats_identify.schedule.model import SECOND
+from nats_identify.schedule.model import MS, SECOND
 from nats_identify.wire import Subjects
 
 if TYPE_CHECKING:
@@ -49,6 +52,9 @@ RELEASE_WITHIN_S: Final = 4.0
 """Time to release the ledger at shutdown; else the lease runs out, and then a standby takes over."""
 
 PROBES_PER_LEASE: Final = 3
+
+LEADER_SEEN_EVERY_S: Final = 1.0
+"""How often the page's list of leaders is brought up to date: a comparison of two names."""
 
 DISCORD_WINDOW_NS: Final = 5 * SECOND
 
@@ -101,6 +107,8 @@ class Process:
         self._instance = secrets.token_hex(6)
         self._subjects = Subjects(settings.identify_prefix)
         self._metrics = Metrics()
+        self._recent = Recent()
+        self._aliases = page.Aliases(secrets.token_bytes(16))
         self._event_queue = EventQueue()
         self._busiest = Busiest(now_ns())
         core = settings.core(self._instance, grant_key=secrets.token_bytes(32), has_token=token is not None)
@@ -124,7 +132,8 @@ class Process:
         self._say_what_is_unusual()
         stop, lost = asyncio.Event(), asyncio.get_running_loop().create_future()
         self._listen_for_signals(stop)
-        http_server = HttpServer(self._health, self._is_leading, self._metrics, self._read_gauges)
+        page_server = self._make_page_server()
+        http_server = HttpServer(self._health, self._is_leading, self._metrics, self._read_gauges, page_server)
         host, port = self._settings.identify_http_host, self._settings.identify_http_port
         async with http_server.serve(host, port, self._log), self._http_queue(stop), _meanwhile(_raise_from(lost)):
             connections = await _unless(stop, self._connect(lost))
@@ -157,7 +166,7 @@ class Process:
             metrics=metrics,
             log=log,
         )
-        publisher = Publisher(traffic, subjects, events, metrics=metrics, log=log, clock=now_ns)
+        publisher = Publisher(traffic, subjects, events, metrics=metrics, recent=self._recent, log=log, clock=now_ns)
         refusals = Refusals(publisher, metrics)
         spans = self._start_tracing()
         intake = self._make_intake(traffic, refusals, None if spans is None else spans.arrived)
@@ -189,6 +198,7 @@ class Process:
             self._join(transfer, probe),
             self._limits.run(),
             self._leave(stop, runtime, store),
+            self._note_leaders(),
             *(() if spans is None else (spans.run(),)),
         )
         async with _meanwhile(*jobs):
@@ -247,6 +257,23 @@ class Process:
         return EventStream(
             store_connection, self._subjects, self._settings, has_ledger=lambda: view.ledger is not None, log=self._log
         )
+
+    def _make_page_server(self) -> PageServer:
+        find = partial(page.find, self._replica, now_ns, self._aliases)
+        view = View(self._picture, find, self._recent, partial(page.events, self._aliases))
+        return PageServer(view, self._settings.page_hosts, clock=now_ns, log=self._log)
+
+    def _picture(self) -> page.Json:
+        trouble, now_ms = self._health.readiness_error(), time_ns() // MS
+        known = (self._replica, self._recent, self._busiest, now_ns(), now_ms)
+        return page.picture(*known, limits=self._limits, version=VERSION, trouble=trouble, aliases=self._aliases)
+
+    async def _note_leaders(self) -> None:
+        while True:
+            ledger = self._replica.view.ledger
+            if ledger is not None:
+                self._recent.observe_leader(ledger.leader, ledger.term, time_ns() // MS)
+            await asyncio.sleep(LEADER_SEEN_EVERY_S)
 
     async def _join(self, transfer: QueueTransfer, probe: Probe) -> None:
         """Copy the queue first: before the first probe this replica is not ready and does not contest the lead."""

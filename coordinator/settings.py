@@ -39,6 +39,7 @@ _HISTORY: Final = re.compile(r"([0-9]{1,6})([mhd])", re.ASCII)
 _UNITS_NS: Final = {"m": 60 * SECOND, "h": 3600 * SECOND, "d": DAY}
 
 _HTTP_TOKEN: Final = re.compile(rf"[!-~]{{1,{HTTP_TOKEN_MAX}}}")
+_HOSTS: Final = r"^[A-Za-z0-9.\-, ]*$"
 
 Seconds = Annotated[float, Field(allow_inf_nan=False, ge=0, le=86_400)]
 SomeSeconds = Annotated[float, Field(allow_inf_nan=False, gt=0, le=86_400)]
@@ -125,6 +126,7 @@ class Settings(BaseSettings):
 
     identify_http_host: str = Field("127.0.0.1", description="an address of this machine; ::, all of both families")
     identify_http_port: int = Field(8080, ge=0, le=65_535, description="a port; 0: any free one")
+    identify_page_hosts: str = Field("", pattern=_HOSTS, description="host names with a dot, comma-separated, no ports")
     identify_queue_http_host: str = Field(
         "127.0.0.1", description="an address of this machine; ::, all of both families"
     )
@@ -271,6 +273,11 @@ class Settings(BaseSettings):
             wanted = f"1 to {HTTP_TOKEN_MAX} visible characters of ASCII without a blank, as of openssl rand -hex 32"
             raise SettingsError(f"{name}: is no token; give {wanted}")
         return token
+
+    @property
+    def page_hosts(self) -> frozenset[str]:
+        """The names by which the page may be asked for, besides addresses and names without a dot."""
+        return frozenset(name.strip() for name in self.identify_page_hosts.split(",") if name.strip())
 
     def static_limits(self) -> Limits:
         """Return the limits where there is no token to ask Discord with."""

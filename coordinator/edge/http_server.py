@@ -1,7 +1,7 @@
-"""Serves /livez, /readyz, /leader and /metrics. It judges nothing: each page shows the state of another part.
+"""Serves /livez, /readyz, /leader, /metrics and the page at /. It judges nothing: each shows the state of another part.
 
 One request for each connection, and a connection has an end: half requests can neither use up the descriptors of the
-process nor keep a probe from its answer.
+process nor keep a probe from its answer. The few connections that watch the page last longer, and are counted apart.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from coordinator.edge.health import Health
 from coordinator.edge.log import Log
 from coordinator.edge.metrics import Metrics
+from coordinator.edge.page_server import PageServer
 from coordinator.settings import SettingsError
 
 CLOSE_WITHIN_S: Final = 0.5
@@ -31,6 +32,9 @@ CONNECTION_WITHIN_S: Final = 5.0
 
 BACKLOG: Final = 16
 """Accepted in one turn of the loop at most: fewer than `CONNECTIONS_MAX`, so that a probe among them is answered."""
+
+KEPT_BUFFER: Final = 64 * 1024
+"""Bytes that the kernel keeps for a connection that watches the page; by itself it keeps megabytes for a slow one."""
 
 WARN_EVERY_S: Final = 60.0
 
@@ -50,6 +54,7 @@ class BoundedServer(web.Server):
         super().__init__(handler, access_log=None, logger=SILENT, lingering_time=0, auto_decompress=False)
         self._log = log
         self._open: dict[web.RequestHandler, tuple[asyncio.Transport, asyncio.TimerHandle]] = {}
+        self._kept: dict[web.RequestHandler, asyncio.TimerHandle] = {}
         self._dropped = 0
         self._warned_at_s = -WARN_EVERY_S
 
@@ -67,7 +72,18 @@ class BoundedServer(web.Server):
         """Take note of the end of a connection."""
         if handler in self._open:
             self._forget(handler)
+        elif handler in self._kept:
+            self._kept.pop(handler).cancel()
         super().connection_lost(handler, exc)
+
+    def keep(self, request: web.BaseRequest, within_s: float) -> None:
+        """Let the connection of this request last for this time, and count it apart; the caller bounds their number."""
+        handler = request.protocol
+        if handler in self._open:  # else it is closed already
+            transport = self._forget(handler)
+            if (connected := transport.get_extra_info("socket")) is not None:
+                connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KEPT_BUFFER)
+            self._kept[handler] = asyncio.get_running_loop().call_later(within_s, transport.abort)
 
     def _forget(self, handler: web.RequestHandler) -> asyncio.Transport:
         transport, timer = self._open.pop(handler)
@@ -87,22 +103,29 @@ class BoundedServer(web.Server):
 
 
 class HttpServer:
-    """The four pages.
+    """The four pages for machines, and the one for people.
 
     Args:
         health: whether this process lives and is ready.
         is_leading: whether it leads.
         metrics: what is counted.
         read_gauges: called before the metrics are shown.
+        page: the page at /.
     """
 
     def __init__(
-        self, health: Health, is_leading: Callable[[], bool], metrics: Metrics, read_gauges: Callable[[], None]
+        self,
+        health: Health,
+        is_leading: Callable[[], bool],
+        metrics: Metrics,
+        read_gauges: Callable[[], None],
+        page: PageServer,
     ) -> None:
         self._health = health
         self._is_leading = is_leading
         self._metrics = metrics
         self._read_gauges = read_gauges
+        self._page = page
         self._pages: dict[str, Callable[[], web.Response]] = {
             "/livez": lambda: _answer(health.liveness_error()),
             "/readyz": lambda: _answer(health.readiness_error()),
@@ -118,12 +141,20 @@ class HttpServer:
             SettingsError: the address is not to be had.
         """
 
-        async def handle(request: web.BaseRequest) -> web.Response:
-            response = self._respond(request, log)
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            try:
+                if self._page.serves(request.path):
+                    response = await self._page.answer(request, server.keep)
+                else:
+                    response = self._respond(request)
+            except Exception:  # a fault of ours; aiohttp's own log is silent
+                log.exception("a page cannot be shown", page=request.path)
+                response = web.Response(status=500, text="see the log\n")
             response.force_close()
             return response
 
-        runner = web.ServerRunner(BoundedServer(handle, log), shutdown_timeout=CLOSE_WITHIN_S)
+        server = BoundedServer(handle, log)
+        runner = web.ServerRunner(server, shutdown_timeout=CLOSE_WITHIN_S)
         await runner.setup()
         try:
             try:
@@ -135,19 +166,16 @@ class HttpServer:
             log.info("HTTP is served", addresses=[address_of(*name[:2]) for name in runner.addresses])
             yield
         finally:
+            self._page.watchers.close()
             await runner.cleanup()
 
-    def _respond(self, request: web.BaseRequest, log: Log) -> web.Response:
+    def _respond(self, request: web.BaseRequest) -> web.Response:
         page = self._pages.get(request.path)
         if page is None:
-            return web.Response(status=404, text=f"there are {', '.join(self._pages)}\n")
+            return web.Response(status=404, text=f"there are /, {', '.join(self._pages)}\n")
         if request.method not in {"GET", "HEAD"}:
             return web.Response(status=405, text="GET alone\n", headers={"Allow": "GET, HEAD"})
-        try:
-            return page()
-        except Exception:  # a fault of ours; aiohttp's own log is silent
-            log.exception("a page cannot be shown", page=request.path)
-            return web.Response(status=500, text="see the log\n")
+        return page()
 
     def _metrics_page(self) -> web.Response:
         self._read_gauges()

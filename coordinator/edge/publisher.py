@@ -14,6 +14,7 @@ from coordinator.edge.connections import Connection
 from coordinator.edge.event_queue import EventQueue
 from coordinator.edge.log import Log
 from coordinator.edge.metrics import Metrics
+from coordinator.edge.recent import Recent
 from nats_identify.clock import Clock
 from nats_identify.operator_wire import Command, Done, NotDone
 from nats_identify.reason import Reason
@@ -48,6 +49,7 @@ class Publisher:
         subjects: where events and answers to grants go.
         event_queue: gets an event for each nudge without a receiver.
         metrics: counts what happens.
+        recent: keeps what happened lately.
         log: for events, too.
         clock: nanoseconds that only grow.
     """
@@ -59,6 +61,7 @@ class Publisher:
         event_queue: EventQueue,
         *,
         metrics: Metrics,
+        recent: Recent,
         log: Log,
         clock: Clock,
     ) -> None:
@@ -66,6 +69,7 @@ class Publisher:
         self._subjects = subjects
         self._event_queue = event_queue
         self._metrics = metrics
+        self._recent = recent
         self._log = log
         self._timestamp_ms, self._timestamp_text = 0, ""
         self._nudges = f"{traffic.new_inbox()}."
@@ -107,10 +111,12 @@ class Publisher:
     def publish_event(self, event: Event) -> None:
         """Publish, count and log an event."""
         name, fields = event.name, event.fields
+        now_ms = time_ns() // 1_000_000
         self._metrics.count_event(name, fields)
+        self._recent.add(name, fields, now_ms)
         if name == "refused" and not self._refused_events_left.take():
             return
-        told = {"at": self._timestamp(), **fields}
+        told = {"at": self._timestamp(now_ms), **fields}
         payload = to_json(told)
         if not payload.isascii():  # a terminal obeys some of these characters
             payload = json.dumps(told).encode()
@@ -122,9 +128,8 @@ class Publisher:
         else:
             self._log.info(name, **fields)
 
-    def _timestamp(self) -> str:
+    def _timestamp(self, now_ms: int) -> str:
         """RFC 3339, to the millisecond; made once for all events of one."""
-        now_ms = time_ns() // 1_000_000
         if now_ms != self._timestamp_ms:
             at = datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds")
             self._timestamp_ms, self._timestamp_text = now_ms, at.replace("+00:00", "Z")

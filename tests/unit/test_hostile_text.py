@@ -18,6 +18,7 @@ from coordinator.edge.connections import CannotServeError
 from coordinator.edge.log import make_log
 from coordinator.edge.metrics import Metrics
 from coordinator.edge.publisher import Publisher
+from coordinator.edge.recent import Recent
 from coordinator.edge.trouble import Trouble
 from coordinator.settings import SettingsError
 from nats_identify import NatsQueue, wire
@@ -294,7 +295,9 @@ async def test_an_event_has_no_raw_character_that_a_terminal_obeys():
     )
     nothing: Any = None
     log = make_log("error", "json")
-    publisher = Publisher(traffic, wire.Subjects(), nothing, metrics=Metrics(), log=log, clock=lambda: 1)
+    publisher = Publisher(
+        traffic, wire.Subjects(), nothing, metrics=Metrics(), recent=Recent(), log=log, clock=lambda: 1
+    )
     for client in ("pod-1", "\x9b2J\u202e"):
         publisher.publish_event(Event("queued", {"shard_id": 1, "bucket": 0, "request_id": "a", "client": client}))
         assert sent[-1].isascii()
