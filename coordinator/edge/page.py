@@ -14,7 +14,7 @@ from typing import Any, Final
 from coordinator.core.replica import Replica
 from coordinator.edge import status
 from coordinator.edge.busiest import Busiest
-from coordinator.edge.query import Selection
+from coordinator.edge.query import Selection, pause_status
 from coordinator.edge.recent import Recent, RecordedEvent
 from coordinator.edge.status import FromDiscord
 from nats_identify.clock import Clock
