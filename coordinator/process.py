@@ -94,7 +94,7 @@ class Process:
         self._log = log
         self._instance = secrets.token_hex(6)
         self._subjects = Subjects(settings.identify_prefix)
-        self._metrics = Metrics()
+        self._metrics = Metrics(settings.identify_prefix, VERSION)
         self._event_queue = EventQueue()
         core = settings.core(self._instance, grant_key=secrets.token_bytes(32), has_token=token is not None)
         self._replica = Replica(core)

@@ -37,7 +37,7 @@ WELL = {
     BUCKETS: "16x60",
     series("identify_max_concurrency", STANDBY): "0x60",
     LEFT: "900x60",
-    series("identify_session_starts_total", LEADER): "1000x60",
+    series("identify_session_starts_limit", LEADER): "1000x60",
     series("identify_session_starts_remaining", STANDBY): "-1x60",  # it has heard of nothing yet: no alert of its own
     series("identify_session_starts_reserve", LEADER): "10x60",
     WAITING: "5x60",
