@@ -1,6 +1,7 @@
 """The metrics of this process, in a registry of its own. Callers set them; it observes nothing itself."""
 
 from collections.abc import Iterator
+from copy import copy
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, Metric
@@ -22,7 +23,7 @@ class Metrics:
 
     Args:
         prefix: the subject prefix; the label ``prefix`` of each series, so that one Prometheus
-            can tell several bots apart.
+            can hold several bots.
         version: of the program, the label of ``identify_build_info``; empty: there is no such series.
     """
 
@@ -155,7 +156,7 @@ class _PrefixedRegistry(CollectorRegistry):
     def collect(self) -> Iterator[Metric]:
         """Return all families; those of the collectors themselves are not changed."""
         for family in super().collect():
-            labelled = Metric(family.name, family.documentation, family.type, family.unit)
+            labelled = copy(family)
             labelled.samples = [
                 sample._replace(labels=self._label | sample.labels)  # a named tuple: its public way to change a field
                 for sample in family.samples

@@ -1,6 +1,7 @@
 """Alerts and dashboard ask only for what the program exports, and each alert tells a person what to do."""
 
 import json
+import re
 
 import pytest
 
@@ -22,6 +23,16 @@ def dashboard_of(docs):
     config = get(docs, "ConfigMap", "nats-identify-dashboard")
     assert config["metadata"]["labels"]["grafana_dashboard"] == "1"
     return json.loads(config["data"]["nats-identify.json"])
+
+
+def test_each_sum_keeps_the_bots_apart(docs):
+    """One Prometheus may hold several bots: what is summed over pods is summed for each namespace and prefix."""
+    for rule in rules_of(docs):
+        for grouped in re.findall(r"\bby \(([^)]*)\)", rule["expr"]):
+            assert {"namespace", "prefix"} <= set(grouped.split(", ")), rule["alert"]
+    for panel in dashboard_of(docs)["panels"]:
+        for target in panel["targets"]:
+            assert target["expr"].count("{") == target["expr"].count('prefix=~"$prefix"'), target["expr"]
 
 
 def test_the_alerts_ask_for_what_is_exported(docs):

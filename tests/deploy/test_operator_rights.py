@@ -10,8 +10,8 @@ from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
 from nats_identify.operator_wire import Command
 from tests.deploy.conftest import docs_of
 from tests.deploy.server import running
-from tests.deploy.test_roles import allowed, coordinating, until
-from tests.processes import WITHIN_S, settle
+from tests.deploy.test_roles import allowed, coordinating
+from tests.processes import WITHIN_S, settle, until
 
 COMMANDS = [f"identify.{command}" for command in Command]
 EVENTS = "identify_events"

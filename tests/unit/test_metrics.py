@@ -1,6 +1,8 @@
 """The page of metrics: every series names the bot, and names and types are Prometheus's conventions."""
 
 import re
+import shutil
+import subprocess
 
 import pytest
 from prometheus_client import Gauge, generate_latest
@@ -57,6 +59,15 @@ def test_names_are_conventional(metrics):
                 assert sample.name.endswith("_total"), sample.name
         if family.type != "counter":
             assert not family.name.endswith(("_total", "_count", "_sum", "_bucket")), family.name
+
+
+def test_prometheus_s_own_linter_has_nothing_to_say(metrics):
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("Prometheus's promtool lints the page, and is not on PATH")
+    page = generate_latest(metrics.registry)
+    done = subprocess.run([promtool, "check", "metrics"], input=page, capture_output=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
 
 
 def test_a_test_reads_a_sample_without_the_prefix(metrics):
