@@ -1,6 +1,7 @@
 """Several bots in one namespace: each has what is its own, one NATS serves them, and neither can touch the other's."""
 
 import re
+import subprocess
 
 import nats
 import nats.errors
@@ -92,6 +93,18 @@ def test_the_accounts_are_what_make_accounts_makes(tree):
     assert (DEPLOY / "examples/bots/namespace.yaml").read_text() == (DEPLOY / "base/namespace.yaml").read_text()
     alpha, beta = (DEPLOY / f"examples/bots/{bot}/kustomization.yaml" for bot in BOTS)
     assert beta.read_text() == alpha.read_text().replace("alpha", "beta")
+
+
+@pytest.mark.parametrize(
+    ("bots", "said"), [((), "which bots?"), (("Alpha",), "small letters"), (("gamma",), "has no passwords yet")]
+)
+def test_make_accounts_refuses_what_it_cannot_make(tree, bots, said):
+    command = [tree.folder / "examples/bots/make-accounts", *bots]
+    before = (tree.folder / "examples/bots/accounts.conf").read_text()
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert said in refused.stderr
+    assert (tree.folder / "examples/bots/accounts.conf").read_text() == before
 
 
 def settings_of(docs, bot, server):

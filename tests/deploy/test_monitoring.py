@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tests.deploy.conftest import docs_of
-from tests.deploy.objects import get
+from tests.deploy.objects import containers, get
 from tests.deploy.series import exported, unknown
 
 
@@ -53,6 +53,13 @@ def test_each_alert_says_what_is_wrong_and_what_to_do(docs):
         assert rule["labels"]["severity"] in {"critical", "warning"}
         assert len(rule["annotations"]["summary"]) < 110
         assert len(rule["annotations"]["description"].split()) >= 15
+
+
+def test_the_exporter_is_scraped_by_both_families_of_addresses(docs):
+    """Its default is 0.0.0.0, and no address is every one: natsio/prometheus-nats-exporter, exporter.go."""
+    (exporter,) = [one for one in containers(get(docs, "StatefulSet", "nats")) if one["name"] == "exporter"]
+    assert "-addr=" in exporter["args"]
+    assert f"-port={exporter['ports'][0]['containerPort']}" in exporter["args"]
 
 
 def test_every_metric_of_the_queue_is_watched_somewhere(docs):
