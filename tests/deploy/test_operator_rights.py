@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 
 import nats
 import pytest
 from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
 
+from nats_identify.history import read_history
 from nats_identify.operator_wire import Command
 from tests.deploy.conftest import docs_of
 from tests.deploy.server import running
@@ -146,3 +148,19 @@ async def test_a_consumer_of_events_delivers_nothing_into_the_queue(docs, server
         assert info.delivered is not None
         assert info.delivered.consumer_seq == 0
         await asyncio.gather(operator.close(), maker.close())
+
+
+async def test_the_history_is_kept_and_read_with_these_rights(docs, server, tmp_path):
+    async with coordinating(docs, server, tmp_path, IDENTIFY_HISTORY="24h") as coordinator:
+        await until(coordinator.is_leader, "it leads")
+        await coordinator.until_logged("the history of events is kept")
+        operator = await connected(server, "operator")
+        await operator.request("identify.request.0", b"", timeout=WITHIN_S)
+
+        async def names():
+            since = datetime.now(UTC) - timedelta(hours=1)
+            return {event.name async for event in read_history(operator, "identify", since)} & {"granted"}
+
+        await until(names, "the grant is in the history")
+        await operator.close()
+    assert "Violation" not in server.log
