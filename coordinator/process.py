@@ -106,7 +106,7 @@ class Process:
         self._log = log
         self._instance = secrets.token_hex(6)
         self._subjects = Subjects(settings.identify_prefix)
-        self._metrics = Metrics()
+        self._metrics = Metrics(settings.identify_prefix, VERSION)
         self._recent = Recent()
         self._aliases = page.Aliases(secrets.token_bytes(16))
         self._event_queue = EventQueue()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -60,6 +61,16 @@ async def until(condition: Callable[[], Awaitable[SeenT | None]], what: str, wit
             return seen
     except TimeoutError:
         raise AssertionError(f"not within {within_s} s: {what}") from None
+
+
+def samples_of(page: str) -> dict[str, float]:
+    """Return all samples of a page of metrics by name and labels, without the label that all of them have."""
+    samples = [line.rpartition(" ") for line in page.splitlines() if not line.startswith("#")]
+    return {_without_prefix(name): float(value) for name, _, value in samples}
+
+
+def _without_prefix(name: str) -> str:
+    return re.sub(r',?prefix="[^"]*"', "", name).replace("{,", "{").replace("{}", "")
 
 
 class CoordinatorProcess:
@@ -121,11 +132,8 @@ class CoordinatorProcess:
         return (await self.page("/leader"))[0] == 200
 
     async def metric(self, name: str) -> float:
-        """Return one sample of /metrics, 0 where there is none."""
-        for line in (await self.page("/metrics"))[1].splitlines():
-            if line.startswith(f"{name} "):
-                return float(line.rpartition(" ")[2])
-        return 0.0
+        """Return one sample of /metrics, 0 where there is none; its name is without the label ``prefix``."""
+        return samples_of((await self.page("/metrics"))[1]).get(name, 0.0)
 
     async def end(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal, and return the exit status."""

@@ -1,8 +1,9 @@
 """The metrics of this process, in a registry of its own. Callers set them; it observes nothing itself."""
 
 from collections.abc import Iterator
+from copy import copy
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -18,11 +19,19 @@ _WAIT_S = (0.01, 0.1, 1, 5, 10, 30, 60, 300, 900, 1800, 3600, 10_800)
 
 
 class Metrics:
-    """Everything under /metrics."""
+    """Everything under /metrics.
 
-    def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
+    Args:
+        prefix: the subject prefix; the label ``prefix`` of each series, so that one Prometheus
+            can hold several bots.
+        version: of the program, the label of ``identify_build_info``; empty: there is no such series.
+    """
+
+    def __init__(self, prefix: str = "identify", version: str = "") -> None:
+        self.registry = registry = _PrefixedRegistry(prefix)
         ProcessCollector(registry=registry)
+        if version:
+            Info("identify_build", "1; its label is the version.", registry=registry).info({"version": version})
         self.events = Counter(
             "identify_events", "What happened, as in the events on NATS.", ["event"], registry=registry
         )
@@ -68,7 +77,7 @@ class Metrics:
     def _add_the_day(self, registry: CollectorRegistry) -> None:
         self.max_concurrency = Gauge("identify_max_concurrency", "Buckets, 0: unknown.", registry=registry)
         self.remaining = Gauge("identify_session_starts_remaining", "Left today, -1: unknown.", registry=registry)
-        self.total = Gauge("identify_session_starts_total", "Of a day, -1: unknown.", registry=registry)
+        self.total = Gauge("identify_session_starts_limit", "Of a day, -1: unknown.", registry=registry)
 
         self.reserve = Gauge("identify_session_starts_reserve", "Kept for priority 1.", registry=registry)
         self.resets_in = Gauge(
@@ -137,6 +146,24 @@ class Metrics:
         self.bucket_waiting.clear()
         for bucket in range(min(state.max_concurrency or 0, BUCKETS_LISTED)):
             self.bucket_waiting.labels(str(bucket)).set(len(state.requests.queues.get(bucket, ())))
+
+
+class _PrefixedRegistry(CollectorRegistry):
+    """Adds the label ``prefix`` to all samples of all collectors, also those that are registered later."""
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__()
+        self._label = {"prefix": prefix}
+
+    def collect(self) -> Iterator[Metric]:
+        """Return all families; those of the collectors themselves are not changed."""
+        for family in super().collect():
+            labelled = copy(family)
+            labelled.samples = [
+                sample._replace(labels=self._label | sample.labels)  # a named tuple: its public way to change a field
+                for sample in family.samples
+            ]
+            yield labelled
 
 
 class _Dropped(Collector):

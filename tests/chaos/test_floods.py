@@ -16,7 +16,7 @@ import nats
 import pytest
 
 from tests.chaos.flooder import RATES, kinds
-from tests.processes import ROOT, until
+from tests.processes import ROOT, samples_of, until
 
 pytestmark = pytest.mark.slow
 
@@ -75,8 +75,7 @@ async def asked(client):
 
 async def metrics_of(leader):
     """Return all samples of /metrics."""
-    lines = (await leader.page("/metrics"))[1].splitlines()
-    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+    return samples_of((await leader.page("/metrics"))[1])
 
 
 @pytest.mark.parametrize("kind", sorted(kinds()))

@@ -19,6 +19,9 @@ KUSTOMIZE: Final = "sigs.k8s.io/kustomize/kustomize/v5@v5.7.1"
 TOKEN: Final = "MTAw.of-a-simulated.bot"  # noqa: S105  # opens nothing
 NAMESPACE: Final = "nats-identify"
 
+BOTS: Final = ("alpha", "beta")
+"""The bots of examples/bots."""
+
 OLDEST_KUBECTL: Final = (1, 27)
 """The first whose kustomize is a 5."""
 
@@ -89,6 +92,11 @@ class Tree:
             places = [folder / "overlays" / overlay, *(folder / bot for bot in bots)]
             command = [str(folder / "make-secrets"), "--tls", *map(str, places)]
             subprocess.run(command, input=TOKEN, text=True, capture_output=True, check=True)
+        namespace = folder / "examples/bots"
+        for bot in BOTS:
+            command = [str(folder / "make-secrets"), str(namespace / bot)]
+            subprocess.run(command, input=TOKEN, text=True, capture_output=True, check=True)
+        subprocess.run([namespace / "make-accounts", *BOTS], capture_output=True, check=True)
         return cls(folder, renderer)
 
     def render_text(self, name: str) -> tuple[str, str]:
@@ -108,7 +116,7 @@ class Tree:
         """Uncomment what a kustomization offers."""
         file = self.folder / name / "kustomization.yaml"
         text = re.sub(
-            r"^( *)# (- \.\./|- name:|  files:|  options:|components:)", r"\1\2", file.read_text(), flags=re.MULTILINE
+            r"^( *)# ?(- \.\./|- name:|  files:|  options:|components:)", r"\1\2", file.read_text(), flags=re.MULTILINE
         )
         file.write_text(text)
 

@@ -35,6 +35,10 @@ CHART_PODS: Final = {"app.kubernetes.io/name": "nats", "app.kubernetes.io/compon
 """The labels of the NATS chart's pods."""
 
 
+STRANGERS: Final = CHART_PODS | {"nats-identify/http-client": "true"}
+"""Labels of pods that others make: the chart's, and clients of the queue over HTTP."""
+
+
 def names_are_unique_and_in_one_namespace(docs: list[Doc]) -> Iterator[str]:
     for (kind, name), count in Counter((doc["kind"], doc["metadata"]["name"]) for doc in docs).items():
         if count > 1:
@@ -156,6 +160,16 @@ def network_policies_let_through_what_is_needed(docs: list[Doc]) -> Iterator[str
             yield f"{name_of(workload)}: NATS does not let it in without the label nats-identify/client"
         if client and workload["metadata"].get("labels", {}).get("nats-identify/client") != "true":
             yield f"{name_of(workload)}: components/tls-clients does not find it without the label nats-identify/client"
+
+
+def peers_are_pods_that_are_there(docs: list[Doc]) -> Iterator[str]:
+    """A peer that selects no pod lets nothing through, and says nothing: a label too many is enough."""
+    for policy in of_kind(docs, "NetworkPolicy"):
+        for rule in [*policy["spec"].get("ingress", ()), *policy["spec"].get("egress", ())]:
+            for peer in _peers(rule):
+                labels = peer.get("podSelector", {}).get("matchLabels", {})
+                if labels and not selected(docs, labels) and not labels.items() <= STRANGERS.items():
+                    yield f"{name_of(policy)} names pods that are not there: {labels}"
 
 
 def _is_meant(policy: Doc, workload: Doc) -> bool:
@@ -293,6 +307,7 @@ EVERYWHERE: Final[tuple[Rule, ...]] = (
     ports_are_open,
     probes_ask_open_ports,
     network_policies_let_through_what_is_needed,
+    peers_are_pods_that_are_there,
     both_families_of_addresses_are_served,
     mounted_paths_are_mounted,
     one_pod_can_be_evicted_and_most_stay,

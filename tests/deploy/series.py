@@ -5,8 +5,8 @@ from typing import Final
 
 from coordinator.edge.metrics import Metrics
 
-TARGET_LABELS: Final = {"namespace", "pod", "container", "job", "instance"}
-"""What Prometheus adds to every series of a pod."""
+TARGET_LABELS: Final = {"namespace", "pod", "container", "job", "instance", "prefix"}
+"""What Prometheus adds to every series of a pod, and what the program does."""
 
 _WORDS: Final = {"and", "or", "on", "by", "unless"}
 _LABELS: Final = r"\{[^}]*\}"
@@ -15,12 +15,16 @@ _GROUPED: Final = r"\b(?:by|on) \(([^)]*)\)"
 
 def exported() -> dict[str, set[str]]:
     """Return the names of all series under /metrics, each with its own labels."""
-    metrics = Metrics()
+    metrics = Metrics("identify", "0.1.0")
     own = {metric._name: set(metric._labelnames) for metric in vars(metrics).values() if hasattr(metric, "_labelnames")}
     series: dict[str, set[str]] = {}
     for family in metrics.registry.collect():
-        suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(family.type, ("",))
+        suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "info": ("_info",)}.get(
+            family.type, ("",)
+        )
         labels = own.get(family.name) or set(getattr(family, "_labelnames", ()))  # of a collector's own family
+        if family.type == "info":
+            labels = labels.union(*(sample.labels for sample in family.samples))
         for suffix in suffixes:
             series[family.name + suffix] = labels | ({"le"} if suffix == "_bucket" else set())
     return series

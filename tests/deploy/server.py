@@ -32,7 +32,7 @@ def write_config(docs: list[Doc], folder: Path) -> Path:
 
 def server_environment(docs: list[Doc]) -> dict[str, str]:
     """Return what the pod's process sees; its name is what it would be in a cluster."""
-    (container,) = containers(get(docs, "StatefulSet", "nats"))
+    container = containers(get(docs, "StatefulSet", "nats"))[0]
     return {**environment_of(container, docs), "SERVER_NAME": "nats-0", "PATH": os.environ["PATH"]}
 
 

@@ -126,7 +126,8 @@ def test_certificates_name_every_server(folder):
 
 
 def test_git_ignores_them_all():
-    for folder in ("overlays/prod", "overlays/dev", "overlays/external-nats", "examples/shards"):
+    overlays = ("overlays/prod", "overlays/dev", "overlays/external-nats", "overlays/existing-secrets")
+    for folder in (*overlays, "examples/shards", "examples/bots", "examples/bots/alpha"):
         asked = [GIT, "check-ignore", "-q", f"deploy/k8s/{folder}/secrets/discord-token"]
         assert subprocess.run(asked, cwd=ROOT, check=False).returncode == 0
     known = subprocess.run([GIT, "ls-files", "deploy"], cwd=ROOT, check=True, capture_output=True, text=True).stdout

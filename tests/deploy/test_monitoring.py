@@ -1,11 +1,12 @@
 """Alerts and dashboard ask only for what the program exports, and each alert tells a person what to do."""
 
 import json
+import re
 
 import pytest
 
 from tests.deploy.conftest import docs_of
-from tests.deploy.objects import get
+from tests.deploy.objects import containers, get
 from tests.deploy.series import exported, unknown
 
 
@@ -22,6 +23,16 @@ def dashboard_of(docs):
     config = get(docs, "ConfigMap", "nats-identify-dashboard")
     assert config["metadata"]["labels"]["grafana_dashboard"] == "1"
     return json.loads(config["data"]["nats-identify.json"])
+
+
+def test_each_sum_keeps_the_bots_apart(docs):
+    """One Prometheus may hold several bots: what is summed over pods is summed for each namespace and prefix."""
+    for rule in rules_of(docs):
+        for grouped in re.findall(r"\bby \(([^)]*)\)", rule["expr"]):
+            assert {"namespace", "prefix"} <= set(grouped.split(", ")), rule["alert"]
+    for panel in dashboard_of(docs)["panels"]:
+        for target in panel["targets"]:
+            assert target["expr"].count("{") == target["expr"].count('prefix=~"$prefix"'), target["expr"]
 
 
 def test_the_alerts_ask_for_what_is_exported(docs):
@@ -42,6 +53,13 @@ def test_each_alert_says_what_is_wrong_and_what_to_do(docs):
         assert rule["labels"]["severity"] in {"critical", "warning"}
         assert len(rule["annotations"]["summary"]) < 110
         assert len(rule["annotations"]["description"].split()) >= 15
+
+
+def test_the_exporter_is_scraped_by_both_families_of_addresses(docs):
+    """Its default is 0.0.0.0, and no address is every one: natsio/prometheus-nats-exporter, exporter.go."""
+    (exporter,) = [one for one in containers(get(docs, "StatefulSet", "nats")) if one["name"] == "exporter"]
+    assert "-addr=" in exporter["args"]
+    assert f"-port={exporter['ports'][0]['containerPort']}" in exporter["args"]
 
 
 def test_every_metric_of_the_queue_is_watched_somewhere(docs):

@@ -70,6 +70,12 @@ PLANTED = {
         "selectors",
         lambda docs: get(docs, "PodDisruptionBudget", "nats")["spec"]["selector"]["matchLabels"].update(a="b"),
     ),
+    "a peer with a label too many": (
+        "peers_are_pods",
+        lambda docs: get(docs, "NetworkPolicy", "coordinator")["spec"]["egress"][1]["to"][0]["podSelector"][
+            "matchLabels"
+        ].update({"app.kubernetes.io/instance": "alpha"}),
+    ),
     "a selector by version": (
         "selectors",
         lambda docs: coordinator(docs)["spec"]["selector"]["matchLabels"].update({"app.kubernetes.io/version": "0"}),

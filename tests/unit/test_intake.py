@@ -58,7 +58,7 @@ class Desk:
         return events
 
     def dropped(self, why):
-        return self.metrics.registry.get_sample_value("identify_dropped_total", {"why": why}) or 0
+        return self.metrics.registry.get_sample_value("identify_dropped_total", {"why": why, "prefix": "identify"}) or 0
 
 
 async def desk_with(event_queue):
