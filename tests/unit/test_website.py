@@ -9,7 +9,7 @@ import pytest
 from coordinator.settings import Settings
 from nats_identify import queue_from_environment, shard_options
 from nats_identify.client.environment import WrongEnvironmentError
-from website import settings_page
+from website import metrics_table, settings_page
 from website.__main__ import navigation, pages_of
 from website.diagrams import texts
 from website.stage import DIAGRAMS, ROOT, StageError, diagram_name, page_of, stage
@@ -84,6 +84,11 @@ def test_the_page_of_settings_has_each_variable_of_a_coordinator_once():
 def test_the_page_of_the_coordinator_explains_each_variable():
     page = (ROOT / "docs/coordinator.md").read_text()
     assert [name for name in Settings.model_fields if f"`{name.upper()}`" not in page] == []
+
+
+def test_the_page_of_metrics_has_each_metric():
+    assert metrics_table.PAGE.read_text() == metrics_table.text(), "run python -m website.metrics_table"
+    assert "| `identify_leader` | gauge | 1 on the leader. |" in metrics_table.table()
 
 
 class Environment(Mapping[str, str]):
