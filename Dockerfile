@@ -11,7 +11,7 @@ WORKDIR /src
 # Dependencies before source: they change seldom. An empty package stands for ours until then.
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 RUN mkdir nats_identify coordinator && touch nats_identify/__init__.py coordinator/__init__.py \
- && pip install -c constraints.txt '.[coordinator,cli,uvloop]' && pip uninstall --yes nats-identify
+ && pip install -c constraints.txt '.[coordinator,cli,otel,uvloop]' && pip uninstall --yes nats-identify
 COPY nats_identify nats_identify
 COPY coordinator coordinator
 RUN pip install --no-deps . && python -m compileall -q /opt/venv

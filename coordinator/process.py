@@ -9,11 +9,11 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from coordinator.core.ledger import Stop, TrafficReturned
 from coordinator.core.replica import Replica
-from coordinator.edge import status
+from coordinator.edge import status, tracing
 from coordinator.edge.bucket import KvBucket
 from coordinator.edge.connections import CannotServeError, Connection, connect
 from coordinator.edge.event_queue import EventQueue
@@ -38,6 +38,9 @@ from nats_identify.clock import now_ns
 from nats_identify.printable import printable
 from nats_identify.schedule.model import SECOND
 from nats_identify.wire import Subjects
+
+if TYPE_CHECKING:
+    from coordinator.edge.otel import Tracing
 
 RELEASE_WITHIN_S: Final = 4.0
 """Time to release the ledger at shutdown; else the lease runs out, and then a standby takes over."""
@@ -152,7 +155,8 @@ class Process:
         )
         publisher = Publisher(traffic, subjects, events, metrics=metrics, log=log, clock=now_ns)
         refusals = Refusals(publisher, metrics)
-        intake = self._make_intake(traffic, refusals)
+        spans = self._start_tracing()
+        intake = self._make_intake(traffic, refusals, None if spans is None else spans.arrived)
         service = self._make_service(traffic, publisher)
         watch = LedgerWatch(store, self._instance, events.try_put)
         probe = Probe(traffic, events, settings.identify_lease / PROBES_PER_LEASE, now_ns)
@@ -165,9 +169,7 @@ class Process:
             clock=now_ns,
             log=log,
         )
-        runtime = Runtime(
-            self._replica, events, store=store, publisher=publisher, figures=self._limits, clock=now_ns, log=log
-        )
+        runtime = self._make_runtime(store, publisher, spans)
         for part in (publisher, intake, service):
             await part.open()
         self._health.attach(runtime, store, probe, (store_connection, traffic))
@@ -180,13 +182,34 @@ class Process:
             self._join(transfer, probe),
             self._limits.run(),
             self._leave(stop, runtime, store),
+            *(() if spans is None else (spans.run(),)),
         )
         async with _meanwhile(*jobs):
             await runtime.run()
         await traffic.leave()
         await store_connection.leave()
+        if spans is not None:
+            spans.close()
 
-    def _make_intake(self, traffic: Connection, refusals: Refusals) -> Intake:
+    def _start_tracing(self) -> "Tracing | None":
+        find = self._replica.schedule.state.requests.get
+        name = self._settings.identify_replica_name
+        return tracing.start(os.environ, replica=name, find=find, clock=now_ns, log=self._log)
+
+    def _make_runtime(self, store: LedgerStore, publisher: Publisher, spans: "Tracing | None") -> Runtime:
+        return Runtime(
+            self._replica,
+            self._event_queue,
+            store=store if spans is None else spans.store(store),
+            publisher=publisher if spans is None else spans.publisher(publisher),
+            figures=self._limits,
+            clock=now_ns,
+            log=self._log,
+        )
+
+    def _make_intake(
+        self, traffic: Connection, refusals: Refusals, trace: Callable[[str, bytes], None] | None
+    ) -> Intake:
         return Intake(
             traffic,
             self._subjects,
@@ -196,6 +219,7 @@ class Process:
             metrics=self._metrics,
             clock=now_ns,
             find=self._replica.schedule.state.requests.get,
+            trace=trace,
         )
 
     def _make_service(self, traffic: Connection, publisher: Publisher) -> Service:

@@ -57,6 +57,10 @@ class LedgerView:
             self.last_change_ns = now_ns
         return is_newer
 
+    def is_overtaken(self, revision: int, started_at_ns: int) -> bool:
+        """Whether the answer to a read that began then is from before a later entry, which was seen meanwhile."""
+        return revision < self.revision and started_at_ns < self.last_change_ns
+
     def note_hold(self, hold_ns: int) -> None:
         """A grant may matter for this time."""
         self.longest_hold_ns = max(self.longest_hold_ns, hold_ns)

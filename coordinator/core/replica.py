@@ -192,6 +192,9 @@ class Replica:
         self._read_state = ReadDue(reading.next_at_ns)
         if isinstance(write_state, Pending):  # it is unsettled: with a write in flight no read is begun
             return self._settle(write_state, read, reading.started_at_ns, now_ns)
+        if self.view.is_overtaken(read.revision, reading.started_at_ns):
+            self._read_state = ReadDue(now_ns)
+            return []
         actions = self._observe_ledger(read.ledger, read.revision, now_ns, is_put_back=read.written_on is None)
         is_free = self.role is Role.STANDBY and now_ns >= self.view.lease_expires_at_ns()
         if self._is_traffic_lost or not is_free:

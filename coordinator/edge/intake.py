@@ -1,7 +1,7 @@
 """Turn messages from NATS into events of the core, or into a refusal with the reason. No state is kept here.
 
 Each message ends here as an event, a refusal or a count, right off the wire: no exception leaves a handler, no client's
-header is read, and what is too large is not parsed.
+header is read but for its trace context where spans are recorded, and what is too large is not parsed.
 """
 
 import re
@@ -62,6 +62,7 @@ class Intake:
         metrics: counts what is dropped.
         clock: the replica's time.
         find: returns the queued request of an id.
+        trace: gets the request id and the header block of each request that has one; None: no spans are recorded.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Intake:
         metrics: Metrics,
         clock: Clock,
         find: Callable[[str], QueuedRequest | None],
+        trace: Callable[[str, bytes], None] | None = None,
     ) -> None:
         self._traffic = traffic
         self._subjects = subjects
@@ -85,11 +87,13 @@ class Intake:
         self._clock = clock
         event_queue.parse = self._read_later
         self._find = find
+        self._trace = trace
 
     async def open(self) -> None:
         """Subscribe, without a queue group: every replica receives everything."""
         most = HEADER_BYTES_MAX + REQUEST_BYTES_MAX
-        await self._traffic.receive(self._subjects.requests, Handler(self._on_request, self._on_large_request, most))
+        on_request = self._on_request if self._trace is None else self._on_traced_request
+        await self._traffic.receive(self._subjects.requests, Handler(on_request, self._on_large_request, most))
         await self._traffic.receive(self._subjects.confirms, Handler(self._on_answer, self._on_large, most))
         await self._traffic.receive(self._subjects.cancels, Handler(self._on_cancel, self._on_large, most))
 
@@ -124,6 +128,13 @@ class Intake:
             is_awaited = is_awaited and request.managed and request.request_id == request_id
             if not self._event_queue.try_put_request(request, sender, is_awaited=is_awaited):
                 self._overflow(reply_to, body)
+
+    def _on_traced_request(self, subject: bytes, reply: bytes, header: bytes, body: bytes) -> None:
+        """Pass on the trace context, and take the request as any other; what a glance misses is not traced."""
+        is_small = len(header) <= HEADER_BYTES_MAX and len(body) <= REQUEST_BYTES_MAX
+        if self._trace is not None and header and is_small and _REPLY_TO.fullmatch(reply):
+            self._trace(_glance(body)[0] or name_of(reply.decode("ascii")), header)
+        self._on_request(subject, reply, header, body)
 
     @staticmethod
     def _read(unread: Unread) -> RequestReceived:

@@ -11,8 +11,9 @@ import secrets
 from abc import abstractmethod
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from nats_identify import wire
+from nats_identify import tracing, wire
 from nats_identify.client.requester import (
     PACE_NS,
     AskAnew,
@@ -42,6 +43,9 @@ from nats_identify.schedule.model import Outcome
 from nats_identify.schedule.timers import TimerKind, Timers
 from nats_identify.trouble import Trouble
 
+if TYPE_CHECKING:
+    from nats_identify.client.otel import AcquireTrace
+
 ENDED_MAX = 1024
 """Ended requests that are kept at most, to answer copies of their grants."""
 
@@ -63,6 +67,7 @@ class PendingAcquire:
     ``unanswered_since_ns``: when the oldest message without a reply was sent. ``is_silent``: the shard has been
     notified that no reply comes.
     ``requester`` is replaced when its request has ended and the shard still waits.
+    ``trace``: its spans, where they are recorded.
     """
 
     requester: Requester
@@ -72,6 +77,7 @@ class PendingAcquire:
     answer_to: str = ""
     unanswered_since_ns: int | None = None
     is_silent: bool = False
+    trace: "AcquireTrace | None" = None
 
 
 class BaseQueue(Queue):
@@ -114,15 +120,21 @@ class BaseQueue(Queue):
         if pending is None:
             pending = self._begin(shard_id, priority, on_progress, place)
         else:
-            pending.granted, pending.on_progress, pending.grant_id = _future(), on_progress, ""
-            self._step(pending, Decline(goes_on=True))
+            self._go_on_waiting(pending, on_progress)
+        trace = pending.trace
         self._keep_running()
         try:
-            return await pending.granted
-        except asyncio.CancelledError:
-            if self._pending.get(pending.requester.request_id) is pending:  # else the queue went on without it
-                self._step(pending, Withdraw())
+            grant = await pending.granted
+        except BaseException as error:
+            is_withdrawn = isinstance(error, asyncio.CancelledError)
+            if trace is not None:
+                trace.ended("withdrawn" if is_withdrawn else "closed")
+            if is_withdrawn and self._pending.get(pending.requester.request_id) is pending:
+                self._step(pending, Withdraw())  # else the queue went on without it
             raise
+        if trace is not None:
+            trace.granted(grant)
+        return grant
 
     def identified(self, grant: Grant) -> None:
         """IDENTIFY has just been sent: the window starts now."""
@@ -307,10 +319,19 @@ class BaseQueue(Queue):
     def _begin(
         self, shard_id: int, priority: int, on_progress: OnProgress | None, place: Place | None = None
     ) -> PendingAcquire:
-        pending = PendingAcquire(self._requester(shard_id, priority, place=place), _future(), on_progress)
+        requester = self._requester(shard_id, priority, place=place)
+        pending = PendingAcquire(requester, _future(), on_progress, trace=_begin_trace(requester))
         self._step(pending, Begin())  # raises for invalid arguments, before anything is kept
         self._pending[pending.requester.request_id] = pending
         return pending
+
+    def _go_on_waiting(self, pending: PendingAcquire, on_progress: OnProgress | None) -> None:
+        """Decline the grant of this request, which came too late, and let it wait on under another span."""
+        if pending.trace is not None:
+            pending.trace.decided("declined")
+        pending.granted, pending.on_progress, pending.grant_id = _future(), on_progress, ""
+        pending.trace = _begin_trace(pending.requester)
+        self._step(pending, Decline(goes_on=True))
 
     def _requester(self, shard_id: int, priority: int, *, anew_count: int = 0, place: Place | None = None) -> Requester:
         return Requester(
@@ -334,6 +355,8 @@ class BaseQueue(Queue):
         pending.grant_id = pending.answer_to = ""
         pending.unanswered_since_ns, pending.is_silent = None, False
         self._pending[pending.requester.request_id] = pending
+        if pending.trace is not None:
+            pending.trace.asks(pending.requester.request_id)
         if self._refusals.setdefault(Reason.ENDED, Trouble()).note(self._clock()) is not None:  # no flood of lines
             logger.warning(
                 "shard %d waits: its request ended, and not by this process (%s); it asks anew as %s, at the end of "
@@ -361,6 +384,8 @@ class BaseQueue(Queue):
         pending = self._pending.get(grant.request_id)
         if pending is not None and pending.grant_id == grant.grant_id:  # an older one was given back
             self._step(pending, event)
+            if pending.trace is not None:
+                pending.trace.decided("identified" if isinstance(event, Identified) else "declined")
 
     def _report(self, grant: Grant, outcome: Outcome) -> None:
         if not self._home.is_here():
@@ -369,6 +394,8 @@ class BaseQueue(Queue):
         # The outcome opens the bucket of the grant that it names: that of a grant that was given back names no other.
         if pending is not None and pending.grant_id == grant.grant_id and pending.answer_to:
             self._send(pending, SendAnswer(pending.answer_to, outcome))
+            if pending.trace is not None:
+                pending.trace.reported(outcome.value)
 
     def _deliver_grant(self, pending: PendingAcquire, grant: wire.Granted, use_by_ns: int) -> None:
         if not pending.granted.done():
@@ -388,12 +415,21 @@ class BaseQueue(Queue):
     def _progressed(self, pending: PendingAcquire, progress: ReportProgress) -> None:
         if progress.problem and self._refusals.setdefault(progress.reason, Trouble()).note(self._clock()) is not None:
             logger.warning("shard %d waits: %s", pending.requester.shard_id, printable(progress.problem))
+        if pending.trace is not None:
+            pending.trace.queued(progress.position, progress.eta_ms, progress.reason.value)
         if pending.on_progress is None:
             return
         try:
             pending.on_progress(Progress(progress.position, progress.eta_ms, progress.reason, progress.near))
         except Exception:
             logger.exception("on_progress of shard %d failed; the wait goes on", pending.requester.shard_id)
+
+
+def _begin_trace(requester: Requester) -> "AcquireTrace | None":
+    trace = tracing.begin(requester.shard_id, requester.priority)
+    if trace is not None:
+        trace.asks(requester.request_id)
+    return trace
 
 
 def _future() -> "asyncio.Future[Grant]":

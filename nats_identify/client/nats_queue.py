@@ -97,7 +97,7 @@ class NatsQueue(BaseQueue):
         self._subjects = wire.Subjects(prefix)
         self._connection = connection
         self._options: NatsOptions | None = None  # of a connection of our own
-        self._outbox: deque[tuple[str, bytes, str]] = deque(maxlen=OUTBOX_MAX)
+        self._outbox: deque[tuple[str, bytes, str, dict[str, str] | None]] = deque(maxlen=OUTBOX_MAX)
         self._inbox = ""
         self._subscribed_to: Client | None = None
         self._opening: asyncio.Task[Client] | None = None
@@ -228,12 +228,13 @@ class NatsQueue(BaseQueue):
                 return  # an old request must not arrive long after; the next renewal follows the reconnect
             case SendRequest(bucket, request):
                 payload = request.model_dump_json(exclude_none=True).encode()
-                self._outbox.append((self._subjects.request(bucket), payload, pending.requester.request_id))
+                headers = None if pending.trace is None else pending.trace.headers
+                self._outbox.append((self._subjects.request(bucket), payload, pending.requester.request_id, headers))
             case SendCancel(bucket, request_id):
                 payload = wire.Cancelled(request_id=request_id).model_dump_json().encode()
-                self._outbox.append((self._subjects.cancel(bucket), payload, ""))
+                self._outbox.append((self._subjects.cancel(bucket), payload, "", None))
             case SendAnswer(to, outcome):
-                self._outbox.append((to, wire.Answered(outcome=outcome).model_dump_json().encode(), ""))
+                self._outbox.append((to, wire.Answered(outcome=outcome).model_dump_json().encode(), "", None))
         self._wake.set()
 
     async def _run(self) -> None:
@@ -331,7 +332,7 @@ class NatsQueue(BaseQueue):
             self._report_silence(0 if lasts_ns >= ANSWER_WITHIN_NS else ANSWER_WITHIN_NS)
             return
         if self._absence.is_due(now_ns):
-            self._outbox.append((self._subjects.info, b"", PROBE))
+            self._outbox.append((self._subjects.info, b"", PROBE, None))
         unanswered_ns = min(self._report_silence(ANSWER_WITHIN_NS), lasts_ns)
         if unanswered_ns >= SILENCE_NS:
             self._log.no_coordinator(where, now_ns)
@@ -358,8 +359,10 @@ class NatsQueue(BaseQueue):
     async def _publish_outbox(self, connection: Client) -> None:
         """Send what is due; answers and cancels wait for the connection."""
         while self._outbox and connection.is_connected:
-            subject, payload, inbox = self._outbox.popleft()
-            await connection.publish(subject, payload, reply=f"{self._inbox}.{inbox}" if inbox else "")
+            subject, payload, inbox, headers = self._outbox.popleft()
+            if headers is not None and not connection._server_info.get("headers"):  # noqa: SLF001  # no public look
+                headers = None  # the server would close the connection
+            await connection.publish(subject, payload, f"{self._inbox}.{inbox}" if inbox else "", headers)
 
     # --- what NATS calls
 

@@ -78,7 +78,7 @@ async def test_nothing_is_granted_before_discord_has_answered(start, client, dis
 
 
 async def test_a_refresh_brings_new_figures(start, client, discord):
-    await start(IDENTIFY_WINDOW="60")
+    await start(IDENTIFY_WINDOW="80000")
     await asked(client, "identify.request.0")
     discord.figures = {"total": 1000, "remaining": 500, "reset_after": 3_600_000, "max_concurrency": 16}
     info = await asked(client, "identify.refresh")
@@ -144,7 +144,7 @@ async def test_a_wrong_token_is_said_and_nothing_is_granted(start, client, disco
 
 
 async def test_settings_override_discord_and_never_raise_its_day(start, client, discord):
-    await start(IDENTIFY_MAX_CONCURRENCY="1", IDENTIFY_SESSION_TOTAL="150", IDENTIFY_WINDOW="60")
+    await start(IDENTIFY_MAX_CONCURRENCY="1", IDENTIFY_SESSION_TOTAL="150", IDENTIFY_WINDOW="80000")
     grant = await asked(client, "identify.request.0")
     assert (grant["max_concurrency"], grant["remaining"]) == (1, 49)  # 100 of 1000 are used already
     discord.figures = {**discord.figures, "remaining": 20, "total": 100}

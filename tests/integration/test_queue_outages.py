@@ -14,8 +14,8 @@ from nats_identify import Grant, NatsQueue, Progress
 from nats_identify.integrations._client import QueuedClient
 from tests.processes import until
 
-SLOW = {"IDENTIFY_WINDOW": "60", "IDENTIFY_USE_WITHIN": "60"}
-"""Whoever comes second waits for the whole test."""
+SLOW = {"IDENTIFY_WINDOW": "80000", "IDENTIFY_USE_WITHIN": "60"}
+"""The second shard waits for the whole test, and the window is longer than any machine takes for it."""
 
 
 def note(told: list[str], progress: Progress) -> None:

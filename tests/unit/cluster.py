@@ -25,7 +25,8 @@ from tests.view import buckets_of, view_of
 class Cluster:
     """Replicas that hear everything, and a key with compare-and-set.
 
-    ``held_writes`` keeps writes from arriving; ``lost_acks`` does them and loses the answer. ``refuse_writes`` refuses
+    ``hold_writes`` keeps writes from arriving; ``lose_acks`` does them and loses the answer. ``hold_reads`` keeps the
+    answers of reads. ``refuse_writes`` refuses
     those of ``refused_names`` (None: of all), and keeps them in ``refused`` with the instant.
     """
 
@@ -41,11 +42,13 @@ class Cluster:
         self.left: set[str] = set()
         self.frozen: set[str] = set()
         self.hold_writes = False
+        self.hold_reads = False
         self.lose_acks = False
         self.refuse_writes = False
         self.refused_names: set[str] | None = None
         self.refused: list[tuple[int, Write]] = []
         self.held: list[tuple[str, Write]] = []
+        self.held_reads: list[tuple[str, LedgerRead]] = []
         self.is_away = False
         self.is_reading_away = False
         self._options = {"timing": timing or Timing(), "static": static, "fresh_start": fresh, **settings}
@@ -124,9 +127,12 @@ class Cluster:
                 case Read():
                     if self.is_away or self.is_reading_away:
                         self.tell(name, LedgerUnreadable())
+                        continue
+                    answer = LedgerRead(self.ledger, self.revision, self.revision == 0, self.written_on)
+                    if self.hold_reads:
+                        self.held_reads.append((name, answer))
                     else:
-                        never = self.revision == 0
-                        self.tell(name, LedgerRead(self.ledger, self.revision, never, self.written_on))
+                        self.tell(name, answer)
                 case Write() if self.hold_writes:
                     self.held.append((name, action))
                 case Write():

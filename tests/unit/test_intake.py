@@ -21,7 +21,7 @@ class Desk:
     is_leading = True
     is_full = False
 
-    def __init__(self, event_queue):
+    def __init__(self, event_queue, trace=None):
         self.event_queue, self.metrics = event_queue, Metrics()
         self.refused, self.now_ns = [], 1
         self.queued: dict[str, Any] = {}
@@ -36,6 +36,7 @@ class Desk:
             metrics=self.metrics,
             clock=lambda: self.now_ns,
             find=self.queued.get,
+            trace=trace,
         )
 
     async def receive(self, subject, handler):

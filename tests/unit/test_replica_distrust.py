@@ -205,3 +205,24 @@ def test_a_write_of_ours_that_was_put_back_is_not_trusted():
         cluster.ask(1, renewal=renewal)
         renewal += 1
     assert cluster.now_ns - granted_ns >= Timing().managed_hold_ns
+
+
+def test_the_answer_to_a_read_that_a_later_entry_overtook_is_not_a_loss():
+    cluster = Cluster("a")
+    cluster.hold_reads = True
+    cluster.start("b")
+    cluster.pass_ms(100)
+    cluster.hold_reads = False
+    ((name, first),) = [held for held in cluster.held_reads if held[0] == "b"]
+    assert first.revision == 1
+    cluster.pass_ms(2_000)
+    cluster.watch()
+    newest = cluster.ledger
+    cluster.tell(name, first)
+    assert cluster.replicas["b"].view.ledger == newest
+    cluster.kill("a")
+    cluster.ask(0, managed=False)
+    killed_ns = cluster.now_ns
+    while 0 not in shards(cluster):
+        cluster.pass_ms(10)
+    assert cluster.now_ns - killed_ns < FULL_MS * MS  # the ledger is still trusted

@@ -37,6 +37,7 @@ class Ear:
     term: int = 0
     written_at_ns: int = 0
     write: Write | None = None
+    number: int | None = None
 
 
 class Attention:
@@ -76,6 +77,8 @@ class Attention:
         """A coordinator sends a write."""
         ear = self.of(coordinator.name)
         ear.write, ear.written_at_ns = write, now_ns
+        if write.ledger.max_concurrency != ear.number:  # its queues are new ones: it asks from the first on again
+            ear.number, ear.perhaps_ns = write.ledger.max_concurrency, now_ns
 
     def nudged(self, coordinator: "Coordinator", request_ids: Sequence[str], now_ns: int) -> None:
         """A leader tells these, unasked, that their turn is near."""

@@ -192,6 +192,17 @@ RULES: tuple[Planted, ...] = (
         rule=5,
     ),
     Planted(
+        "the answer to a read that a later entry overtook is taken for the ledger",
+        (
+            Edit(
+                f"{REPLICA}._read",
+                "    if self.view.is_overtaken(read.revision, reading.started_at_ns):\n",
+                "    if False:\n",
+            ),
+        ),
+        rule=5,
+    ),
+    Planted(
         "a leader whose traffic is dead leads on",
         (
             Edit(
