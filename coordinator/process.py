@@ -15,8 +15,10 @@ from coordinator.core.ledger import Stop, TrafficReturned
 from coordinator.core.replica import Replica
 from coordinator.edge import status, tracing
 from coordinator.edge.bucket import KvBucket
+from coordinator.edge.busiest import Busiest
 from coordinator.edge.connections import CannotServeError, Connection, connect
 from coordinator.edge.event_queue import EventQueue
+from coordinator.edge.event_stream import EventStream
 from coordinator.edge.health import Health
 from coordinator.edge.http_queue import HttpQueue, queue_of
 from coordinator.edge.http_server import HttpServer
@@ -99,6 +101,7 @@ class Process:
         self._subjects = Subjects(settings.identify_prefix)
         self._metrics = Metrics()
         self._event_queue = EventQueue()
+        self._busiest = Busiest(now_ns())
         core = settings.core(self._instance, grant_key=secrets.token_bytes(32), has_token=token is not None)
         self._replica = Replica(core)
         self._limits = self._make_limits(token)
@@ -179,6 +182,7 @@ class Process:
             refusals.run(),
             OverloadLog(metrics, now_ns, log).run(),
             self._check(bucket, store),
+            self._make_event_stream(store_connection).run(),
             self._join(transfer, probe),
             self._limits.run(),
             self._leave(stop, runtime, store),
@@ -220,6 +224,7 @@ class Process:
             clock=now_ns,
             find=self._replica.schedule.state.requests.get,
             trace=trace,
+            busiest=self._busiest,
         )
 
     def _make_service(self, traffic: Connection, publisher: Publisher) -> Service:
@@ -229,8 +234,15 @@ class Process:
             self._replica,
             publisher=publisher,
             limits=self._limits,
+            busiest=self._busiest,
             is_leading=self._is_leading,
             clock=now_ns,
+        )
+
+    def _make_event_stream(self, store_connection: Connection) -> EventStream:
+        view = self._replica.view
+        return EventStream(
+            store_connection, self._subjects, self._settings, has_ledger=lambda: view.ledger is not None, log=self._log
         )
 
     async def _join(self, transfer: QueueTransfer, probe: Probe) -> None:

@@ -18,7 +18,7 @@ from nats_identify.client.requester import USE_WITHIN_MAX_NS
 from nats_identify.clock import NS_PER_S
 from nats_identify.discord.bot_token import BotTokenError, clean_bot_token, decode_bot_token
 from nats_identify.nats_options import NatsOptions, NatsOptionsError
-from nats_identify.schedule.model import BUCKETS_MAX, SECOND, Limits, Timing
+from nats_identify.schedule.model import BUCKETS_MAX, DAY, SECOND, Limits, Timing
 from nats_identify.wire import Subjects
 
 STATIC_MAX_CONCURRENCY: Final = 1
@@ -33,6 +33,10 @@ HTTP_TOKEN_MAX: Final = 512
 
 GRACES_IN_USE_WITHIN: Final = 3
 """A grant has two fifths of its time left or more when it is made; the 200 needs a whole grace of it."""
+
+HISTORY_MAX_NS: Final = 366 * DAY
+_HISTORY: Final = re.compile(r"([0-9]{1,6})([mhd])", re.ASCII)
+_UNITS_NS: Final = {"m": 60 * SECOND, "h": 3600 * SECOND, "d": DAY}
 
 _HTTP_TOKEN: Final = re.compile(rf"[!-~]{{1,{HTTP_TOKEN_MAX}}}")
 
@@ -111,6 +115,13 @@ class Settings(BaseSettings):
     identify_kv_max_bytes: int | None = Field(
         None, ge=4096, description="bytes of the KV bucket that it makes, 4096 or more; unset: no limit"
     )
+    identify_history: str | None = Field(
+        None,
+        description="a whole number and m, h or d, as in 90m, 24h or 7d, a year at most; unset: no history is kept",
+    )
+    identify_history_max_bytes: int = Field(
+        256 * 1024 * 1024, ge=1024 * 1024, description="bytes of the history, 1048576 or more"
+    )
 
     identify_http_host: str = Field("127.0.0.1", description="an address of this machine; ::, all of both families")
     identify_http_port: int = Field(8080, ge=0, le=65_535, description="a port; 0: any free one")
@@ -148,6 +159,13 @@ class Settings(BaseSettings):
         if value in {2, 4}:
             message = "an even number of copies survives no more than one less"
             raise ValueError(message)
+        return value
+
+    @field_validator("identify_history")
+    @classmethod
+    def _check_history(cls, value: str | None) -> str | None:
+        if value is not None:
+            _history_ns(value)
         return value
 
     @model_validator(mode="after")
@@ -207,6 +225,11 @@ class Settings(BaseSettings):
     def lease_ns(self) -> int:
         """The lease."""
         return _ns(self.identify_lease)
+
+    @property
+    def history_ns(self) -> int | None:
+        """How long events are kept; None: they are not."""
+        return None if self.identify_history is None else _history_ns(self.identify_history)
 
     def token(self) -> str | None:
         """Return the bot's token, or None where the limits are static.
@@ -318,6 +341,20 @@ def _is_loopback(host: str) -> bool:
 
 def _text(value: str | SecretStr) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else value
+
+
+def _history_ns(text: str) -> int:
+    """Return the nanoseconds of a duration such as 24h.
+
+    Raises:
+        ValueError: it is none, or longer than `HISTORY_MAX_NS`.
+    """
+    found = _HISTORY.fullmatch(text)
+    duration_ns = int(found[1]) * _UNITS_NS[found[2]] if found else 0
+    if not 0 < duration_ns <= HISTORY_MAX_NS:
+        message = "is no duration that can be kept"
+        raise ValueError(message)
+    return duration_ns
 
 
 def _ns(seconds: float) -> int:

@@ -80,7 +80,9 @@ class RequestStatus(Message):
     """One waiting request.
 
     Attributes:
-        position: 1 is next in its bucket. ``ahead``: the nearest before it, `AHEAD_MAX` at most; ``ahead_count``: all.
+        position: 1 is next in its bucket; 0: it is granted, and then ``eta_ms`` is 0 and ``reason`` is ``window``.
+        ahead: the nearest before it in its bucket, in order: `AHEAD_MAX` at most, and 300 in one reply.
+        ahead_count: all of these.
         eta_ms: until its turn, null where it is not known. ``reason``: what it waits for.
         waited_ms: since its shard first asked. ``renewed_ms_ago``: since its last renewal arrived at this coordinator.
         is_unresponsive: its shard did not receive its last message; it is passed over until it renews.
@@ -154,7 +156,8 @@ class FullStatus(Status):
         paused: the pause in force; null: none.
         busiest: the clients that send most, the first first.
         requests: those that the query selects, in the order of their queues, a page of them; ``requests_total`` counts
-            all of them. ``next_offset``: of the next page; null: this is the last.
+            all of them. ``next_offset``: of the next page; null: this is the last. Those that are granted come first.
+        buckets: beside a selection without their ``first``, and with more than 64 those alone of what is selected.
         grants: the live grants that the query selects, `PAGE_MAX` at most.
     """
 

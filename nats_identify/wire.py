@@ -69,7 +69,9 @@ class Subjects:
         self.refresh = f"{prefix}.refresh"
         self.status = f"{prefix}.status"
         self.events = f"{prefix}.event.*"
+        self.all_events = f"{prefix}.event.>"
         self.kv_bucket = prefix.replace(".", "_")
+        self.event_stream = f"{self.kv_bucket}_events"
 
     def request(self, bucket: int) -> str:
         """Request a turn, and renew the request."""

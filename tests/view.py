@@ -6,10 +6,12 @@ Only this file and `tests.invariants` know how the state keeps it: a change in t
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from nats_identify.schedule import replies
 from nats_identify.schedule.budget import StaticDay
 from nats_identify.schedule.grants import GlobalHold, Hold
-from nats_identify.schedule.model import Outcome, Reason
+from nats_identify.schedule.model import Outcome, Queued, Reason
 from nats_identify.schedule.scheduler import Scheduler
+from nats_identify.schedule.state import ScheduleState
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,3 +131,18 @@ def is_deferred(schedule: Scheduler, request_id: str, now_ns: int) -> bool:
     if request is None:
         return False
     return max(request.deferred_until_ns, schedule.state.loop_ends_at_ns(request, now_ns)) > now_ns
+
+
+# --- what the edge is given, and what it must agree with
+
+
+def state_of(schedule: Scheduler) -> ScheduleState:
+    """The state, for a part of the edge that takes one."""
+    return schedule.state
+
+
+def queued_replies(schedule: Scheduler, now_ns: int) -> dict[str, Queued]:
+    """What the ``queued`` reply of each waiting request would say now."""
+    state = schedule.state
+    waiting = [request for queue in state.requests.queues.values() for request in queue]
+    return {one.message.request_id: replies.queued(state, one, now_ns) for one in waiting}

@@ -6,10 +6,13 @@ header is read but for its trace context where spans are recorded, and what is t
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
+from coordinator.edge.busiest import Busiest
 from coordinator.edge.connections import Connection
 from coordinator.edge.event_queue import EventQueue, Unread
 from coordinator.edge.metrics import Metrics
@@ -19,7 +22,7 @@ from nats_identify.nats_protocol import Handler
 from nats_identify.schedule.bucket_queue import QueuedRequest
 from nats_identify.schedule.model import Cancel, Code, Confirmation, Outcome, RequestReceived, Undeliverable
 from nats_identify.schedule.senders import sender_of
-from nats_identify.wire import REQUEST_BYTES_MAX, TOKEN, Answered, Cancelled, Request, Subjects
+from nats_identify.wire import CLIENT_BYTES_MAX, REQUEST_BYTES_MAX, TOKEN, Answered, Cancelled, Request, Subjects
 
 BUCKET_MAX: Final = 2**31
 
@@ -41,6 +44,7 @@ _BUCKET: Final = re.compile(r"[0-9]{1,10}", re.ASCII)
 _PRIORITY: Final = re.compile(rb'"priority"\s*:\s*[1-9]')
 _REQUEST_ID: Final = re.compile(rb'"request_id"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
 _RENEWAL: Final = re.compile(rb'"renewal"\s*:\s*([0-9]{1,16})')
+_CLIENT_KEY: Final = b'"client"'
 _GRANT_ID: Final = re.compile(TOKEN.encode())
 _REPLY_TO: Final = re.compile(rb"[!-~]{1,%d}" % REPLY_TO_BYTES_MAX)  # ASCII without blanks and control characters
 _PROBLEMS_NAMED: Final = 3
@@ -63,6 +67,7 @@ class Intake:
         clock: the replica's time.
         find: returns the queued request of an id.
         trace: gets the request id and the header block of each request that has one; None: no spans are recorded.
+        busiest: counts what each client sends.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class Intake:
         clock: Clock,
         find: Callable[[str], QueuedRequest | None],
         trace: Callable[[str, bytes], None] | None = None,
+        busiest: Busiest | None = None,
     ) -> None:
         self._traffic = traffic
         self._subjects = subjects
@@ -88,6 +94,7 @@ class Intake:
         event_queue.parse = self._read_later
         self._find = find
         self._trace = trace
+        self._busiest = Busiest(clock()) if busiest is None else busiest
 
     async def open(self) -> None:
         """Subscribe, without a queue group: every replica receives everything."""
@@ -113,6 +120,8 @@ class Intake:
         known = self._find(request_id)
         is_awaited = known is not None and known.is_awaited_after(renewal)
         unread = Unread(renewal, subject, reply_to, body, self._clock())
+        client = (_client_in(body) if known is None else known.message.client) or sender_of(reply_to)
+        self._busiest.message(client, unread.received_at_ns)
         is_ordinary = may_be_json and not is_awaited and len(subject) + len(body) <= UNREAD_BYTES_MAX
         if is_ordinary and self._event_queue.try_replace(request_id, unread):
             return
@@ -128,6 +137,8 @@ class Intake:
             is_awaited = is_awaited and request.managed and request.request_id == request_id
             if not self._event_queue.try_put_request(request, sender, is_awaited=is_awaited):
                 self._overflow(reply_to, body)
+            elif known is None:
+                self._busiest.new_request(client, unread.received_at_ns)
 
     def _on_traced_request(self, subject: bytes, reply: bytes, header: bytes, body: bytes) -> None:
         """Pass on the trace context, and take the request as any other; what a glance misses is not traced."""
@@ -236,6 +247,22 @@ def _glance(body: bytes) -> tuple[str, int]:
     """
     found, number = _REQUEST_ID.search(body), _RENEWAL.search(body)
     return found[1].decode() if found else "", int(number[1]) if number else 0
+
+
+def _client_in(body: bytes) -> str:
+    """Return the client's name in a request that is not parsed, for people; an empty string where none is seen."""
+    _, _, rest = body.partition(_CLIENT_KEY)
+    between, _, rest = rest.partition(b'"')
+    name = rest.partition(b'"')[0]
+    if between.strip() != b":":
+        return ""
+    if b"\\" not in name:  # nearly always
+        return name.decode(errors="replace")[:CLIENT_BYTES_MAX]
+    with suppress(ValueError):
+        said = from_json(body)
+        named = said.get("client") if isinstance(said, dict) else None
+        return named[:CLIENT_BYTES_MAX] if isinstance(named, str) else ""
+    return ""
 
 
 def bucket_of(subject: str) -> int:

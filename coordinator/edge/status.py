@@ -1,12 +1,14 @@
 """Describes a replica as the wire's Info and Status, from its own state. It changes nothing; its size is bounded."""
 
+from collections.abc import Collection
 from heapq import nsmallest
 from typing import Protocol
 
 from coordinator.core.replica import Replica
 from coordinator.edge import projection
+from nats_identify.schedule import replies
 from nats_identify.schedule.bucket_queue import QueuedRequest
-from nats_identify.schedule.model import MS, Reason
+from nats_identify.schedule.model import MS
 from nats_identify.schedule.state import ScheduleState
 from nats_identify.wire import INT_MAX, BucketStatus, HeldBack, Info, SessionStartLimit, Status, WaitingRequest, ms_up
 
@@ -45,11 +47,14 @@ def info(replica: Replica, now_ns: int, *, limits: FromDiscord, version: str) ->
     )
 
 
-def status(replica: Replica, now_ns: int, *, limits: FromDiscord, version: str) -> Status:
-    """Return the whole picture."""
+def status(
+    replica: Replica, now_ns: int, *, limits: FromDiscord, version: str, buckets: Collection[int] | None = None
+) -> Status:
+    """Return the whole picture; ``buckets``: of these alone, and without their first requests."""
     state = replica.schedule.state
     known = info(replica, now_ns, limits=limits, version=version)
-    listed = min(LISTED_PER_BUCKET, LISTED_IN_ALL // max(1, len(state.requests.queues)))
+    listed = min(LISTED_PER_BUCKET, LISTED_IN_ALL // max(1, len(state.requests.queues))) if buckets is None else 0
+    shown = range(state.max_concurrency or 0) if buckets is None else buckets
     return Status(
         **dict(known),
         name=replica.settings.name,
@@ -60,7 +65,7 @@ def status(replica: Replica, now_ns: int, *, limits: FromDiscord, version: str) 
         margin_ms=state.timing.margin_ns // MS,
         held_back=sum(line.deferred_count for line in state.requests.queues.values()),
         crash_loops=_held_back(state, now_ns),
-        buckets=[_bucket(state, bucket, listed, now_ns) for bucket in range(state.max_concurrency or 0)],
+        buckets=[_bucket(state, bucket, listed, now_ns) for bucket in shown],
     )
 
 
@@ -83,17 +88,9 @@ def _bucket(state: ScheduleState, bucket: int, listed: int, now_ns: int) -> Buck
         bucket=bucket,
         waiting=len(line),
         next_release_ms=ms_up(max(0, state.opens_at_ns(bucket) - now_ns)),
-        reason=None if first is None else _reason(state, first, now_ns),
+        reason=None if first is None else replies.queued(state, first, now_ns).reason,  # as its own reply says
         first=[_waiting(request, now_ns) for request, _ in zip(line, range(listed), strict=False)],
     )
-
-
-def _reason(state: ScheduleState, first: QueuedRequest, now_ns: int) -> Reason:
-    """Return what the first in line waits for; the same as its reply says, at a cost that no other line adds to."""
-    closed = state.budget.closed_for(first.message.priority)
-    if closed is not Reason.LIMITS_UNKNOWN and first.deferred_until_ns > now_ns:
-        return Reason.CRASH_LOOP
-    return closed or Reason.WINDOW
 
 
 def _held_back(state: ScheduleState, now_ns: int) -> list[HeldBack]:

@@ -118,6 +118,14 @@ class BucketQueue:
     def __iter__(self) -> Iterator[QueuedRequest]:
         return (place[-1] for place in self._places)
 
+    def part(self, start: int, stop: int) -> list[QueuedRequest]:
+        """Return the requests of these indices, in order."""
+        return [place[-1] for place in self._places[start:stop]]
+
+    def as_it_stands(self) -> Iterator[QueuedRequest]:
+        """Return the requests in order as they are queued now, whatever changes before they are read."""
+        return (place[-1] for place in self._places[:])
+
     @property
     def last(self) -> QueuedRequest:
         """The last request in order."""

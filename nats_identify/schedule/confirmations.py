@@ -24,15 +24,15 @@ def confirm(state: ScheduleState, grant_id: str, outcome: Outcome, at_ns: int) -
         if hold.state not in AWAITING:
             return []
         state.decline(hold, at_ns)
-        return [Event("declined", fields_of(hold.grant))]
+        return [Event("declined", fields_of(hold))]
     actions: list[ScheduleAction] = []
     if hold.state in AWAITING:
         state.identify(hold, at_ns)
-        actions.append(Event("identified", fields_of(hold.grant)))
+        actions.append(Event("identified", fields_of(hold)))
     if outcome is not Outcome.IDENTIFIED and hold.state is HoldState.IDENTIFIED:
         state.settle(hold, outcome, at_ns)
         _adapt_margin(state, outcome, waited_ns=hold.granted_at_ns - hold.asked_at_ns if hold.follows_margin else 0)
-        actions.append(Event(outcome, fields_of(hold.grant)))
+        actions.append(Event(outcome, fields_of(hold)))
     return actions
 
 
@@ -49,12 +49,12 @@ def _adapt_margin(state: ScheduleState, outcome: Outcome, *, waited_ns: int = 0)
 
 def _confirm_without_grant(state: ScheduleState, grant_id: str, outcome: Outcome, at_ns: int) -> list[ScheduleAction]:
     """Keep a confirm that overtook the ledger; or apply a READY that came after the window."""
-    grant = state.take_used(grant_id) if outcome in {Outcome.READY, Outcome.REJECTED} else None
-    if grant is None:
+    used = state.take_used(grant_id) if outcome in {Outcome.READY, Outcome.REJECTED} else None
+    if used is None:
         state.buffer_early_confirm(grant_id, outcome, at_ns)
         return []
     _adapt_margin(state, outcome)
-    return [Event(outcome, fields_of(grant))]
+    return [Event(outcome, fields_of(used))]
 
 
 def undeliverable(state: ScheduleState, grant_id: str, now_ns: int) -> list[ScheduleAction]:
@@ -68,4 +68,4 @@ def undeliverable(state: ScheduleState, grant_id: str, now_ns: int) -> list[Sche
     request = state.end_hold(hold, is_unsent=True)
     if request is not None and not request.message.managed:
         state.retry_later(request, now_ns)
-    return [Event("undeliverable", fields_of(hold.grant))]
+    return [Event("undeliverable", fields_of(hold))]

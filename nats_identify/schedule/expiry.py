@@ -3,7 +3,7 @@
 from nats_identify.schedule import limits, model, plain
 from nats_identify.schedule.grants import Hold, HoldState
 from nats_identify.schedule.model import Event, Reply, ScheduleAction
-from nats_identify.schedule.replies import fields_of
+from nats_identify.schedule.replies import fields_of, waited_ms
 from nats_identify.schedule.state import ScheduleState
 from nats_identify.schedule.timers import LOOK_MAX_NS, TimerKind
 
@@ -54,7 +54,7 @@ def _look_at_request(state: ScheduleState, request_id: str, now_ns: int) -> list
         state.look_at_request(request_id, look_at_ns)
         return []
     state.drop_request(request)
-    expired = Event("expired", fields_of(request))
+    expired = Event("expired", fields_of(request, waited_ms=waited_ms(request.asked_at_ns, now_ns)))
     if request.timeout_at_ns is None or now_ns < request.timeout_at_ns:
         return [expired]
     text = "not granted within timeout_ms; ask again"

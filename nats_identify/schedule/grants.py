@@ -87,7 +87,10 @@ class Hold:
     Attributes:
         opens_at_ns: when its bucket may be granted again, by the clock of this replica.
         granted_at_ns: when the hold was last counted from its beginning; 0 for a grant read from the ledger.
-        asked_at_ns: when its request was made. ``reply_to``: where it is published first.
+        known_at_ns: when a grant that was read from the ledger was first read here; 0 for a grant made here.
+        asked_at_ns: when its request was made; 0 where the request is not known here.
+        reply_to: where it is published first.
+        client: the name in its request, for events; it is not in the ledger, and empty where the request is unknown.
         identified_at_ns: when ``identified`` was received here, or first seen.
         opens_by_margin: its bucket opens a window and the margin after ``identified``, not a window after READY.
         follows_margin: its bucket was opened so: Discord's answer to this grant shows whether the margin suffices.
@@ -99,8 +102,10 @@ class Hold:
     state: HoldState
     opens_at_ns: int = 0
     granted_at_ns: int = 0
+    known_at_ns: int = 0
     asked_at_ns: int = 0
     reply_to: str = ""
+    client: str = ""
     identified_at_ns: int | None = None
     opens_by_margin: bool = False
     follows_margin: bool = False
@@ -161,6 +166,7 @@ def hold_of(record: HoldRecord, now_ns: int) -> Hold | GlobalHold:
         grant=grant,
         state=HoldState.INHERITED if record.outcome is None else CONFIRMED[record.outcome],
         opens_at_ns=opens_at_ns,
+        known_at_ns=now_ns,
         identified_at_ns=None if record.outcome is None else now_ns,
     )
 

@@ -1,8 +1,11 @@
 """The replies to requesters and the events, made from the state. Nothing is changed here."""
 
+from bisect import bisect_left
+from itertools import accumulate
+
 from nats_identify.schedule import model
 from nats_identify.schedule.bucket_queue import RENEW_MAX_NS, QueuedRequest
-from nats_identify.schedule.grants import Grant, Hold
+from nats_identify.schedule.grants import Hold
 from nats_identify.schedule.model import MS, Code, Fields, Reason, Refused, RequestReceived
 from nats_identify.schedule.state import ScheduleState
 
@@ -23,13 +26,26 @@ def granted(state: ScheduleState, hold: Hold, now_ns: int) -> model.Granted:
     )
 
 
-def queued(state: ScheduleState, request: QueuedRequest, now_ns: int) -> model.Queued:
+class LinesAhead:
+    """How many requests of all queues are before a position: counted once, for the replies to many requests."""
+
+    def __init__(self, state: ScheduleState) -> None:
+        self._lengths = sorted(len(queue) for queue in state.requests.queues.values())
+        self._sums = [0, *accumulate(self._lengths)]
+
+    def before(self, position: int) -> int:
+        """The requests before this position of each queue, all of a shorter one."""
+        shorter = bisect_left(self._lengths, position)
+        return self._sums[shorter] + (len(self._lengths) - shorter) * (position - 1)
+
+
+def queued(state: ScheduleState, request: QueuedRequest, now_ns: int, lines: LinesAhead | None = None) -> model.Queued:
     """The position of a request: the ETA counts a confirmed hold for each request ahead, and the days it must wait."""
     message = request.message
     position = state.requests.queues[request.bucket].position(request)
     opens_in_ns = max(0, state.opens_at_ns(request.bucket) - now_ns)
     turn_in_ns = opens_in_ns + (position - 1) * state.timing.confirmed_hold_ns
-    eta_ns, reason = _day_of(state, position, turn_in_ns, message.priority, now_ns)
+    eta_ns, reason = _day_of(state, position, turn_in_ns, message.priority, now_ns, lines)
     held_back_ns = request.deferred_until_ns - now_ns
     if held_back_ns > 0 and reason is not Reason.LIMITS_UNKNOWN:
         eta_ns, reason = max(eta_ns or 0, held_back_ns), Reason.CRASH_LOOP
@@ -49,7 +65,7 @@ def queued(state: ScheduleState, request: QueuedRequest, now_ns: int) -> model.Q
 
 
 def _day_of(
-    state: ScheduleState, position: int, turn_in_ns: int, priority: int, now_ns: int
+    state: ScheduleState, position: int, turn_in_ns: int, priority: int, now_ns: int, lines: LinesAhead | None
 ) -> tuple[int | None, Reason]:
     """When a turn in ``turn_in_ns`` comes, given the rest of the day, and what it waits for."""
     budget, queues = state.budget, state.requests.queues
@@ -59,7 +75,10 @@ def _day_of(
     left = max(0, budget.known - kept)
     if (position - 1) * len(queues) < left:  # nearly always, and cheap
         return turn_in_ns, Reason.WINDOW
-    ahead = sum(min(len(queue), position - 1) for queue in queues.values())
+    if lines is not None:
+        ahead = lines.before(position)
+    else:  # the first of each queue has none before it
+        ahead = sum(min(len(queue), position - 1) for queue in queues.values()) if position > 1 else 0
     if ahead < left:
         return turn_in_ns, Reason.WINDOW
     if budget.resets_at_ns is None:
@@ -109,20 +128,30 @@ def refuse(message: RequestReceived, refusal: Refused, *, is_news: bool = True) 
     return actions
 
 
-def fields_of(record: Grant | QueuedRequest | RequestReceived, **more: str | int | None) -> Fields:
-    """The ids of a grant or of a request, for an event."""
-    if isinstance(record, Grant):
-        return {
-            "shard_id": record.shard_id,
-            "bucket": record.bucket,
-            "request_id": record.request_id,
-            "grant_id": record.grant_id,
-            **more,
+def fields_of(record: Hold | QueuedRequest | RequestReceived, **more: str | int | None) -> Fields:
+    """The ids of a grant or of a request, for an event; and whose it is, and how long it waited, as far as is known."""
+    if isinstance(record, Hold):
+        grant = record.grant
+        fields: Fields = {
+            "shard_id": grant.shard_id,
+            "bucket": grant.bucket,
+            "request_id": grant.request_id,
+            "grant_id": grant.grant_id,
         }
+        if record.client:
+            fields["client"] = record.client
+        if record.asked_at_ns:
+            fields["waited_ms"] = waited_ms(record.asked_at_ns, record.granted_at_ns or record.known_at_ns)
+        return {**fields, **more}
     message = record.message if isinstance(record, QueuedRequest) else record
     bucket = record.bucket
     named: Fields = {"client": message.client} if message.client else {}
     return {"shard_id": message.shard_id, "bucket": bucket, "request_id": message.request_id, **named, **more}
+
+
+def waited_ms(asked_at_ns: int, until_ns: int) -> int:
+    """How long a request has waited, for people: rounded down, never below zero."""
+    return max(0, until_ns - asked_at_ns) // MS
 
 
 def ms(duration_ns: int | None) -> int | None:

@@ -59,7 +59,7 @@ class Scheduler:
             case model.RequestReceived():
                 actions += self._receive_request(event, now_ns)
             case model.Cancel(request_id):
-                actions += self._cancel(request_id)
+                actions += self._cancel(request_id, now_ns)
             case model.Confirmation(grant_id, outcome):
                 actions += confirmations.confirm(self.state, grant_id, outcome, now_ns)
             case model.Undeliverable(grant_id):
@@ -122,8 +122,7 @@ class Scheduler:
             self.state.commit(hold)
             if in_time:
                 actions += self._publish(hold, hold.reply_to, now_ns)
-                waited_ms = replies.ms(now_ns - hold.asked_at_ns)
-                actions.append(Event("granted", fields_of(hold.grant, waited_ms=waited_ms)))
+                actions.append(Event("granted", fields_of(hold)))
         return actions
 
     def restore(self, snapshot: Snapshot, now_ns: int) -> list[ScheduleAction]:
@@ -271,9 +270,11 @@ class Scheduler:
         if self.state.opens_at_ns(request.bucket) - now_ns <= self._timing.nudge_lead_ns:
             self.state.promise(request)
 
-    def _cancel(self, request_id: str) -> list[ScheduleAction]:
+    def _cancel(self, request_id: str, now_ns: int) -> list[ScheduleAction]:
         request = self.state.end_request(request_id)  # its hold stays, if it was granted
-        return [] if request is None else [Event("cancelled", fields_of(request))]
+        if request is None:
+            return []
+        return [Event("cancelled", fields_of(request, waited_ms=replies.waited_ms(request.asked_at_ns, now_ns)))]
 
     def _same_grant_again(self, request: QueuedRequest, now_ns: int) -> list[ScheduleAction]:
         """The grant was lost, or crossed this renewal: the identical one again, with no new commit, charge or hold."""

@@ -116,7 +116,7 @@ class ScheduleState:
         self.grants_paused_until_ns = 0
         self._settings = timing
         self._opened_by_margin: set[int] = set()  # buckets whose next grant is as early as the margin allows
-        self._used: OrderedDict[str, Grant] = OrderedDict()
+        self._used: OrderedDict[str, Hold] = OrderedDict()
         self._early_confirms: OrderedDict[str, EarlyConfirm] = OrderedDict()
         self._uncounted: int | None = None  # grants that the limits being fetched may not show
         self._exhausted = (False, False)  # whether the day's limit was reached for priority 0, for priority 1
@@ -344,6 +344,7 @@ class ScheduleState:
             state=HoldState.UNCOMMITTED,
             asked_at_ns=request.asked_at_ns,
             reply_to=message.reply_to,
+            client=message.client,
             follows_margin=request.bucket in self._opened_by_margin,
         )
         self._opened_by_margin.discard(request.bucket)
@@ -379,6 +380,8 @@ class ScheduleState:
         if hold is not None and request.grant_id is None:
             self.requests.take(request)
             request.grant_id = hold.grant.grant_id
+            hold.client = hold.client or request.message.client
+            hold.asked_at_ns = hold.asked_at_ns or request.asked_at_ns
 
     def commit(self, hold: Hold) -> None:
         """Mark this grant as committed to the ledger."""
@@ -465,14 +468,14 @@ class ScheduleState:
         if hold.opens_by_margin:
             self._opened_by_margin.update(self.holds.buckets_of(hold))
         if hold.state is HoldState.IDENTIFIED:
-            self._retain_for_ready(hold.grant)
+            self._retain_for_ready(hold)
 
-    def take_used(self, grant_id: str) -> Grant | None:
-        """Remove and return an identified grant whose hold is over and whose READY was not received yet."""
+    def take_used(self, grant_id: str) -> Hold | None:
+        """Remove and return the ended hold of an identified grant whose READY was not received yet."""
         return self._used.pop(grant_id, None)
 
-    def _retain_for_ready(self, grant: Grant) -> None:
-        self._used[grant.grant_id] = grant
+    def _retain_for_ready(self, hold: Hold) -> None:
+        self._used[hold.grant.grant_id] = hold
         if len(self._used) > EARLY_CONFIRMS_MAX:
             self._used.popitem(last=False)
 

@@ -156,7 +156,8 @@ class Stage(Cluster):
                     self.note(f"{name} to shard {self._shard_of(body)}: {self._reply_text(body)}")
                     self._receive(name, body)
                 case Event(what, fields):
-                    self.note(f"{name} event {what}{self._fields_text(fields)}")
+                    shown = fields if what == "granted" else {**fields, "waited_ms": None}  # a history says it once
+                    self.note(f"{name} event {what}{self._fields_text(shown)}")
                 case FetchLimits(why):
                     self.note(f"{name} asks for Discord's limits: {why}")
             super()._perform(name, [action])

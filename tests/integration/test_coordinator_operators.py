@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from nats_identify.schemas import schema_of
 from nats_identify.wire import Info, Status
 from tests.processes import ROOT, WITHIN_S, Mailbox, fetch_page, settle, until
 
@@ -90,9 +91,19 @@ async def test_the_usual_nats_tools_find_the_service(coordinator, client):
     about = await asked(client, "$SRV.INFO.identify-coordinator")
     assert (about["name"], about["metadata"]["prefix"]) == ("identify-coordinator", "identify")
     assert about["description"]
-    assert {end["name"]: end["subject"] for end in about["endpoints"]} == {
+    endpoints = {end["name"]: end for end in about["endpoints"]}
+    assert {name: end["subject"] for name, end in endpoints.items()} == {
         "info": "identify.info",
         "status": "identify.status",
+        "refresh": "identify.refresh",
+    }
+    schemas = {name: json.loads(end["metadata"]["reply_schema"]) for name, end in endpoints.items()}
+    assert schemas == {"info": schema_of("info"), "status": schema_of("status"), "refresh": schema_of("info")}
+    assert json.loads(endpoints["status"]["metadata"]["request_schema"]) == schema_of("status_query")
+    assert {name: end["queue_group"] == "q" for name, end in endpoints.items()} == {
+        "info": True,
+        "status": True,
+        "refresh": False,  # every replica receives it, and the leader alone answers
     }
     assert (await asked(client, "$SRV.PING.identify-coordinator"))["name"] == "identify-coordinator"
     assert (await asked(client, "$SRV.STATS.identify-coordinator"))["endpoints"]
@@ -127,6 +138,8 @@ async def test_events_tell_what_happens(coordinator, client, mailbox):
     for name in ("granted", "identified", "ready"):
         assert seen[name]["grant_id"] == granted["grant_id"]
         assert (seen[name]["request_id"], seen[name]["shard_id"], seen[name]["bucket"]) == ("one", 0, 0)
+        assert seen[name]["client"] == "pod-a"
+        assert seen[name]["waited_ms"] >= 0
     for facts in seen.values():
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", facts["at"])
     assert seen["refused"]["code"] == "bad_request"

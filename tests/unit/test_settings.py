@@ -221,3 +221,28 @@ def test_a_grace_that_leaves_no_time_for_http_is_refused(load):
     assert load(**slow).identify_grace == 2
     (line,) = lines_of(load, **slow, IDENTIFY_QUEUE_HTTP_PORT="0")
     assert line.startswith("IDENTIFY_GRACE: ")
+
+
+@pytest.mark.parametrize(
+    ("said", "minutes"), [("24h", 1440), ("90m", 90), ("7d", 10_080), ("366d", 527_040), ("", None)]
+)
+def test_how_long_events_are_kept(load, said, minutes):
+    loaded = load(IDENTIFY_HISTORY=said)
+    assert loaded.history_ns == (None if minutes is None else minutes * 60 * SECOND)
+    assert loaded.identify_history_max_bytes == 256 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    "said", ["24", "h", "1.5h", "-1h", "0h", "24 h", "1w", "24H", "1d12h", "367d", "٢h", "9999999m"]
+)  # one has a digit that is none of ASCII
+def test_a_history_that_makes_no_sense_names_the_variable_and_what_to_give(load, said):
+    (line,) = lines_of(load, IDENTIFY_HISTORY=said)
+    assert line == (
+        "IDENTIFY_HISTORY: is no duration that can be kept; "
+        "give a whole number and m, h or d, as in 90m, 24h or 7d, a year at most; unset: no history is kept"
+    )
+
+
+def test_the_bytes_of_the_history_are_checked(load):
+    (line,) = lines_of(load, IDENTIFY_HISTORY_MAX_BYTES="1000")
+    assert line.startswith("IDENTIFY_HISTORY_MAX_BYTES: ")
