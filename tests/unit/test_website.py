@@ -19,7 +19,8 @@ PAGES = pages_of(navigation())
 
 def test_the_navigation_has_each_page_of_the_documents_once():
     documents = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
-    assert sorted(page for page in PAGES if page.startswith("docs/")) == documents
+    listed = sorted(page for page in PAGES if page.startswith("docs/"))
+    assert listed == documents, "write each page into nav of website/zensical.toml"
     assert len(set(PAGES)) == len(PAGES)
 
 
