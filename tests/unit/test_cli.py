@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -25,6 +26,26 @@ from nats_identify.cli.commands import app
         (["up", "--prefix", "a b"], "prefix 'a b'"),
         (["up", "--token-file", "/no/such/file"], "--token-file"),
         (["status", "--prefix", "a..b"], "prefix 'a..b'"),
+        (["status", "--shard", "1", "--bucket", "1"], "give one of shard_id, bucket and client"),
+        (["status", "--limit", "101"], "--limit"),
+        (["status", "--client", "x" * 129], "client"),
+        (["history", "--since", "soon"], "give a duration as in 2h"),
+        (["history", "--until", "25:00"], "give a time of day"),
+        (["plan", "--shards", "0"], "--shards"),
+        (["plan", "--shards", "1", "--window", "nan"], "--window"),
+        (["pause", "--for", "10"], "give a duration with its unit"),
+        (["pause", "--for", "8d"], "a week at most"),
+        (["pause", "--below-priority", "12"], "--below-priority"),
+        (["pause", "--why", "x" * 201], "why"),
+        (["resume", "--by", "x" * 129], "by"),
+        (["kick"], "give either a REQUEST_ID or --shard"),
+        (["kick", "abc", "--shard", "1"], "give either a REQUEST_ID or --shard"),
+        (["kick", "a b"], "request_id"),
+        (["release", "abc"], "--outcome"),
+        (["release", "abc", "--outcome", "identified"], "outcome"),
+        (["pardon", "three"], "'shard'"),
+        (["doctor", "--role", "admin"], "give one of operator, shard, coordinator"),
+        (["resume", "--server", "http://host"], "--server"),
         (["wait", "--prefix", "a..b", "3"], "prefix 'a..b'"),
         (["wait", "--server", "http://host", "3"], "--server"),
         (["wait", "--", "-1"], "'shard'"),
@@ -69,6 +90,29 @@ def test_the_version_needs_no_extra():
 def test_status_needs_nothing_of_the_demo():
     program = "import sys; sys.modules['aiohttp'] = None; import nats_identify.cli.commands"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_operators_commands_need_nothing_of_the_coordinator_and_load_late_what_one_needs():
+    program = "import sys, nats_identify.cli.commands\n"
+    program += "late = ('aiohttp.web', 'coordinator', 'nats_identify.cli.top', 'nats_identify.cli.doctor')\n"
+    program += "print([name for name in late if name in sys.modules])"
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "[]"
+
+
+def test_a_shell_can_complete_the_commands():
+    environment = {"_NATS_IDENTIFY_COMPLETE": "complete_bash", "COMP_WORDS": "nats-identify pa", "COMP_CWORD": "1"}
+    result = CliRunner().invoke(app, [], env=environment, prog_name="nats-identify")
+    assert result.output.split() == ["pause", "pardon"]
+    assert "--install-completion" in CliRunner().invoke(app, ["--help"], env={"TERMINAL_WIDTH": "200"}).output
+
+
+def test_every_command_states_its_exit_status_and_has_its_place_in_the_documents():
+    page = (Path(__file__).parents[2] / "docs/commands.md").read_text()
+    for name in [command.callback.__name__ for command in app.registered_commands if command.callback]:
+        assert f"`{name}" in page, name
+        shown = CliRunner().invoke(app, [name, "--help"], env={"TERMINAL_WIDTH": "200", "NO_COLOR": "1"}).output
+        assert name in {"demo", "up"} or "Exit status: 0" in shown, name
 
 
 def test_a_pod_without_an_address_does_not_wait():

@@ -28,7 +28,10 @@ HABITS = {
 
 DOCUMENTS = [
     ROOT / "README.md",
-    *(ROOT / "docs" / f"{name}.md" for name in ("budget", "coordinator", "failures", "life-of-a-request", "queues")),
+    *(
+        ROOT / "docs" / f"{name}.md"
+        for name in ("budget", "commands", "coordinator", "failures", "life-of-a-request", "queues")
+    ),
     *(ROOT / "docs" / f"{name}.md" for name in ("traps", "writing-a-queue")),
     *(ROOT / "docs" / f"{name}.md" for name in ("concepts", "faq", "settings", "start", "testing-your-bot")),
     *sorted((ROOT / "docs/operate").glob("*.md")),

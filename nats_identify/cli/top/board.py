@@ -1,0 +1,99 @@
+"""What the screen knows: the last status, and what the events since then say. It draws nothing and asks no clock."""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from nats_identify.operator_wire import FullStatus
+
+EVENTS_KEPT: Final = 100
+GRANTS_KEPT: Final = 10_000
+SHARDS_KEPT: Final = 100_000
+"""Bounds of what events may fill: every client of the server may send one."""
+
+RATE_OVER_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """One event, as it was received."""
+
+    name: str
+    fields: Mapping[str, Any]
+
+
+class Board:
+    """Keeps the figures of the screen.
+
+    Args:
+        now_s: of a monotonic clock, now.
+
+    Attributes:
+        status: the last answer of a coordinator; None: there was none.
+        trouble: why the last question was not answered, for people; empty: it was.
+        events: the last ones, the newest last.
+        identified, ready: shards of this start that have sent IDENTIFY, and that Discord has accepted.
+    """
+
+    def __init__(self, now_s: float) -> None:
+        self.status: FullStatus | None = None
+        self.trouble = ""
+        self.events: deque[Happened] = deque(maxlen=EVENTS_KEPT)
+        self.identified: set[int] = set()
+        self.ready: set[int] = set()
+        self._granted: set[int] = set()
+        self._grants_s: deque[float] = deque(maxlen=GRANTS_KEPT)
+        self._began_s = now_s
+        self._answered_s = now_s
+        self._is_over = True
+
+    def answered(self, status: FullStatus, now_s: float) -> None:
+        """Take a status. A start is over when nothing waits and no grant is open."""
+        self.status, self.trouble, self._answered_s = status, "", now_s
+        if status.waiting == 0 and not self._granted:
+            self._is_over = True
+
+    def failed(self, trouble: str) -> None:
+        """Take the reason why there was no status; the last one stays."""
+        self.trouble = trouble
+
+    def happened(self, name: str, fields: Mapping[str, Any], now_s: float) -> None:
+        """Take an event."""
+        self.events.append(Happened(name, fields))
+        if name == "granted":
+            self._grants_s.append(now_s)
+        shard_id = fields.get("shard_id")
+        if type(shard_id) is not int or len(self.identified) >= SHARDS_KEPT:
+            return
+        if name in {"queued", "granted"} and self._is_over:
+            self._is_over = False
+            self.identified, self.ready, self._granted = set(), set(), set()
+        match name:
+            case "granted":
+                self._granted.add(shard_id)
+            case "identified" | "ready":
+                self._granted.discard(shard_id)
+                self.identified.add(shard_id)
+                if name == "ready":
+                    self.ready.add(shard_id)
+            case "declined" | "undeliverable" | "expired" | "cancelled":
+                self._granted.discard(shard_id)
+            case "rejected":
+                self.identified.discard(shard_id)
+                self.ready.discard(shard_id)
+
+    def rate(self, now_s: float) -> tuple[int, float]:
+        """Return the grants of the last minute, and the seconds that were seen of it."""
+        while self._grants_s and now_s - self._grants_s[0] > RATE_OVER_S:
+            self._grants_s.popleft()
+        return len(self._grants_s), min(RATE_OVER_S, now_s - self._began_s)
+
+    def age_s(self, now_s: float) -> float:
+        """Return how old the status is: its durations have gone on since."""
+        return max(0.0, now_s - self._answered_s)
+
+    def identified_of(self, bucket: int) -> int:
+        """Return how many shards of a bucket have identified in this start."""
+        buckets = (self.status.max_concurrency if self.status else None) or 1
+        return sum(1 for shard_id in self.identified if shard_id % buckets == bucket)
