@@ -10,7 +10,7 @@ SEEDS ?= 0:160
 DEPTH ?= 6
 WORKERS ?= 4
 
-.PHONY: help test lint check coverage package simulate explore planted demo format bench bench-full chaos limits clients node rust page lab clean
+.PHONY: help test lint check coverage package simulate explore planted demo format bench bench-full chaos limits clients node rust page docs lab clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /'
@@ -107,6 +107,16 @@ rust: $(READY) ## the crate for twilight: format, clippy, its tests, the kit for
 page: $(READY) ## the pictures of the coordinator's page, docs/images/page-*.png: a minute; needs Chromium
 	$(BIN)/python -m tests.browser.screenshots
 
+DOCS_BIN := .venvs/docs/bin
+DOCS_READY := .venvs/docs/.ready
+$(DOCS_READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venvs/docs
+	$(DOCS_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
+docs: $(DOCS_READY) ## the documents as a site, in .site/html: broken links and anchors are errors; half a minute
+	$(DOCS_BIN)/python -m website
+
 lab: $(READY) ## the manifests on a real Kubernetes, with every fault: LAB= its program; seven minutes, as root
 	$(BIN)/python -m tests.lab
 
@@ -115,4 +125,4 @@ format: $(READY) ## put everything into form
 	$(BIN)/ruff format .
 
 clean: ## remove what make made
-	rm -rf $(VENV) .venvs .tools .bench dist clients/node/dist clients/node/node_modules clients/rust/target .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venvs .tools .bench .site dist clients/node/dist clients/node/node_modules clients/rust/target .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis

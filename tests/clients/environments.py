@@ -81,7 +81,7 @@ class Environment:
 FAMILY: Final = {
     environment.front: environment
     for environment in (
-        Environment("discord_py", "discord", "discord", besides=("zstandard",), name="discord.py"),
+        Environment("discord_py", "discord", "discord", besides=("zstandard", "pytest"), name="discord.py"),
         Environment("disnake", "disnake", "disnake"),
         Environment("nextcord", "nextcord", "nextcord"),
         Environment("pycord", "discord", "pycord", name="py-cord"),

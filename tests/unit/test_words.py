@@ -33,6 +33,8 @@ DOCUMENTS = [
         for name in ("budget", "commands", "coordinator", "failures", "life-of-a-request", "queues")
     ),
     *(ROOT / "docs" / f"{name}.md" for name in ("traps", "writing-a-queue")),
+    *(ROOT / "docs" / f"{name}.md" for name in ("concepts", "faq", "settings", "start", "testing-your-bot")),
+    *sorted((ROOT / "docs/operate").glob("*.md")),
 ]
 """Not docs/simulation.md: it names planted faults by their sentences."""
 

@@ -1,0 +1,1 @@
+"""The documents as a site: staged from the repository, built by Zensical, with every link checked."""
