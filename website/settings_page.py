@@ -105,7 +105,7 @@ def _rows(variables: dict[str, tuple[str, str]]) -> list[tuple[str, str, str]]:
 def _default(name: str, field: FieldInfo) -> str:
     if name == "IDENTIFY_REPLICA_NAME":
         return "the host's name"
-    if field.default is None or field.default is PydanticUndefined:
+    if field.default is None or field.default is PydanticUndefined or field.default == "":
         return "unset"
     return _code("unset" if field.default is False else field.default)
 

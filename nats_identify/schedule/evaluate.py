@@ -25,8 +25,8 @@ class Decision:
         nudges: the requests to nudge.
         nudge_width: how many unanswered requests may be nudged at most. ``widen_at_ns``: when twice as many.
         look_again_at_ns: when time alone changes this decision, beside the end of the bucket's hold; None: only an
-            event does. While a fresh request waits behind unanswered ones this is at most a step away, so that it
-            covers their `passable_at_ns`. It covers the end of a crash loop, where the request is not deferred.
+            event does. It covers the `passable_at_ns` of unanswered requests before a fresh one, and the end of a
+            crash loop, where the request is not deferred.
     """
 
     grant: QueuedRequest | None = None
@@ -125,4 +125,25 @@ def _nudges(state: ScheduleState, queue: BucketQueue, opens_at_ns: int, now_ns: 
     # A nudge sent meanwhile does not put it off: in a long row of dead requesters each 503 has the next one nudged.
     if nudges or is_awaited or unanswered == width < len(queue):
         widen_at_ns = widen_at_ns or now_ns + step_ns(state.timing)
-    return Decision(nudges=tuple(nudges), nudge_width=width, widen_at_ns=widen_at_ns, look_again_at_ns=widen_at_ns)
+    look_at_ns = _grantable_at_ns(state, queue, max(opens_at_ns, now_ns)) or widen_at_ns
+    if look_at_ns is not None and widen_at_ns is not None:
+        look_at_ns = min(look_at_ns, widen_at_ns)
+    return Decision(nudges=tuple(nudges), nudge_width=width, widen_at_ns=widen_at_ns, look_again_at_ns=look_at_ns)
+
+
+def _grantable_at_ns(state: ScheduleState, queue: BucketQueue, after_ns: int) -> int | None:
+    """When `next_grant` finds the first fresh request passable, if that is after ``after_ns``; None: not by time alone.
+
+    Until ``after_ns`` the bucket is shut, and its end is looked at in any case.
+    """
+    passable_ns = 0
+    for request in queue:
+        if request.deferred_until_ns > after_ns or state.closed_for(request.message.priority) is not None:
+            break
+        if request.is_fresh(after_ns, state.timing):
+            return passable_ns if passable_ns > after_ns and request.is_fresh(passable_ns, state.timing) else None
+        skip_at_ns = passable_at_ns(state, request)
+        if skip_at_ns is None:
+            break
+        passable_ns = max(passable_ns, skip_at_ns)
+    return None

@@ -1,6 +1,6 @@
 """One decision for a bucket: applied once it is spent, earlier it changes nothing, and no look is forgotten."""
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nats_identify.schedule import model
@@ -61,6 +61,7 @@ class Play:
 
 
 @given(steps, st.integers(1, 3), st.floats(0, 1))
+@example([("ask", 1, 0), ("ask", 1, 2201), ("ask", 1, 4000), ("slow", 0, 4000), ("ask", 0, 199)], 1, 0.0)
 @settings(max_examples=150, deadline=None)
 def test_a_decision_that_was_applied_is_spent_and_no_look_is_forgotten(moves, max_concurrency, part):
     play = Play(max_concurrency)
