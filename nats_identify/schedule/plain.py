@@ -57,6 +57,8 @@ class PlainReplies:
 
     def take(self, now_ns: int) -> list[ScheduleAction]:
         """Return what may be sent once the next entry is committed: the entry holds these ids."""
+        if not self._unsent:
+            return []
         taken, self._unsent = self._unsent, {}
         for request_id in taken:
             self.add(request_id, now_ns)
