@@ -8,7 +8,7 @@ from coordinator.core.replica import Replica, Role
 from coordinator.core.settings import Settings
 from coordinator.edge.event_queue import EventQueue
 from coordinator.edge.log import make_log
-from coordinator.runtime import HANDLED_MIN, Runtime
+from coordinator.runtime import HANDLED_AT_ONCE, TURN_NS, Runtime
 from nats_identify.clock import NS_PER_S, now_ns
 from nats_identify.schedule.model import Confirmation, Granted, Limits, Outcome, RequestReceived, Timing
 
@@ -64,8 +64,11 @@ def ask(shard_id, priority):
 
 
 @asynccontextmanager
-async def leading():
-    """Run a loop that leads, with one bucket; return its event queue, its store and its publisher."""
+async def leading(*, jump_ns=0):
+    """Run a loop that leads, with one bucket; return its event queue, its store, its publisher and the loop itself.
+
+    ``jump_ns``: as much time passes at each look at the clock: the machine is busy with other processes.
+    """
     event_queue, store, skipped_ns = EventQueue(), MemoryStore(), 0
     publisher = Recorder(store.steps)
     settings = Settings(
@@ -74,16 +77,18 @@ async def leading():
     replica, log = Replica(settings), make_log("error", "text")
 
     def clock():
+        nonlocal skipped_ns
+        skipped_ns += jump_ns
         return now_ns() + skipped_ns
 
     runtime = Runtime(replica, event_queue, store=store, publisher=publisher, figures=publisher, clock=clock, log=log)
     running = asyncio.create_task(runtime.run())
     async with asyncio.timeout(60):
         await event_queue.put_and_wait(TrafficReceived())
-        skipped_ns = settings.lease_ns  # a lease without a leader
+        skipped_ns += settings.lease_ns  # a lease without a leader
         while replica.role is not Role.LEADER:
             await event_queue.put_and_wait(TrafficReceived())
-        yield event_queue, store, publisher
+        yield event_queue, store, publisher, runtime
     runtime.give_up()
     running.cancel()
     with suppress(asyncio.CancelledError):
@@ -92,7 +97,7 @@ async def leading():
 
 async def test_a_decline_that_arrives_with_requests_frees_the_turn_for_the_first_in_order():
     """The decline must not be applied before the requests that came earlier: the turn would go to the first of them."""
-    async with leading() as (event_queue, _, publisher):
+    async with leading() as (event_queue, _, publisher, _):
         event_queue.try_put_request(ask(9, 0), "bot")
         held = await publisher.next()
         for shard_id, priority in ((1, -1), (2, 0), (3, 1), (4, 0), (5, 1)):
@@ -106,10 +111,24 @@ async def test_a_decline_that_arrives_with_requests_frees_the_turn_for_the_first
 
 
 async def test_of_many_events_at_once_each_is_answered_in_order_and_a_grant_after_its_write():
-    count = 3 * HANDLED_MIN
-    async with leading() as (event_queue, store, publisher):
+    count = 3 * HANDLED_AT_ONCE
+    async with leading() as (event_queue, store, publisher, _):
         for shard_id in range(count):
             event_queue.try_put_request(ask(shard_id, 0), "bot")
         await publisher.next()
         assert [step for step in store.steps if step[0] == "Queued"] == [("Queued", f"r{n}") for n in range(1, count)]
         assert [step for step in store.steps if step[1] == "r0"] == [("written", "r0"), ("Granted", "r0")]
+
+
+async def test_a_turn_of_the_loop_is_as_long_on_a_busy_machine(monkeypatch):
+    """Else what is read in each turn would take nearly all of the time, and next to nothing would be answered."""
+    count, turns = 20 * HANDLED_AT_ONCE, set()
+    monkeypatch.setattr("coordinator.runtime.thread_time_ns", lambda: 0, raising=False)
+    async with leading(jump_ns=TURN_NS) as (event_queue, _, publisher, runtime):
+        publisher.reply = lambda reply, _: turns.add((runtime.turned_at_ns, reply.body.request_id))
+        for shard_id in range(count):
+            event_queue.try_put_request(ask(shard_id, 0), "bot")
+        while len(event_queue):
+            await event_queue.put_and_wait(TrafficReceived())
+    assert len({request_id for _, request_id in turns}) >= count - 1  # all but the one that is granted
+    assert len({turned_at_ns for turned_at_ns, _ in turns}) <= 2
