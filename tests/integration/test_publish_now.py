@@ -94,7 +94,8 @@ async def test_grants_go_first_after_another_command_began_the_batch(connection,
 
 async def test_each_answer_goes_to_its_own_question_and_a_late_one_to_none(connection, client):
     subscription = await client.subscribe("question")
-    await client.flush()
+    await client.publish("question", b"subscribed")  # as above
+    await subscription.next_msg(timeout=WITHIN_S)
     with pytest.raises(errors.TimeoutError):
         await connection.ask("question", b"0", within_s=0.01)
     questions = [asyncio.create_task(connection.ask("question", b"%d" % n, within_s=WITHIN_S)) for n in (1, 2)]
