@@ -89,6 +89,14 @@ class Replica:
 
     def handle(self, event: ReplicaEvent, now_ns: int) -> list[ReplicaAction]:
         """Apply one event, then do all that is due; return what to do, in this order."""
+        if isinstance(event, model.RequestReceived):  # nearly always, and each case of `_apply` takes its time
+            actions = self._schedule(event, now_ns)
+        else:
+            actions = self._apply(event, now_ns)
+        actions += self._advance(now_ns)
+        return actions
+
+    def _apply(self, event: ReplicaEvent, now_ns: int) -> list[ReplicaAction]:
         actions: list[ReplicaAction] = []
         match event:
             case LedgerRead():
@@ -117,9 +125,12 @@ class Replica:
             case model.LimitsFetched():
                 actions += self._limits_fetched(event, now_ns)
             case _:
-                self.schedule.state.set_within_lease(is_within_lease=self.is_leading(now_ns))
-                actions += self._if_leading(self.schedule.handle(event, now_ns), now_ns)
-        return actions + self._advance(now_ns)
+                return self._schedule(event, now_ns)
+        return actions
+
+    def _schedule(self, event: model.ScheduleEvent, now_ns: int) -> list[ReplicaAction]:
+        self.schedule.state.set_within_lease(is_within_lease=self.is_leading(now_ns))
+        return self._if_leading(self.schedule.handle(event, now_ns), now_ns)
 
     def next_deadline_ns(self) -> int | None:
         """When `handle` wants a `Wake` at the latest."""
@@ -279,7 +290,7 @@ class Replica:
             self.schedule.take_unsent(now_ns)
             return self._write((), now_ns, leader=None)
         grants, said = self.schedule.grant_due(now_ns)
-        actions = self._if_leading(said, now_ns)
+        actions = self._if_leading(said, now_ns) if said else []
         if self._limits_policy.is_due(now_ns, is_low=self.schedule.state.is_low_on_starts):
             actions.append(FetchLimits("its turn has come"))
         if grants or self.schedule.has_unsent or now_ns >= self._write_state.next_at_ns:

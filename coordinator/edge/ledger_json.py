@@ -17,6 +17,9 @@ from nats_identify.schedule.model import MS, Outcome
 from nats_identify.schedule.pause import Paused
 from nats_identify.wire import ms_up
 
+BEGINNINGS_SPARE_MAX: Final = 1_000
+"""Beginnings of ended grants are dropped when more than half of all, and more than this, are theirs."""
+
 
 class LedgerWriter:
     """Writes the fields of `LedgerEntry`; remembers how each live grant begins, which never changes."""
@@ -39,12 +42,12 @@ class LedgerWriter:
             "reset_in_ms": None if ledger.reset_in_ns is None else ms_up(ledger.reset_in_ns),
         }
         known = self._beginnings
-        begun = {grant.grant_id: known.get(grant.grant_id) or _beginning(grant) for grant, _, _ in ledger.grants}
-        self._beginnings = begun
         written = [
-            f'{begun[grant.grant_id]}{-(-hold_ns // MS)},"outcome":{_OUTCOMES[outcome]}}}'
+            f'{known.get(grant.grant_id) or self._begin(grant)}{-(-hold_ns // MS)},"outcome":{_OUTCOMES[outcome]}}}'
             for grant, hold_ns, outcome in ledger.grants
         ]
+        if len(known) > 2 * len(written) + BEGINNINGS_SPARE_MAX:
+            self._beginnings = {grant.grant_id: known[grant.grant_id] for grant, _, _ in ledger.grants}
         loops = ",".join([_crash_loop(history) for history in ledger.crash_loops])
         margin_ms = "null" if ledger.margin_ns is None else ms_up(ledger.margin_ns)
         hold_ms = "null" if ledger.full_hold_ns is None else ms_up(ledger.full_hold_ns)
@@ -54,6 +57,11 @@ class LedgerWriter:
         tail = f'"grants": [{",".join(written)}], "crash_loops": [{loops}], "margin_ms": {margin_ms}'
         paused = "" if ledger.paused is None else f', "paused": {json.dumps(_pause(ledger.paused))}'
         return f'{json.dumps(head)[:-1]}, {tail}, "static_day": {day}, {more}{paused}}}'.encode()
+
+    def _begin(self, grant: Grant) -> str:
+        """Write how a grant begins, and remember it."""
+        beginning = self._beginnings[grant.grant_id] = _beginning(grant)
+        return beginning
 
 
 _OUTCOMES: Final[dict[Outcome | None, str]] = {None: "null", **{outcome: f'"{outcome.value}"' for outcome in Outcome}}

@@ -4,6 +4,7 @@ A read or a write has one outcome, within about a second; what an unsettled one 
 """
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
@@ -42,6 +43,8 @@ LINEAGE_HEADER: Final = "Identify-Lineage"
 
 _KEY: Final = "ledger"
 _STREAM_MISSING: Final = 10059  # JetStream's err_code, as against 10037: no message
+_NO_STREAM: Final = b"NATS/1.0 503"  # the server's answer where no stream takes the subject
+_END: Final = "\r\n"
 _TROUBLE: Final = (errors.Error, OSError, LookupError, ValueError, TypeError)
 
 _Answer = TypeVar("_Answer")
@@ -143,21 +146,26 @@ class LedgerStore:
     async def write(self, write: Write) -> Written | WriteUnsettled:
         """Write the ledger if ``write.revision`` is still the newest."""
         self.called_at_ns = began_ns = self._clock()
-        headers = {
-            api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(write.revision),
-            INSTANCE_HEADER: write.ledger.instance,
-            LINEAGE_HEADER: write.ledger.lineage,
-        }
         try:
-            done = await self.jetstream.publish(self.subject, self._writer.write(write.ledger), headers=headers)
+            revision = await self._publish(self._writer.write(write.ledger), _header_of(write))
         except _TROUBLE as error:
             return self._unsettled(write, error)
         finally:
             self.called_at_ns = None
         self._written()
-        self._answered(done.seq)
+        self._answered(revision)
         self._metrics.commit.observe((self._clock() - began_ns) / NS_PER_S)
-        return Written(done.seq)
+        return Written(revision)
+
+    async def _publish(self, payload: bytes, header: bytes) -> int:
+        """Have the stream store an entry; return its revision, as `JetStreamContext.publish` does."""
+        header, answer = await self._connection.ask(self.subject, payload, header=header, within_s=ANSWER_WITHIN_S)
+        if header.startswith(_NO_STREAM):
+            raise NoStreamResponseError
+        acknowledged = json.loads(answer)
+        if "error" in acknowledged:
+            raise APIError.from_error(acknowledged["error"])
+        return int(acknowledged["seq"])
 
     def _unsettled(self, write: Write, error: Exception) -> WriteUnsettled:
         """Record a write that was not acknowledged; log it where it is refused or lasts."""
@@ -235,6 +243,16 @@ class LedgerStore:
             return (await self.jetstream.stream_info(self.stream)).state.last_seq == 0
         except errors.TimeoutError:
             return False
+
+
+def _header_of(write: Write) -> bytes:
+    """The header block of an entry: what it is written on, and whose it is."""
+    lines = {
+        api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(write.revision),
+        INSTANCE_HEADER: write.ledger.instance,
+        LINEAGE_HEADER: " ".join(write.ledger.lineage.split()),  # it may have been read, and stays on its line
+    }
+    return f"NATS/1.0\r\n{''.join([f'{name}: {value}{_END}' for name, value in lines.items()])}{_END}".encode()
 
 
 async def first_answer(ask: Callable[[], Coroutine[Any, Any, _Answer]]) -> _Answer:

@@ -108,9 +108,16 @@ class SessionBudget:
 
     def closed_for(self, priority: int) -> Reason | None:
         """Why an identify of this priority may not be charged now, or None where it may."""
-        if self.known is None:
+        known = self.known
+        if known is None:
             return Reason.LIMITS_UNKNOWN
-        return Reason.SESSION_LIMIT if self.known <= self.reserved_from(priority) else None
+        return Reason.SESSION_LIMIT if known <= self.reserved_from(priority) else None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an identify of any priority may be charged now."""
+        known = self.known
+        return known is not None and known > self.reserve >= 0
 
     @property
     def is_low(self) -> bool:

@@ -46,6 +46,10 @@ class CrashLoopGuard:
         self._told: set[int] = set()
         self._announced: dict[int, int] = {}
 
+    def knows(self, shard_id: int) -> bool:
+        """Whether it keeps anything of this shard; of another one no request is deferred."""
+        return shard_id in self._shards or shard_id in self._announced
+
     def opens_at_ns(self, shard_id: int, asked_at_ns: int, now_ns: int) -> int:
         """When a request made at ``asked_at_ns`` may be granted; in the past where it is not deferred."""
         history = self._shards.get(shard_id)

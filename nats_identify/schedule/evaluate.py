@@ -65,10 +65,16 @@ def next_grant(state: ScheduleState, bucket: int, now_ns: int) -> tuple[QueuedRe
     loop_ends_at_ns: int | None = None
     if state.opens_at_ns(bucket) > now_ns:
         return None, None
+    timing = state.timing
+    priority: int | None = None
     for request in state.requests.queues.get(bucket, ()):
-        if request.deferred_until_ns > now_ns or state.closed_for(request.message.priority) is not None:
-            break  # those behind are deferred for longer, or have no higher priority
-        if not request.is_fresh(now_ns, state.timing):
+        if request.message.priority != priority:
+            priority = request.message.priority
+            if state.closed_for(priority) is not None:
+                break  # those behind are deferred for longer, or have no higher priority
+        if request.deferred_until_ns > now_ns:
+            break  # as above
+        if not request.is_fresh(now_ns, timing):
             skip_at_ns = passable_at_ns(state, request)
             if skip_at_ns is None or skip_at_ns > now_ns:
                 break

@@ -146,15 +146,21 @@ ALL_BUCKETS: Final = 1
 
 def records_of(holds: "HoldTable", now_ns: int) -> tuple[HoldRecord, ...]:
     """Return every live hold with what is left of it."""
-    return tuple([_record(hold, now_ns) for hold in holds.all() if hold.opens_at_ns > now_ns])
+    outcome_of = _OUTCOMES.get
+    return tuple(
+        [
+            HoldRecord(hold.grant, hold.opens_at_ns - now_ns, outcome_of(hold.state))
+            if isinstance(hold, Hold)
+            else _global_record(hold, now_ns)
+            for hold in holds.all()
+            if hold.opens_at_ns > now_ns
+        ]
+    )
 
 
-def _record(hold: Hold | GlobalHold, now_ns: int) -> HoldRecord:
-    hold_ns = hold.opens_at_ns - now_ns
-    if isinstance(hold, GlobalHold):
-        grant = Grant(hold.grant_id, "", 0, 0, ALL_BUCKETS, 0, hold.use_within_ns)
-        return HoldRecord(grant, hold_ns, Outcome.IDENTIFIED)
-    return HoldRecord(hold.grant, hold_ns, _OUTCOMES.get(hold.state))
+def _global_record(hold: GlobalHold, now_ns: int) -> HoldRecord:
+    grant = Grant(hold.grant_id, "", 0, 0, ALL_BUCKETS, 0, hold.use_within_ns)
+    return HoldRecord(grant, hold.opens_at_ns - now_ns, Outcome.IDENTIFIED)
 
 
 def hold_of(record: HoldRecord, now_ns: int) -> Hold | GlobalHold:
@@ -235,8 +241,8 @@ class HoldTable:
         if self._elsewhere:
             for step in self._steps:
                 opens = max(opens, _last(self._elsewhere.get((step, bucket % step))))
-        for hold in self._global.values():
-            opens = max(opens, hold.opens_at_ns)
+        if self._global:
+            opens = max(opens, *[hold.opens_at_ns for hold in self._global.values()])
         return opens
 
     def renumber(self, max_concurrency: int) -> None:
@@ -270,5 +276,6 @@ def _last(holds: dict[str, Hold] | None) -> int:
     """When the last of these ends; there is one, nearly always."""
     opens_at_ns = 0
     for hold in holds.values() if holds else ():
-        opens_at_ns = max(opens_at_ns, hold.opens_at_ns)
+        if hold.opens_at_ns > opens_at_ns:  # noqa: PLR1730  # `max` takes three times as long
+            opens_at_ns = hold.opens_at_ns
     return opens_at_ns

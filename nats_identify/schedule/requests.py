@@ -58,7 +58,7 @@ class RequestTable:
 
     def is_full_for(self, reply_to: str) -> bool:
         """Whether the sender of this reply subject has its share of the queue."""
-        return self._senders.of(reply_to) >= self.max_of_sender
+        return len(self.by_id) >= self.max_of_sender and self._senders.of(reply_to) >= self.max_of_sender
 
     def has_ended(self, request_id: str) -> bool:
         """Whether this request was identified or withdrawn: its id is spent."""

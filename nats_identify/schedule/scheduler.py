@@ -54,10 +54,10 @@ class Scheduler:
         """Apply one event; return what to send. Only `grant_due` makes grants."""
         actions = expiry.fire_due_timers(self.state, now_ns)
         match event:
-            case model.RequestReceived(is_copy=True):
-                self._take_copy(event, now_ns)
-            case model.RequestReceived():
+            case model.RequestReceived() if not event.is_copy:
                 actions += self._receive_request(event, now_ns)
+            case model.RequestReceived():
+                self._take_copy(event, now_ns)
             case model.Cancel(request_id):
                 actions += self._cancel(request_id, now_ns)
             case model.Confirmation(grant_id, outcome):
@@ -244,12 +244,15 @@ class Scheduler:
                 f"the most that one may have: a quarter of IDENTIFY_MAX_WAITING; ask again later"
             )
             return replies.overloaded(message.request_id, text)
-        is_spent = state.budget.closed_for(message.priority) is Reason.SESSION_LIMIT
-        if not message.managed and state.is_leading and is_spent:
+        if message.managed or not state.is_leading:
+            return None
+        if state.budget.closed_for(message.priority) is Reason.SESSION_LIMIT:
             return replies.exhausted(state, message.request_id, now_ns)
         return None
 
     def _defer_if_looping(self, request: QueuedRequest, now_ns: int) -> list[ScheduleAction]:
+        if not (request.deferred_until_ns or self.state.guard.knows(request.message.shard_id)):
+            return []  # nearly always
         opens_at_ns = self.state.loop_ends_at_ns(request, now_ns)
         self.state.defer(request, opens_at_ns, now_ns)
         if not self.state.is_new_loop(request, now_ns):
@@ -268,7 +271,7 @@ class Scheduler:
                 self._promise_if_near(request, now_ns)
         if is_new:
             eta_ms = replies.ms(queued.eta_ns)
-            fields = fields_of(request, position=queued.position, eta_ms=eta_ms, reason=queued.reason)
+            fields = fields_of(request, position=queued.position, eta_ms=eta_ms, reason=queued.reason.value)
             actions.append(Event("queued", fields))
         return actions
 

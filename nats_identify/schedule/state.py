@@ -194,6 +194,8 @@ class ScheduleState:
 
     def take_dirty_buckets(self) -> list[int]:
         """Return the dirty buckets that have requests, in order; no bucket is dirty afterwards."""
+        if not self.dirty_buckets:
+            return []  # nearly always
         dirty, self.dirty_buckets = self.dirty_buckets, set()
         return sorted(dirty & self.requests.queues.keys())
 
@@ -650,6 +652,9 @@ class ScheduleState:
 
     def note_exhausted(self) -> bool:
         """Return True when the day's limit has just been reached for a priority."""
+        if self.budget.is_open:  # nearly always
+            self._exhausted = (False, False)
+            return False
         limit = Reason.SESSION_LIMIT
         exhausted = (self.budget.closed_for(0) is limit, self.budget.closed_for(1) is limit)
         has_run_out, self._exhausted = exhausted > self._exhausted, exhausted

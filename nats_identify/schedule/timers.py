@@ -39,18 +39,22 @@ class Timers:
     def __init__(self) -> None:
         self._heap: list[Timer] = []
         self._set: dict[TimerKind, dict[str | int, int]] = {kind: {} for kind in TimerKind}
+        self._count = 0  # of the keys in all of these
 
     def at(self, at_ns: int, kind: TimerKind, key: str | int = 0) -> None:
         """Look at ``key`` no later than ``at_ns``; an earlier timer for it stands."""
-        standing = self._set[kind].get(key)
+        timers = self._set[kind]
+        standing = timers.get(key)
         if standing is None or at_ns < standing:
-            self._set[kind][key] = at_ns
+            self._count += standing is None
+            timers[key] = at_ns
             heapq.heappush(self._heap, Timer(at_ns, kind, key))
             self._tidy()
 
     def drop(self, kind: TimerKind, key: str | int) -> None:
         """Remove the timer of ``key``, so that what has ended uses no memory, however far off its timer was."""
         if self._set[kind].pop(key, None) is not None:
+            self._count -= 1
             self._tidy()
 
     def next_ns(self) -> int | None:
@@ -61,16 +65,17 @@ class Timers:
 
     def pop_due(self, now_ns: int) -> Timer | None:
         """Remove one timer that is due and return it, or None."""
-        due_ns = self.next_ns()
-        if due_ns is None or due_ns > now_ns:
-            return None
-        timer = heapq.heappop(self._heap)
-        del self._set[timer.kind][timer.key]
-        return timer
+        heap = self._heap
+        while heap and heap[0].at_ns <= now_ns:
+            timer = heapq.heappop(heap)
+            if not self._replaced(timer):
+                del self._set[timer.kind][timer.key]
+                self._count -= 1
+                return timer
+        return None
 
     def _tidy(self) -> None:
-        standing = sum(map(len, self._set.values()))
-        if len(self._heap) > 2 * standing + SPARE_MAX:
+        if len(self._heap) > 2 * self._count + SPARE_MAX:
             timers = [(kind, key, at_ns) for kind, keys in self._set.items() for key, at_ns in keys.items()]
             self._heap = [Timer(at_ns, kind, key) for kind, key, at_ns in timers]
             heapq.heapify(self._heap)

@@ -92,6 +92,33 @@ async def test_grants_go_first_after_another_command_began_the_batch(connection,
     assert subjects.index("in.5") < subjects.index("in.4")
 
 
+async def test_each_answer_goes_to_its_own_question_and_a_late_one_to_none(connection, client):
+    subscription = await client.subscribe("question")
+    await client.publish("question", b"subscribed")  # as above
+    await subscription.next_msg(timeout=WITHIN_S)
+    with pytest.raises(errors.TimeoutError):
+        await connection.ask("question", b"0", within_s=0.01)
+    questions = [asyncio.create_task(connection.ask("question", b"%d" % n, within_s=WITHIN_S)) for n in (1, 2)]
+    asked = [await subscription.next_msg(timeout=WITHIN_S) for _ in range(3)]
+    for message in asked:  # the first one's answer is too late
+        await client.publish(message.reply, b"to " + message.data)
+    for message in reversed(asked):
+        await client.publish(message.reply, b"once more")
+    assert await asyncio.gather(*questions) == [(b"", b"to 1"), (b"", b"to 2")]
+    header, body = await connection.ask("unknown", b"", within_s=WITHIN_S)
+    assert (header.startswith(b"NATS/1.0 503"), body) == (True, b"")
+
+
+async def test_nothing_is_asked_while_nothing_can_be_sent(connection, nats_server):
+    async def is_cut():
+        return not connection.can_send
+
+    await nats_server.kill()
+    await until(is_cut, "the connection is lost")
+    with pytest.raises(errors.OutboundBufferLimitError):
+        await connection.ask("question", b"", within_s=WITHIN_S)
+
+
 class StallingServer:
     """A NATS server that reads nothing more once it stalls, and breaks that connection when it is told to.
 

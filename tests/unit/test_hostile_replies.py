@@ -186,3 +186,23 @@ def test_replies_that_replace_alarms_do_not_fill_the_memory():
     assert len(alarms._heap) <= 2 * 8 + SPARE_MAX + 1
     due = [alarms.pop_due(10**12) for _ in range(9)]
     assert [alarm and alarm.key for alarm in due] == ["r7", "r6", "r5", "r4", "r3", "r2", "r1", "r0", None]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_alarms_are_due_in_order_whatever_was_replaced_and_dropped_and_what_was_takes_no_room(seed):
+    dice, alarms = random.Random(seed), Timers()
+    known: dict[tuple[TimerKind, str | int], int] = {}
+    for now_ns in range(0, 40_000, 4):
+        kind, key = dice.choice([TimerKind.REQUEST, TimerKind.BUCKET]), dice.randrange(200)
+        if dice.random() < 0.2:
+            alarms.drop(kind, key)
+            known.pop((kind, key), None)
+        else:
+            at_ns = now_ns + dice.randrange(4_000)
+            alarms.at(at_ns, kind, key)
+            known[kind, key] = min(at_ns, known.get((kind, key), at_ns))
+        assert alarms.next_ns() == min(known.values(), default=None)
+        while (due := alarms.pop_due(now_ns)) is not None:
+            assert known.pop((due.kind, due.key)) == due.at_ns <= now_ns
+        assert min(known.values(), default=now_ns + 1) > now_ns
+        assert len(alarms._heap) <= 2 * len(known) + SPARE_MAX + 1

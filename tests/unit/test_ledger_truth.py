@@ -6,9 +6,10 @@ import pytest
 
 from coordinator.core.ledger import Ledger, LedgerSeen, Stop
 from coordinator.core.replica import Role
-from coordinator.edge.ledger_json import LedgerWriter, decode
+from coordinator.edge.ledger_json import BEGINNINGS_SPARE_MAX, LedgerWriter, decode
 from nats_identify.schedule import model
 from nats_identify.schedule.budget import SessionBudget
+from nats_identify.schedule.grants import Grant, HoldRecord
 from nats_identify.schedule.model import (
     DAY,
     MS,
@@ -241,6 +242,18 @@ def test_the_ledger_keeps_as_json_how_long_a_grant_may_matter():
     assert decode(LedgerWriter().write(Ledger("identify", "a", "a1", 1, 1, 3 * SECOND))).full_hold_ns is None
 
 
+def test_the_json_of_a_grant_is_the_same_whatever_was_written_before_and_ended_grants_take_no_room():
+    def ledger_of(numbers):
+        grants = [Grant(f"g{n}", f"r{n}", n, n, 4096, n % 3, 5 * SECOND) for n in numbers]
+        return Ledger("identify", "a", "a1", 1, 1, 3 * SECOND, grants=tuple([HoldRecord(one, MS) for one in grants]))
+
+    writer = LedgerWriter()
+    for first in range(0, 10 * BEGINNINGS_SPARE_MAX, 300):
+        ledger = ledger_of(range(first, first + 400))
+        assert writer.write(ledger) == LedgerWriter().write(ledger)
+        assert len(writer._beginnings) <= 2 * 400 + BEGINNINGS_SPARE_MAX
+
+
 # --- declines
 
 
@@ -375,6 +388,15 @@ def test_what_was_charged_in_doubt_of_the_day_is_carried_into_the_next_day_once(
         budget.end_day(now_ns, unconfirmed_count=0)
         left.append(budget.remaining)
     assert left == [6, 10, 10]
+
+
+@pytest.mark.parametrize("reserve", [0, 2])
+@pytest.mark.parametrize("remaining", [None, -1, 0, 1, 2, 3])
+def test_a_day_is_open_where_it_is_closed_for_no_priority(reserve, remaining):
+    for from_settings in (True, False):
+        budget = SessionBudget(reserve=reserve, static=False)
+        budget.set(Limits(1, 6, remaining), unconfirmed_count=0, now_ns=0, from_settings=from_settings)
+        assert budget.is_open == all(budget.closed_for(priority) is None for priority in (-10, 0, 1, 10))
 
 
 def test_settings_do_not_open_what_waits_for_a_figure():
