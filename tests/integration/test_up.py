@@ -79,7 +79,9 @@ async def test_the_next_one_reads_the_ledger_that_the_last_one_left(tmp_path):
             async with command(tmp_path, "status", "--server", url, "--prefix", "bots.alpha") as status:
                 assert await status.ended() == 0, status.output
                 assert status.lines[0].endswith(f"leads, term {term}")
-                assert [line.split()[0] for line in status.lines[4:]] == ["0", "1", "2"]
+                table = [line.split() for line in status.lines if line.strip()]
+                buckets = table[[row[0] for row in table].index("bucket") + 1 :]
+                assert [row[0] for row in buckets] == ["0", "1", "2"]
             assert await up.end(signal.SIGTERM) == 0, up.output
 
 
