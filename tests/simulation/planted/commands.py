@@ -13,8 +13,8 @@ COMMANDING: tuple[Planted, ...] = (
         (
             Edit(
                 f"{EVALUATE}:next_grant",
-                "state.closed_for(request.message.priority)",
-                "state.budget.closed_for(request.message.priority)",
+                "state.closed_for(priority)",
+                "state.budget.closed_for(priority)",
             ),
         ),
     ),

@@ -108,7 +108,7 @@ COMMITS: tuple[Planted, ...] = (
         "an unanswered read is never repeated",
         (
             Edit(
-                f"{REPLICA}.handle",
+                f"{REPLICA}._apply",
                 "self._read_state = ReadDue(now_ns + RETRY_NS, is_retry=True)",
                 "pass",
             ),

@@ -82,7 +82,8 @@ RULES: tuple[Planted, ...] = (
     Planted(
         "the ledger carries instants of its writer's clock",
         (
-            Edit(f"{GRANTS}:_record", "hold.opens_at_ns - now_ns", "hold.opens_at_ns"),
+            Edit(f"{GRANTS}:records_of", "hold.opens_at_ns - now_ns", "hold.opens_at_ns"),
+            Edit(f"{GRANTS}:_global_record", "hold.opens_at_ns - now_ns", "hold.opens_at_ns"),
             Edit(f"{GRANTS}:hold_of", "now_ns + record.hold_ns", "record.hold_ns"),
         ),
         rule=3,
@@ -217,7 +218,7 @@ RULES: tuple[Planted, ...] = (
         "an unknown outcome is taken for success",
         (
             Edit(
-                f"{REPLICA}.handle",
+                f"{REPLICA}._apply",
                 "self._unsettle(now_ns, is_refused=is_refused)",
                 "actions += self._written(self.view.revision + 1, now_ns)\n"
                 "            self.schedule.on_commit_unknown(now_ns)",
