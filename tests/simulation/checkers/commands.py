@@ -62,7 +62,8 @@ class Commands:
         self._may_begin: dict[str, set[str]] = {}  # by instance: the pauses that it was told as a leader
         self._first_told: set[str] = set()
         self._over_at_ns: dict[str, int] = {}  # by pause: in real time, since it was first told
-        self._newest: dict[str, str] = {}  # by instance: the last pause or resume that it was told
+        self._pauses: dict[str, set[str]] = {}  # by instance: the pauses and resumes that it was told
+        self._replaced: dict[str, set[str]] = {}  # of these, those after whose first telling it was told another
         self._kicked: set[tuple[str, str]] = set()
         self._made_by: dict[str, str] = {}  # by grant: who wrote it first
         self._baselines: dict[tuple[str, str], int] = {}  # by instance and reply subject: grants of a pardoned shard
@@ -84,7 +85,9 @@ class Commands:
         self._told.setdefault((name, reply_to), self._entries[name])
         if isinstance(event, Pause | Resume):
             self._may_end.setdefault(name, set()).update(self._first_told)
-            self._newest[name] = number
+            told = self._pauses.setdefault(name, set())
+            self._replaced.setdefault(name, set()).update(told - {number})
+            told.add(number)
         if isinstance(event, Pause):
             self._first_told.add(number)
             if event.for_ns is not None:
@@ -120,7 +123,9 @@ class Commands:
         is_recorded = told is not None and self._entries[name] > told
         is_missing = reply.command == "pause" and number not in self._recorded
         # A later command may have replaced it before its entry was made, or its time was over by then.
-        is_gone = self._newest.get(name) != number or coordinator.engine.now_ns >= self._over_at_ns.get(number, DAY)
+        is_gone = number in self._replaced.get(name, ()) or coordinator.engine.now_ns >= self._over_at_ns.get(
+            number, DAY
+        )
         if not is_recorded or (is_missing and not is_gone):
             self._blame("done", coordinator, f"{reply.command} {number} is done before it is in the ledger")
         if reply.command == "pardon":

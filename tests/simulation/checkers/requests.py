@@ -17,7 +17,7 @@ from nats_identify.schedule.model import (
     Undeliverable,
 )
 from tests.simulation.checkers.attention import Ear
-from tests.view import knows_grant, knows_request
+from tests.view import has_ended, knows_grant
 
 if TYPE_CHECKING:
     from tests.simulation.coordinator import Coordinator
@@ -117,7 +117,7 @@ class Requests:
             self._withdrawn.setdefault(name, set()).add(event.request_id)
         elif kind is Kick:
             assert isinstance(event, Kick)
-            if not knows_request(coordinator.replica.schedule, event.request_id):  # else it is granted, and goes on
+            if has_ended(coordinator.replica.schedule, event.request_id):  # not if it is granted, or the leader refused
                 self._end(name, event.request_id)
         elif kind is Confirmation:
             assert isinstance(event, Confirmation)
