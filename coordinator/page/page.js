@@ -351,7 +351,7 @@ function showTimeline() {
 
 function nextShards(bucket) {
   const parts = bucket.first.slice(0, 4).flatMap((request, index) => [
-    index ? ", " : "", `${request.shard_id}`, ...(request.client ? [" (", name(request.client), ")"] : []), request.is_unresponsive ? " ✕" : "",
+    index ? ", " : "", `${request.shard_id}`, ...(request.client ? [" (", name(request.client), ")"] : []), request.is_unresponsive ? " – passed over" : "",
   ]);
   const more = bucket.waiting - Math.min(4, bucket.first.length);
   return more > 0 ? [...parts, ` and ${count(more)} more`] : parts.length ? parts : ["–"];
