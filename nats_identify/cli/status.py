@@ -121,7 +121,7 @@ def _prospect(projection: Projection) -> str:
         case 0:
             return f"{when}; today's session starts suffice"
         case short:
-            return f"{when}; today lacks {short} session starts"
+            return f"{when}; today lacks {short} session {'start' if short == 1 else 'starts'}"
 
 
 def _first(bucket: BucketStatus) -> str:

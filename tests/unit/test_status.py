@@ -45,6 +45,7 @@ def drawn(**fields):
         ),
         (Projection(shards=40, all_up_in_ms=3_700_001, session_starts_short=38), "in 1:01:41; today lacks 38 session"),
         (Projection(shards=40, session_starts_short=3), "at an unknown time; today lacks 3 session starts"),
+        (Projection(shards=40, session_starts_short=1), "at an unknown time; today lacks 1 session start\n"),
         (Projection(shards=40), "may identify at an unknown time\n"),
     ],
 )
