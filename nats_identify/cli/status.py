@@ -52,7 +52,8 @@ def draw_status(status: Status) -> RenderableType:
     table.add_column("first in line")
     for bucket in status.buckets:
         next_ms = next_turn_ms(status, bucket)
-        next_turn = "unknown" if next_ms is None else show_ms(next_ms) if next_ms else "now"
+        at_once = "now" if bucket.waiting else "open"
+        next_turn = "unknown" if next_ms is None else show_ms(next_ms) if next_ms else at_once
         waits_for = WAITS_FOR.get(bucket.reason, bucket.reason) if bucket.reason is not None else ""
         table.add_row(f"{bucket.bucket}", f"{bucket.waiting}", next_turn, waits_for, Text(_first(bucket)))
     return Group(Text(heading), "", table)

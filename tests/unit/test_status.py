@@ -95,8 +95,8 @@ def test_the_next_turn_of_a_bucket_comes_when_what_it_waits_for_is_over(reason, 
     assert re.split(r" {2,}", shown(status).splitlines()[-1].strip())[2] == next_turn
 
 
-@pytest.mark.parametrize(("release_ms", "next_turn"), [(0, "now"), (1500, "1.5 s")])
-def test_the_next_turn_of_an_empty_bucket_is_now_or_at_the_end_of_its_window(release_ms, next_turn):
+@pytest.mark.parametrize(("release_ms", "next_turn"), [(0, "open"), (1500, "1.5 s")])
+def test_an_empty_bucket_is_open_or_will_be_at_the_end_of_its_window(release_ms, next_turn):
     bucket = BucketStatus(bucket=0, waiting=0, next_release_ms=release_ms, first=[])
     assert drawn(buckets=[bucket]).splitlines()[-1].split()[2:] == next_turn.split()
 
