@@ -351,7 +351,7 @@ function showTimeline() {
 
 function nextShards(bucket) {
   const parts = bucket.first.slice(0, 4).flatMap((request, index) => [
-    index ? ", " : "", `${request.shard_id}`, ...(request.client ? [" (", name(request.client), ")"] : []), request.is_unresponsive ? " ✕" : "",
+    index ? ", " : "", `${request.shard_id}`, ...(request.client ? [" (", name(request.client), ")"] : []), request.is_unresponsive ? " – passed over" : "",
   ]);
   const more = bucket.waiting - Math.min(4, bucket.first.length);
   return more > 0 ? [...parts, ` and ${count(more)} more`] : parts.length ? parts : ["–"];
@@ -508,12 +508,18 @@ function grantText(grant) {
   return { said, bad: grant.state === "rejected", lines: [[{ strong: `${said} ` }, `${ago}Bucket ${grant.bucket} is shut for ${duration(grant.opens_in_ms)} more.`], ...(grant.client ? [["Client ", name(grant.client), "."]] : [])] };
 }
 
+function whyAbsent(search, last) {
+  if (search.shard_id === undefined) return `${last ? "" : "It has not asked, or it has had its turn. "}A client’s name must be given in full.`;
+  if (!last) return "It has not asked, or it has had its turn.";
+  return last.name === "cancelled" ? "It asked, and took its request back." : "It has had its turn, or its request has ended.";
+}
+
 function absentText(search) {
   const key = search.shard_id !== undefined ? String(search.shard_id) : search.client.toLowerCase();
   const last = [...state.events].reverse().find((event) => isWanted(event, 0, "all", key));
   const who = search.shard_id !== undefined ? `Shard ${search.shard_id}` : `Client ${search.client}`;
   const seen = last ? [`Last seen here: ${WORDS[last.name] || last.name} at ${when(last.at_ms)}`, ...(search.shard_id === undefined ? [`, shard ${last.fields.shard_id}`] : []), "."] : ["No event of it is known here."];
-  return { said: `${who} waits for nothing and holds no turn.`, bad: false, lines: [[{ strong: `${who} waits for nothing and holds no turn. ` }, ...seen], ["It has not asked, or it has had its turn. A client’s name must be given in full."]] };
+  return { said: `${who} waits for nothing and holds no turn.`, bad: false, lines: [[{ strong: `${who} waits for nothing and holds no turn. ` }, ...seen], [whyAbsent(search, last)]] };
 }
 
 function showFound(found) {

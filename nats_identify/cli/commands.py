@@ -149,7 +149,9 @@ def up(
     ] = None,
     http_port: Annotated[
         int,
-        typer.Option(min=0, max=65_535, envvar="IDENTIFY_HTTP_PORT", help="of /readyz and /metrics; 0: any free one"),
+        typer.Option(
+            min=0, max=65_535, envvar="IDENTIFY_HTTP_PORT", help="of the page, /readyz and /metrics; 0: any free one"
+        ),
     ] = 8080,
     prefix: Annotated[
         str, typer.Option(callback=parse_prefix, envvar="IDENTIFY_PREFIX", help="of the subjects, one for each bot")

@@ -147,8 +147,9 @@ def _grant(grant: GrantStatus) -> str:
 
 
 def _in(eta_ms: int, now: datetime) -> str:
-    """A duration, and the time of day where it is long."""
+    """A duration, and the time of day where it is long, with the date where that is another day."""
     if eta_ms <= 0:
         return "now"
     at = now + timedelta(milliseconds=min(eta_ms, 10**11))
-    return f"in {show_ms(eta_ms)}" + (f", at {at:%H:%M:%S}" if eta_ms >= _LATE_MS else "")
+    day = "" if at.date() == now.date() else f" on {at:%Y-%m-%d}"
+    return f"in {show_ms(eta_ms)}" + (f", at {at:%H:%M:%S}{day}" if eta_ms >= _LATE_MS else "")

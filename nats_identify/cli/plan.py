@@ -116,7 +116,8 @@ def explain_plan(shards: int, figures: Figures, plan: Plan, source: str) -> list
     when = "at an unknown time" if plan.all_up_in_ms is None else f"in {show_ms(plan.all_up_in_ms)}"
     usable = max(0, remaining - reserve)
     step = f"{round(turn_ms / 1000, 2):g} s"
-    turns = f"{plan.turns} in the fullest of {min(shards, buckets)} buckets, {step} apart"
+    fullest = f"in the fullest of {min(shards, buckets)} buckets" if min(shards, buckets) > 1 else "in one bucket"
+    turns = f"{plan.turns} {fullest}, {step} apart"
     left = f"{remaining} of {figures.total} are left today, the last {reserve} of them kept for lost sessions"
     lines = [
         f"{shards} shards: the last of them may identify {when}.",
@@ -130,7 +131,8 @@ def explain_plan(shards: int, figures: Figures, plan: Plan, source: str) -> list
     else:
         lines.append(f"The day suffices; {usable - shards} usable session starts are left afterwards.")
     if figures.waiting:
-        lines.append(f"{figures.waiting} requests wait already; those of other shards need turns and starts, too.")
+        wait = "1 request waits" if figures.waiting == 1 else f"{figures.waiting} requests wait"
+        lines.append(f"{wait} already; those of other shards need turns and starts, too.")
     lines.append(f"Figures: {source}. A shard that connects slowly, or identifies twice, makes it longer.")
     return lines
 

@@ -51,10 +51,32 @@ def draw_status(status: Status) -> RenderableType:
     table.add_column("waits for")
     table.add_column("first in line")
     for bucket in status.buckets:
-        next_turn = f"{bucket.next_release_ms / 1000:.1f} s" if bucket.next_release_ms else "now"
+        next_ms = next_turn_ms(status, bucket)
+        at_once = "now" if bucket.waiting else "open"
+        next_turn = "unknown" if next_ms is None else show_ms(next_ms) if next_ms else at_once
         waits_for = WAITS_FOR.get(bucket.reason, bucket.reason) if bucket.reason is not None else ""
         table.add_row(f"{bucket.bucket}", f"{bucket.waiting}", next_turn, waits_for, Text(_first(bucket)))
     return Group(Text(heading), "", table)
+
+
+def next_turn_ms(status: Status, bucket: BucketStatus) -> int | None:
+    """When the first of a bucket may be granted, in ms: its window and what it waits for are over; None: unknown.
+
+    The bucket itself may be open long before that, as under a pause.
+    """
+    over_ms: int | None = 0
+    match bucket.reason:
+        case Reason.PAUSED:
+            pause = status.paused if isinstance(status, FullStatus) else None
+            over_ms = None if pause is None else pause.left_ms
+        case Reason.SESSION_LIMIT:
+            over_ms = status.session_start_limit.reset_after_ms
+        case Reason.CRASH_LOOP:
+            first = {request.request_id for request in bucket.first[:1]}
+            over_ms = next((held.opens_in_ms for held in status.crash_loops if held.request_id in first), None)
+        case Reason.LIMITS_UNKNOWN | Reason.UNKNOWN:
+            over_ms = None
+    return None if over_ms is None else max(bucket.next_release_ms, over_ms)
 
 
 def _operators_lines(status: FullStatus) -> list[str]:
@@ -100,7 +122,7 @@ def _prospect(projection: Projection) -> str:
         case 0:
             return f"{when}; today's session starts suffice"
         case short:
-            return f"{when}; today lacks {short} session starts"
+            return f"{when}; today lacks {short} session {'start' if short == 1 else 'starts'}"
 
 
 def _first(bucket: BucketStatus) -> str:

@@ -47,7 +47,7 @@ async def run_up(options: UpOptions, say: Callable[[str], None]) -> None:
         running = run_cluster(children, options.store, port=options.port, settings=_settings(options), shown=True)
         cluster = await stack.enter_async_context(running)
         await children.run_while_alive(_until_ready(cluster, options.prefix, say))
-        say(directions(cluster.url, options.prefix))
+        say(directions(cluster.url, options.prefix, options.http_port))
         say(f"What is granted is remembered in {options.store}. ctrl-C stops both.\n")
         await children.run_while_alive(_forever())
 
@@ -75,8 +75,9 @@ def _is_settled(info: Info) -> bool:
     return info.leader is not None and (_can_grant(info) or info.trouble is not None)
 
 
-def directions(url: str, prefix: str) -> str:
-    """What to put into the bot, and how to watch, for this address and prefix."""
+def directions(url: str, prefix: str, http_port: int) -> str:
+    """What to put into the bot, and how to watch, for this address and prefix; a port of 0 is any, and in the log."""
+    page = f"http://127.0.0.1:{http_port}/" if http_port else "the address in the log above (HTTP is served)"
     where = "" if url == "nats://127.0.0.1:4222" else f" --server {url}"
     named = "" if prefix == "identify" else f", prefix={prefix!r}"
     return f"""
@@ -86,7 +87,7 @@ The queue is ready. In your bot:
     queue = await NatsQueue.connect("{url}"{named})
     async with queue.turn(shard_id): await websocket.send(identify)
 
-Watch it with the nats command line, or with `nats-identify status`:
+Watch it in a browser at {page}, with `nats-identify status`, or with the nats command line:
 
     nats{where} sub '{prefix}.event.>'
     nats{where} request {prefix}.status ''

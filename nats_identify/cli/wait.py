@@ -17,6 +17,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.status import Status
 
+from nats_identify.cli.when import show_ms
 from nats_identify.client.nats_queue import NatsQueue
 from nats_identify.clock import NS_PER_S, now_ns
 from nats_identify.printable import printable
@@ -103,7 +104,7 @@ class Report:
         """Show it, where it is news."""
         waits_for = _WAITS_FOR.get(progress.reason, printable(progress.reason))
         place = "" if progress.position is None else f" at position {progress.position}"
-        eta = "" if progress.eta_ms is None else f", its turn in {progress.eta_ms / 1000:.1f} s"
+        eta = "" if progress.eta_ms is None else f", its turn in {show_ms(progress.eta_ms)}"
         text = f"shard {self._shard_id} waits{place} for {waits_for}{eta}"
         news = (progress.position, progress.reason)
         if self._status is not None:

@@ -39,6 +39,13 @@ def test_it_says_how_it_was_computed():
     assert "The day suffices; 926 usable session starts are left afterwards." in text
 
 
+def test_one_bucket_and_one_request_are_said_in_the_singular():
+    figures = Figures(1, 1000, 1000, 10, 5200, waiting=1)
+    text = "\n".join(explain_plan(2, figures, make_plan(2, figures), "of coordinator pod-0"))
+    assert "Turns: 2 in one bucket, 5.2 s apart" in text
+    assert "\n1 request waits already" in text
+
+
 def test_what_is_given_goes_before_what_a_coordinator_has():
     figures = Figures(max_concurrency=1, reserve=0).or_else(FIGURES)
     assert figures == Figures(1, 1000, 1000, 0, 5200, 3_600_000)

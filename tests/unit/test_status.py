@@ -1,5 +1,6 @@
 """What `nats-identify status` says of the day: how long, whether it suffices, and who is held back."""
 
+import re
 from io import StringIO
 from typing import Any
 
@@ -7,17 +8,32 @@ import pytest
 from rich.console import Console
 
 from nats_identify.cli.status import draw_status
+from nats_identify.operator_wire import FullStatus
 from nats_identify.schedule.model import Reason
 from nats_identify.wire import BucketStatus, HeldBack, Projection, SessionStartLimit, Status
 
+KNOWN: dict[str, Any] = {
+    "window_ms": 5000,
+    "leader": "pod-0",
+    "term": 7,
+    "name": "pod-0",
+    "role": "leader",
+    "prefix": "identify",
+    "session_start_limit": SessionStartLimit(total=1000, remaining=12, reset_after_ms=3_600_000),
+    "waiting": 40,
+    "reserve": 10,
+    "buckets": [],
+}
+
+
+def shown(status):
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(draw_status(status))
+    return console.export_text()
+
 
 def drawn(**fields):
-    limit = SessionStartLimit(total=1000, remaining=12, reset_after_ms=3_600_000)
-    known = {"window_ms": 5000, "session_start_limit": limit, "leader": "pod-0", "term": 7}
-    here = {"name": "pod-0", "role": "leader", "prefix": "identify", "waiting": 40, "reserve": 10, "buckets": []}
-    console = Console(width=200, record=True, file=StringIO())
-    console.print(draw_status(Status(**{**known, **here, **fields})))
-    return console.export_text()
+    return shown(Status(**{**KNOWN, **fields}))
 
 
 @pytest.mark.parametrize(
@@ -29,6 +45,7 @@ def drawn(**fields):
         ),
         (Projection(shards=40, all_up_in_ms=3_700_001, session_starts_short=38), "in 1:01:41; today lacks 38 session"),
         (Projection(shards=40, session_starts_short=3), "at an unknown time; today lacks 3 session starts"),
+        (Projection(shards=40, session_starts_short=1), "at an unknown time; today lacks 1 session start\n"),
         (Projection(shards=40), "may identify at an unknown time\n"),
     ],
 )
@@ -56,6 +73,38 @@ def test_what_each_bucket_waits_for_and_who_waits_is_named():
     assert all(line.endswith("shard 3 (shards-3), shard 7 (\\x1b[31mx)") for line in lines)
     waits_for = ["its window", "the next day", "its crash loop's delay", "Discord's limits", "a pause by an operator"]
     assert [said for said, line in zip(waits_for, lines, strict=True) if said not in line] == []
+
+
+NEXT_TURNS = {
+    "window": "1.5 s",
+    "session_limit": "1:00:00",
+    "crash_loop": "0:04:51",
+    "limits_unknown": "unknown",
+    "paused": "0:09:00",
+}
+
+
+@pytest.mark.parametrize(("reason", "next_turn"), NEXT_TURNS.items())
+def test_the_next_turn_of_a_bucket_comes_when_what_it_waits_for_is_over(reason, next_turn):
+    first = {"request_id": "r", "shard_id": 7, "priority": 0, "managed": True, "waited_ms": 5}
+    bucket = {"bucket": 0, "waiting": 1, "next_release_ms": 1500, "reason": reason, "first": [first]}
+    held = [HeldBack(request_id=name, shard_id=7, opens_in_ms=ms) for name, ms in (("other", 9), ("r", 290_500))]
+    status = FullStatus.model_validate(
+        {**KNOWN, "paused": {"left_ms": 540_000}, "crash_loops": held, "buckets": [bucket]}, strict=False
+    )
+    assert re.split(r" {2,}", shown(status).splitlines()[-1].strip())[2] == next_turn
+
+
+@pytest.mark.parametrize(("release_ms", "next_turn"), [(0, "open"), (1500, "1.5 s")])
+def test_an_empty_bucket_is_open_or_will_be_at_the_end_of_its_window(release_ms, next_turn):
+    bucket = BucketStatus(bucket=0, waiting=0, next_release_ms=release_ms, first=[])
+    assert drawn(buckets=[bucket]).splitlines()[-1].split()[2:] == next_turn.split()
+
+
+def test_a_pause_without_an_end_has_no_next_turn():
+    bucket = {"bucket": 0, "waiting": 1, "next_release_ms": 0, "reason": "paused", "first": []}
+    status = FullStatus.model_validate({**KNOWN, "paused": {"by": "alice"}, "buckets": [bucket]}, strict=False)
+    assert "unknown" in shown(status).splitlines()[-1]
 
 
 def test_a_reason_that_is_newer_than_this_program_is_named_so():

@@ -11,6 +11,7 @@ from nats_identify.cli.top.dialog import KEYS, Dialog, Do, LookUp, Quit
 from nats_identify.cli.top.keyboard import split_keys
 from nats_identify.cli.top.picture import draw
 from nats_identify.operator_wire import Command, FullStatus
+from nats_identify.reason import Reason
 
 
 def status(buckets=2, waiting=3, **fields: Any):
@@ -80,6 +81,22 @@ def test_it_shows_what_an_operator_looks_for(board):
     ):
         assert text in shown
     assert "granted       shard 4 bucket 0" in shown
+
+
+def test_a_client_that_asks_and_withdraws_in_a_loop_pushes_no_other_event_out(board):
+    board.happened("leader", {"at": "2026-11-27T16:02:03Z", "leader": "pod-0", "term": 7}, 10.0)
+    for _ in range(EVENTS_KEPT):
+        board.happened("queued", {"at": "2026-11-27T16:02:04Z", "shard_id": 30}, 10.0)
+        board.happened("cancelled", {"at": "2026-11-27T16:02:04Z", "shard_id": 30}, 10.0)
+    assert "16:02:03  leader" in picture(board)
+
+
+def test_under_a_pause_the_next_turn_of_a_bucket_comes_at_its_end():
+    whole = status(1, paused={"left_ms": 545_000})
+    paused = [bucket.model_copy(update={"reason": Reason.PAUSED}) for bucket in whole.buckets]
+    board = Board(0.0)
+    board.answered(whole.model_copy(update={"buckets": paused}), 10.0)
+    assert "0        3   0:09:05  pause" in picture(board)
 
 
 def test_many_buckets_show_those_in_which_shards_wait():

@@ -12,6 +12,9 @@ GRANTS_KEPT: Final = 10_000
 SHARDS_KEPT: Final = 100_000
 """Bounds of what events may fill: every client of the server may send one."""
 
+LEFT_OUT: Final = frozenset({"queued", "cancelled"})
+"""Events that are not listed, as on the page at first: a client in a loop would push out all others by them."""
+
 RATE_OVER_S: Final = 60.0
 
 
@@ -32,7 +35,7 @@ class Board:
     Attributes:
         status: the last answer of a coordinator; None: there was none.
         trouble: why the last question was not answered, for people; empty: it was.
-        events: the last ones, the newest last.
+        events: the last ones but those of `LEFT_OUT`, the newest last.
         identified, ready: shards of this start that have sent IDENTIFY, and that Discord has accepted.
     """
 
@@ -60,7 +63,8 @@ class Board:
 
     def happened(self, name: str, fields: Mapping[str, Any], now_s: float) -> None:
         """Take an event."""
-        self.events.append(Happened(name, fields))
+        if name not in LEFT_OUT:
+            self.events.append(Happened(name, fields))
         if name == "granted":
             self._grants_s.append(now_s)
         shard_id = fields.get("shard_id")

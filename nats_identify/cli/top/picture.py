@@ -9,7 +9,7 @@ from typing import Final
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from nats_identify.cli.status import NAME_MAX, TROUBLE_MAX, describe_pause, named_shard
+from nats_identify.cli.status import NAME_MAX, TROUBLE_MAX, describe_pause, named_shard, next_turn_ms
 from nats_identify.cli.top.board import RATE_OVER_S, Board, Happened
 from nats_identify.cli.when import show_ms
 from nats_identify.operator_wire import FullStatus
@@ -156,13 +156,13 @@ def _buckets(board: Board, status: FullStatus, aged_ms: int, columns: int, most:
         chosen = sorted(buckets, key=lambda bucket: (not bucket.waiting, bucket.bucket))[: max(0, most - 1)]
         rest = status.waiting - sum(bucket.waiting for bucket in chosen)
         more = [Text(f"… and {len(buckets) - len(chosen)} more buckets, in which {max(0, rest)} wait", _DIM)][:most]
-        return [*(_bucket(board, bucket, aged_ms, columns) for bucket in chosen), *more]
-    return [_bucket(board, bucket, aged_ms, columns) for bucket in buckets]
+        return [*(_bucket(board, status, bucket, aged_ms, columns) for bucket in chosen), *more]
+    return [_bucket(board, status, bucket, aged_ms, columns) for bucket in buckets]
 
 
-def _bucket(board: Board, bucket: BucketStatus, aged_ms: int, columns: int) -> Text:
-    opens_ms = bucket.next_release_ms - aged_ms
-    opens = "open" if opens_ms <= 0 else f"{opens_ms / 1000:.1f} s"
+def _bucket(board: Board, status: FullStatus, bucket: BucketStatus, aged_ms: int, columns: int) -> Text:
+    next_ms = next_turn_ms(status, bucket)
+    opens = "unknown" if next_ms is None else _clock(next_ms - aged_ms) if next_ms > aged_ms else "open"
     waits_for = "" if bucket.reason is None else _SHORT.get(bucket.reason, bucket.reason.value)
     style = "" if bucket.waiting else _DIM
     text = Text(f"{bucket.bucket:>6}  {bucket.waiting:>7}  {opens:>8}  {waits_for:<11}", style)
