@@ -360,7 +360,8 @@ class BaseQueue(Queue):
         if self._refusals.setdefault(Reason.ENDED, Trouble()).note(self._clock()) is not None:  # no flood of lines
             logger.warning(
                 "shard %d waits: its request ended, and not by this process (%s); it asks anew as %s, at the end of "
-                "its line, for the %d. time in this wait; find the other client that uses the id or the cancel subject",
+                "its line, for the %d. time in this wait; if no operator ended it, find the other client that uses "
+                "the id or the cancel subject",
                 *(ended.shard_id, printable(anew.message), pending.requester.request_id, anew.anew_count),
             )
         self._step(pending, Begin(anew.pause_ns))
