@@ -385,8 +385,11 @@ class Replica:
             self._become(Role.LEAVING)
             return []
         state, name, reply_to = self.schedule.state, self.settings.name, event.operator.reply_to
-        if not self.is_leading(now_ns) or self._handover.is_under_way:
+        if not self.is_leading(now_ns):
             return []
+        if self._handover.is_under_way:
+            text = f"{name} gives the lead up already, by another command; see the status for who leads then"
+            return [CommandReply(reply_to, "handover", text, Code.OVERLOADED)]
         if self._handover.is_too_early(now_ns) or state.unsent.is_full:
             text = (
                 f"{name} has just taken the lead; where it is to hand over too, give the command again in some seconds"

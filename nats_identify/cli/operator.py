@@ -23,7 +23,7 @@ ANSWER_WITHIN_S: Final = 2.0
 """A coordinator answers a status in milliseconds."""
 
 COMMAND_WITHIN_S: Final = 6.0
-"""A command is answered when the ledger has it: two leases, so that a change of the leader does not lose it."""
+"""Two leases. A leader answers a command when the ledger has it; without a leader there is no answer, then or later."""
 
 CONNECT_WITHIN_S: Final = 2
 ERRORS_KEPT: Final = 256

@@ -4,7 +4,7 @@ import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
-from nats_identify import NatsQueue, Progress
+from nats_identify import NatsQueue, Progress, Reason
 from nats_identify.testing import BareShard, ShardState, SimulatedGateway
 from nats_identify.testing.events import Identified
 from tests.processes import until
@@ -20,6 +20,7 @@ class Fleet:
         self.gateway = gateway
         self.count = count
         self.positions: dict[int, int | None] = {}
+        self.reasons: dict[int, Reason] = {}
         self.shards: list[BareShard] = []
 
     async def ask_in_order(self, stack: AsyncExitStack):
@@ -38,6 +39,7 @@ class Fleet:
 
     def _note(self, shard_id: int, progress: Progress) -> None:
         self.positions[shard_id] = progress.position
+        self.reasons[shard_id] = progress.reason
 
     async def _is_known(self, shard_id):
         is_through = self.shards[shard_id].state in {ShardState.IDENTIFIED, ShardState.UP}

@@ -2,13 +2,12 @@
 
 import pytest
 
-from coordinator.core.handover_policy import YIELDS_LEASES
 from coordinator.core.ledger import Handover, Stop
 from coordinator.core.replica import Role
 from coordinator.edge.ledger_json import LedgerWriter, decode
 from nats_identify.schedule import model
 from nats_identify.schedule.crash_loop import CrashLoopGuard
-from nats_identify.schedule.model import MS, SECOND, Code, CommandReply, Limits, Operator, Outcome, Reason
+from nats_identify.schedule.model import MS, SECOND, Code, CommandReply, Operator, Outcome, Reason
 from tests.unit.cluster import Cluster, shards
 from tests.unit.desk import Desk, busy, events, granted, line_of, only, replies
 from tests.view import up_in_ms
@@ -396,47 +395,6 @@ def test_a_pardon_survives_a_killed_leader():
     cluster.pass_ms(4_000)
     assert shards(cluster) == [0, 0, 0]
     assert [len(history.granted_ns) for history in cluster.ledger.crash_loops] == [1]
-
-
-# --- handover
-
-LATE = [("handover", Code.OVERLOADED)]
-
-
-def test_a_handover_gives_the_lead_to_a_standby_at_once():
-    cluster = Cluster("a", "b")
-    cluster.ask(0)
-    cluster.pass_ms(3_500)
-    cluster.tell_all(Handover(ALICE))  # "b" leads when it receives it, and does not hand over in its turn
-    assert (cluster.leader, said_to(cluster.said["a"]), said_to(cluster.said["b"])) == ("b", [("handover", None)], LATE)
-    assert events(cluster.said["a"])[-1] == "handover"
-    cluster.kill("b")
-    cluster.pass_ms(3_500)
-    assert cluster.leader == "a", "it does not wait for longer than a lease once another has led"
-
-
-def test_alone_it_leads_again_after_two_leases():
-    cluster = Cluster("a")
-    cluster.pass_ms(3_500)
-    cluster.tell_all(Handover(ALICE))
-    assert cluster.ledger.leader is None
-    cluster.pass_ms(YIELDS_LEASES * 3_000 - 100)
-    assert cluster.roles(Role.LEADER) == []
-    cluster.pass_ms(200)
-    assert (cluster.leader, cluster.replicas["a"].term) == ("a", 2)
-
-
-def test_a_handover_keeps_every_hold_and_the_pause():
-    cluster = Cluster("a", "b", static=Limits(2, 1000, 1000))
-    cluster.pass_ms(3_500)
-    cluster.ask(0)
-    cluster.tell_all(model.Pause(ALICE))
-    before = cluster.view("a").opens_at_ns
-    cluster.tell_all(Handover(ALICE))
-    assert cluster.leader == "b"
-    assert cluster.view("b").opens_at_ns == before
-    cluster.ask(1)
-    assert shards(cluster) == [0]
 
 
 def test_a_leader_that_stops_keeps_the_pause_in_the_ledger():

@@ -440,7 +440,7 @@ export class IdentifyQueue {
     if (this.#trouble("ended").note(this.#clock()) !== null) {
       this.#log(
         `shard ${ended.shardId} waits: its request ended, and not by this process (${printable(message)}); it asks anew, ` +
-          "at the end of its line; find the other client that uses the id or the cancel subject",
+          "at the end of its line; if no operator ended it, find the other client that uses the id or the cancel subject",
       );
     }
     this.#step(pending, { kind: "begin", pauseMs });

@@ -658,7 +658,8 @@ impl Desk {
         if self.ended_elsewhere.note(now_ns).is_some() {
             warn!(
                 "shard {} waits: its request {request_id} ended, and not by this process ({}); it asks anew, at the \
-                 end of its queue; find the other client that uses the id or the cancel subject",
+                 end of its queue; if no operator ended it, find the other client that uses the id or the cancel \
+                 subject",
                 self.shard_of(request_id),
                 shown(message),
             );
