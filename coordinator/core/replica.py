@@ -298,6 +298,8 @@ class Replica:
         return actions
 
     def _write(self, holds: tuple[Hold, ...], now_ns: int, *, leader: str | None) -> list[ReplicaAction]:
+        """Write an entry. A hold that is over leaves it, so that the request of a plain one is in ``replied`` by then."""
+        actions = self._if_leading(self.schedule.fire_due_timers(now_ns), now_ns)
         header = LeaseHeader(
             prefix=self.settings.prefix,
             leader=leader,
@@ -317,7 +319,7 @@ class Replica:
             next_at_ns=now_ns + self.settings.lease_ns // 3,
             refusals=self._write_state.refusals,
         )
-        return [write]
+        return [*actions, write]
 
     def _written(self, revision: int, now_ns: int) -> list[ReplicaAction]:
         pending = self._write_state

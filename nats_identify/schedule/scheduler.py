@@ -76,6 +76,10 @@ class Scheduler:
                 pass
         return actions
 
+    def fire_due_timers(self, now_ns: int) -> list[ScheduleAction]:
+        """Apply what time alone has changed by now; return what to send. A snapshot made now shows all of it."""
+        return expiry.fire_due_timers(self.state, now_ns)
+
     def next_deadline_ns(self) -> int | None:
         """When time alone changes something here."""
         return self.state.timers.next_ns()

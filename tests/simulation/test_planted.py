@@ -66,7 +66,7 @@ IN_ONE_HISTORY = {
     "a takeover shortens a pause": ("pause kept", 14),
     "a successor does not know of a resume": ("pause kept", 14),
     "a command is done before it is committed": ("done", 14),
-    "a kicked request is queued again by its next renewal": ("kicked", 174),
+    "a kicked request is queued again by its next renewal": ("overtaken", 174),
     "a kick frees a granted turn": ("freed", 124),
     "a grant that was used is released": ("charge", 14),
     "a released grant is given back twice": ("charge", 69),

@@ -14,9 +14,9 @@ COMMITS: tuple[Planted, ...] = (
         (
             Edit(
                 f"{REPLICA}._write",
-                "    return [write]",
+                "    return [*actions, write]",
                 "    early = self.schedule.on_committed(holds, now_ns)\n"
-                "    return [*self._if_leading(early, now_ns), write]",
+                "    return [*actions, *self._if_leading(early, now_ns), write]",
             ),
         ),
     ),
