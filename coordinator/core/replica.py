@@ -298,7 +298,7 @@ class Replica:
         return actions
 
     def _write(self, holds: tuple[Hold, ...], now_ns: int, *, leader: str | None) -> list[ReplicaAction]:
-        """Write an entry. A hold that is over leaves it, so that the request of a plain one is in ``replied`` by then."""
+        """Write an entry. A hold that is over is not in it: the request of a plain one is in ``replied`` by then."""
         actions = self._if_leading(self.schedule.fire_due_timers(now_ns), now_ns)
         header = LeaseHeader(
             prefix=self.settings.prefix,
