@@ -46,6 +46,7 @@ def calm_world(seed):
         stall=0.0,
         dies_after_grant=0.0,
         plain_pods=(),
+        operator_mean_ns=0,
         mix=Mix(),
         pods=((0, 1, 2), (3, 4, 5)),
         habits=replace(plan.habits, withdraws=0.0, declines=0.0, broken=0.0, rejected=0.0, slow=0.0),
