@@ -142,7 +142,7 @@ async def test_a_kicked_request_is_refused_and_stays_so_after_the_leader(pair, c
     await message.respond(b"")
     await mailbox.ask(0, managed=True, request_id="two", renewal=1)
     assert (await mailbox.next("refused"))[0]["code"] == "ended"
-    unknown = await command(client, "kick", request_id="nobody")
+    unknown = await command(client, "kick", request_id="unknown")
     assert isinstance(unknown, NotDone)
 
 

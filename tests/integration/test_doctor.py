@@ -13,7 +13,7 @@ from nats_identify.cli.doctor.findings import Level
 from tests.integration.test_operators_cli import run
 from tests.processes import until
 
-TOKEN = "MTk4NjIyNDgzNDcxOTI1MjQ4.Cl2FMQ.hunter2"  # noqa: S105  # of nobody
+TOKEN = "MTk4NjIyNDgzNDcxOTI1MjQ4.Cl2FMQ.hunter2"  # noqa: S105  # it is no real token
 LIMIT = {"total": 1000, "remaining": 990, "reset_after": 0, "max_concurrency": 16}
 
 

@@ -194,7 +194,7 @@ authorization {{ users: [
   {{ user: admin, password: hunter2 }}
   {{ user: coordinator, password: hunter2, permissions: {{ publish: {{ allow: {coordinator} }} }} }}
   {{ user: reader, password: hunter2, permissions: {{ publish: {{ allow: {reader} }}, subscribe: "_INBOX.>" }} }}
-  {{ user: nobody, password: hunter2, permissions: {{ publish: "nothing", subscribe: "_INBOX.>" }} }}
+  {{ user: stranger, password: hunter2, permissions: {{ publish: "nothing", subscribe: "_INBOX.>" }} }}
 ] }}
 """
 WITHOUT = [
@@ -217,8 +217,8 @@ async def test_the_permissions_that_the_documentation_names_are_enough(tmp_path,
         await take_a_turn(mailbox, "one")
         reader = await nats.connect(server.url, user="reader", password="hunter2")  # noqa: S106  # as above
         await until_kept(reader, "identified", "one")
-        nobody = await nats.connect(server.url, user="nobody", password="hunter2")  # noqa: S106  # as above
+        stranger = await nats.connect(server.url, user="stranger", password="hunter2")  # noqa: S106  # as above
         with pytest.raises(HistoryError, match="must be allowed"):
-            await asyncio.wait_for(history(nobody), WITHIN_S)
-        for connection in (admin, reader, nobody):
+            await asyncio.wait_for(history(stranger), WITHIN_S)
+        for connection in (admin, reader, stranger):
             await connection.close()
