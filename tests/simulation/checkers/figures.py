@@ -12,6 +12,7 @@ from nats_identify.schedule.model import (
     LimitsFetchStarted,
     Outcome,
     Refused,
+    Release,
     Reply,
     Undeliverable,
 )
@@ -83,8 +84,8 @@ class Figures:
             else:
                 is_over = any(r.grant.grant_id == event.grant_id and _is_over(desk, r, now_ns) for r in desk.records)
                 desk.used_at_ns.setdefault(event.grant_id, 0 if is_over else now_ns)  # 0: a window ago and longer
-        elif kind is Undeliverable:
-            assert isinstance(event, Undeliverable)
+        elif kind is Undeliverable or kind is Release:
+            assert isinstance(event, Undeliverable | Release)
             desk.unused.add(event.grant_id)
 
     def writes(self, coordinator: "Coordinator", write: Write, now_ns: int) -> None:
