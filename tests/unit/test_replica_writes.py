@@ -194,3 +194,23 @@ def test_three_replicas_that_are_all_refused_do_not_raise_the_term():
     cluster.pass_ms(2_000)
     assert len(shards(cluster)) == 1
     assert cluster.ledger.term <= 2
+
+
+def test_a_plain_request_whose_hold_ends_while_a_write_is_under_way_is_known_to_the_successor():
+    """Its hold leaves the ledger with the next entry, so its reply must be named there."""
+    cluster = Cluster("a")
+    cluster.pass_ms(1_000)
+    cluster.ask(0, managed=False)
+    granted_ns = cluster.now_ns
+    cluster.pass_ms(2_500)
+    cluster.pass_ms(1_500, deaf=("a",))
+    cluster.hold_writes = True
+    cluster.pass_ms(1_200, deaf=("a",))  # longer than the time between two heartbeats
+    ((_, under_way),) = cluster.held
+    assert len(under_way.ledger.grants) == 1
+    cluster.hold_writes = False
+    cluster.now_ns = granted_ns + 6_600 * MS  # the hold of 6 s is over, and the traffic was lost for a lease
+    cluster.release_held()
+    last = cluster.writes[-1]
+    assert (last.leader, last.grants) == (None, ())
+    assert [request_id for request_id, _ in last.replied] == ["r0"]
