@@ -10,7 +10,7 @@ SEEDS ?= 0:160
 DEPTH ?= 6
 WORKERS ?= 4
 
-.PHONY: help test lint check coverage package simulate explore planted demo format bench bench-full chaos limits clients node rust page docs lab clean
+.PHONY: help test lint check coverage package compiled simulate explore planted demo format bench bench-full chaos limits clients node rust page docs lab clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /'
@@ -77,6 +77,16 @@ $(BENCH_READY): pyproject.toml constraints.txt
 
 chaos: $(READY) ## kill -9 and restarts while shards wait: minutes
 	$(BIN)/python -m pytest -m slow -s tests/chaos
+
+COMPILED_VENV := .venvs/compiled
+compiled: $(READY) ## compile the coordinator as an image has it, and run what tries real coordinators with that: minutes
+	rm -rf $(COMPILED_VENV) .venvs/compiler
+	$(PYTHON) -m venv $(COMPILED_VENV)
+	$(COMPILED_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt '.[coordinator,cli,otel,uvloop]'
+	$(PYTHON) -m venv .venvs/compiler
+	.venvs/compiler/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt mypy setuptools ziglang
+	.venvs/compiler/bin/python -m compiled --python $(COMPILED_VENV)/bin/python $(COMPILED_VENV)/lib/python3*/site-packages
+	COORDINATOR_PYTHON="$(CURDIR)/$(COMPILED_VENV)/bin/python -P" $(BIN)/python -m pytest -m 'not slow' -n $(WORKERS) --dist worksteal tests/integration tests/chaos
 
 bench: $(BENCH_READY) ## this queue and its peers before one judge: tables and a picture in .bench, in ten minutes; ONLY=
 	$(BENCH_BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))

@@ -1,6 +1,8 @@
 """What a scenario is played on: a nats-server and coordinators as processes. It measures nothing."""
 
 import asyncio
+import os
+import shlex
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
@@ -19,6 +21,9 @@ from nats_identify.processes.nats_server import EmbeddedNats
 from nats_identify.wire import Info
 
 START_MAX_S: Final = 60.0
+COORDINATOR: Final = (*(shlex.split(os.environ.get("COORDINATOR_PYTHON", "")) or [sys.executable]), "-m", "coordinator")
+"""Runs a coordinator: by this Python, or by that of another environment, where it is compiled (`make compiled`)."""
+
 _LOOK_EVERY_S: Final = 0.05
 
 
@@ -95,7 +100,7 @@ async def _start_coordinator(
         "IDENTIFY_LOG_LEVEL": "warning",
         "IDENTIFY_REPLICA_NAME": f"coordinator-{number}",
     }
-    return await programs.start(sys.executable, "-m", "coordinator", settings={**ours, **settings})
+    return await programs.start(*COORDINATOR, settings={**ours, **settings})
 
 
 async def _connect(url: str) -> Client:

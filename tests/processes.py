@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -19,6 +20,9 @@ from nats.aio.subscription import Subscription
 from nats.errors import NoRespondersError
 
 ROOT: Final = Path(__file__).parents[1]
+COORDINATOR: Final = (*(shlex.split(os.environ.get("COORDINATOR_PYTHON", "")) or [sys.executable]), "-m", "coordinator")
+"""Runs a coordinator: by this Python, or by that of another environment, where it is compiled (`make compiled`)."""
+
 WITHIN_S: Final = 120.0
 """A test that waits longer hangs. A start of a process has taken 15 s on a machine with more to do than it can."""
 
@@ -84,7 +88,7 @@ class CoordinatorProcess:
     async def start(self) -> None:
         with self.log_file.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "coordinator"), cwd=ROOT, env=self.environment, stdout=log, stderr=log
+                *COORDINATOR, cwd=ROOT, env=self.environment, stdout=log, stderr=log
             )
 
     @property

@@ -41,6 +41,10 @@ async def test_info_tells_a_client_the_limits(coordinator, client):
     }
 
 
+async def test_it_logs_whether_it_is_compiled(coordinator):
+    assert (await coordinator.until_logged("serving"))["compiled"] is ("COORDINATOR_PYTHON" in os.environ)
+
+
 async def test_status_shows_every_bucket_and_who_waits(start_coordinator, client, mailbox):
     await start_coordinator(IDENTIFY_MAX_CONCURRENCY="2", IDENTIFY_USE_WITHIN="60")
     await mailbox.ask(1, managed=True, request_id="one", shard_id=1)

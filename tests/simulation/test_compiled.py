@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from tests.simulation.compiled.text import compilable
+from compiled.text import compilable
 
 TEXT = '''
 from dataclasses import dataclass, field

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.simulation.compiled.text import compilable
+from compiled.build import CannotCompileError, build
 
 ROOT = Path(__file__).parents[3]
 BUILT = ROOT / ".compiled"
@@ -69,15 +69,10 @@ def _build(modules: list[Path]) -> None:
         else:
             (BUILT / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / place, BUILT / place)
-    names = [str(path.relative_to(ROOT)) for path in modules]
-    for name in names:
-        (BUILT / name).write_text(compilable((ROOT / name).read_text()))
-    command = [str(Path(sys.executable).with_name("mypyc")), "--config-file=", *names]
-    environment = {**os.environ, "MYPYC_OPT_LEVEL": "2"}
-    made = subprocess.run(command, cwd=BUILT, env=environment, capture_output=True, text=True, check=False)
-    if made.returncode != 0:
-        what = "\n".join(line for line in made.stdout.splitlines() if "error" in line) or made.stderr[-2000:]
-        sys.exit(f"mypyc failed; `make simulate` runs the same without it:\n{what}")
+    try:
+        build(BUILT, [str(path.relative_to(ROOT)) for path in modules])
+    except CannotCompileError as error:
+        sys.exit(f"mypyc failed; `make simulate` runs the same without it:\n{error}")
 
 
 if __name__ == "__main__":
