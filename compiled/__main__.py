@@ -2,7 +2,8 @@
 
 FOLDER holds the packages ``nats_identify`` and ``coordinator``, such as the site-packages of a virtual environment. The
 extension modules are put beside their source, which stays as it is: it is what tracebacks show, and without the
-extension modules the same program runs, more slowly. It needs mypy, setuptools and a C compiler; the wheel ziglang has one.
+extension modules the same program runs, more slowly. It needs mypy, setuptools and a C compiler; the wheel ziglang has
+one.
 """
 
 import argparse
