@@ -1,9 +1,14 @@
-"""What mypyc is given says the same as what is judged: the text alone, since a compiler need not be there."""
+"""What mypyc is given says the same as what is judged; what cannot be compiled is refused. No compiler runs here."""
 
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
+from compiled.__main__ import MODULES, main
+from compiled.build import CannotCompileError, build
 from compiled.text import compilable
+from tests.processes import ROOT
 
 TEXT = '''
 from dataclasses import dataclass, field
@@ -45,3 +50,24 @@ def test_a_frozen_one_can_be_hashed_and_a_constant_of_a_day_is_not_final():
     exec(compilable(text), namespace)  # noqa: S102  # the text above
     assert hash(namespace["One"](1)) == hash(namespace["One"](1))
     assert "Final =" not in compilable(text)
+
+
+@pytest.mark.parametrize("pattern", MODULES)
+def test_each_name_stands_for_a_module(pattern):
+    assert list(ROOT.glob(pattern))
+
+
+def test_a_folder_without_the_packages_is_refused(tmp_path, monkeypatch, capsys):
+    (tmp_path / "coordinator").mkdir()
+    (tmp_path / "coordinator/__init__.py").touch()
+    monkeypatch.setattr("sys.argv", ["compiled", str(tmp_path)])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert f"{tmp_path} does not hold nats_identify\n" in capsys.readouterr().err
+
+
+def test_without_mypyc_it_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "one.py").write_text(ONE)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    with pytest.raises(CannotCompileError, match="install mypy"):
+        build(tmp_path, ["one.py"])
