@@ -10,7 +10,7 @@ SEEDS ?= 0:160
 DEPTH ?= 6
 WORKERS ?= 4
 
-.PHONY: help test lint check coverage package compiled simulate explore planted demo format bench bench-full chaos limits clients node rust page docs lab clean
+.PHONY: help test lint check coverage package compiled compiled-venv simulate explore planted demo format bench bench-full chaos limits clients node rust page docs lab clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /'
@@ -79,20 +79,23 @@ chaos: $(READY) ## kill -9 and restarts while shards wait: minutes
 	$(BIN)/python -m pytest -m slow -s tests/chaos
 
 COMPILED_VENV := .venvs/compiled
-compiled: $(READY) ## compile the coordinator as an image has it, and run what tries real coordinators with that: minutes
+COMPILED_PYTHON := $(CURDIR)/$(COMPILED_VENV)/bin/python -P
+compiled-venv:
 	rm -rf $(COMPILED_VENV) .venvs/compiler
 	$(PYTHON) -m venv $(COMPILED_VENV)
 	$(COMPILED_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt '.[coordinator,cli,otel,uvloop]'
 	$(PYTHON) -m venv .venvs/compiler
 	.venvs/compiler/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt mypy setuptools ziglang
 	.venvs/compiler/bin/python -m compiled --python $(COMPILED_VENV)/bin/python $(COMPILED_VENV)/lib/python3*/site-packages
-	COORDINATOR_PYTHON="$(CURDIR)/$(COMPILED_VENV)/bin/python -P" $(BIN)/python -m pytest -m 'not slow' -n $(WORKERS) --dist worksteal tests/integration tests/chaos
 
-bench: $(BENCH_READY) ## this queue and its peers before one judge: tables and a picture in .bench, in ten minutes; ONLY=
-	$(BENCH_BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+compiled: $(READY) compiled-venv ## the coordinator as an image has it, and all tests of real coordinators with that: minutes
+	COORDINATOR_PYTHON="$(COMPILED_PYTHON)" $(BIN)/python -m pytest -m 'not slow' -n $(WORKERS) --dist worksteal tests/integration tests/chaos
 
-bench-full: $(BENCH_READY) ## the same with crowds of 100,000: in a quarter of an hour
-	$(BENCH_BIN)/python -m benchmarks --full $(if $(ONLY),--only $(ONLY))
+bench: $(BENCH_READY) $(if $(COMPILED),compiled-venv) ## this queue and its peers before one judge: tables and a picture in .bench, in ten minutes; ONLY= COMPILED=1
+	$(if $(COMPILED),COORDINATOR_PYTHON="$(COMPILED_PYTHON)") $(BENCH_BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+
+bench-full: $(BENCH_READY) $(if $(COMPILED),compiled-venv) ## the same with crowds of 100,000: in a quarter of an hour
+	$(if $(COMPILED),COORDINATOR_PYTHON="$(COMPILED_PYTHON)") $(BENCH_BIN)/python -m benchmarks --full $(if $(ONLY),--only $(ONLY))
 
 limits: $(READY) ## the day's limit, crash loops, the margin, Discord's API away: every figure of docs/budget.md
 	$(BIN)/python -m pytest -s tests/limits

@@ -128,6 +128,7 @@ def describe_machine() -> dict[str, str]:
         "Python": sys.version.split()[0],
         "nats-py": version("nats-py"),
         "nats-server": _nats_server(),
+        "coordinator": "compiled, as in an image" if "COORDINATOR_PYTHON" in os.environ else "interpreted",
     }
 
 
