@@ -26,6 +26,7 @@ from nats_identify.cli.options import (
     ShardOption,
     Where,
     WhyOption,
+    WithoutOption,
     YesOption,
     finish,
     naming_option,
@@ -216,6 +217,7 @@ def top(server: ServerOption = DEFAULT_URL, prefix: PrefixOption = "identify") -
 @app.command(epilog=EPILOG)
 def events(
     name: NameOption = None,
+    without: WithoutOption = None,
     shard: ShardOption = None,
     client: ClientOption = None,
     bucket: BucketOption = None,
@@ -225,7 +227,7 @@ def events(
     as_json: JsonOption = False,
 ) -> None:
     """Follow what happens, a line for each event, until ctrl-C."""
-    wanted = EventFilter(frozenset(name or ()), shard, bucket, client)
+    wanted = EventFilter(frozenset(name or ()), frozenset(without or ()), shard, bucket, client)
     finish(follow_events(Where.of(server, prefix), wanted, as_json=as_json))
 
 
@@ -238,19 +240,20 @@ def history(
         Instant | None, typer.Option(parser=_instant, metavar="WHEN", show_default="now", help="as --since")
     ] = None,
     name: NameOption = None,
+    without: WithoutOption = None,
     shard: ShardOption = None,
     client: ClientOption = None,
     bucket: BucketOption = None,
+    *,
     server: ServerOption = DEFAULT_URL,
     prefix: PrefixOption = "identify",
-    *,
     as_json: JsonOption = False,
 ) -> None:
     """Show what has happened, from the stream that coordinators with IDENTIFY_HISTORY keep.
 
     A time of day without a zone is one of this machine's zone, of today or, where that is to come, of yesterday.
     """
-    wanted = EventFilter(frozenset(name or ()), shard, bucket, client)
+    wanted = EventFilter(frozenset(name or ()), frozenset(without or ()), shard, bucket, client)
     finish(show_history(Where.of(server, prefix), wanted, since, until, as_json=as_json))
 
 

@@ -36,11 +36,12 @@ class EventFilter:
     """Which events are wanted; what is empty or None is not looked at.
 
     Attributes:
-        names: of the events.
+        names: of the events. ``without``: names of events that are left out.
         shard_id, bucket, client: of the request.
     """
 
     names: frozenset[str] = frozenset()
+    without: frozenset[str] = frozenset()
     shard_id: int | None = None
     bucket: int | None = None
     client: str | None = None
@@ -51,6 +52,7 @@ class EventFilter:
         client = self._client_of(fields)
         return (
             (not self.names or name in self.names)
+            and name not in self.without
             and (self.shard_id is None or fields.get("shard_id") == self.shard_id)
             and (self.bucket is None or fields.get("bucket") == self.bucket)
             and (self.client is None or client == self.client)

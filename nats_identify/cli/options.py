@@ -124,6 +124,9 @@ ShardOption = Annotated[int | None, _SHARD]
 BucketOption = Annotated[int | None, _BUCKET]
 ClientOption = Annotated[str | None, _CLIENT]
 NameOption = Annotated[list[str] | None, typer.Option("--name", help="of this name, as in granted; may be repeated")]
+WithoutOption = Annotated[
+    list[str] | None, typer.Option("--without", help="leave events of this name out; may be repeated")
+]
 DurationOption = Annotated[
     int | None, typer.Option("--for", parser=_parse_duration, metavar="DURATION", help="as in 90s, 10m or 1h30m")
 ]

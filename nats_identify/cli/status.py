@@ -40,7 +40,8 @@ def draw_status(status: Status) -> RenderableType:
     leads = "no leader" if status.leader is None else f"{leader} leads, term {status.term}"
     left = "session starts: unknown" if limit.remaining is None else f"{limit.remaining} of {limit.total} starts left"
     reset = "" if limit.reset_after_ms is None else f" for {_duration(limit.reset_after_ms // 1000 * 1000)}"
-    heading = f"{prefix}: {leads}\n{left}{reset}, {status.waiting} waiting{_prospects(status)}"
+    kept = f" ({status.reserve} reserved)" if status.reserve else ""
+    heading = f"{prefix}: {leads}\n{left}{kept}{reset}, {status.waiting} waiting{_prospects(status)}"
     if status.trouble is not None:
         heading += f"\nno figures from Discord: {printable(status.trouble, TROUBLE_MAX)}"
     if isinstance(status, FullStatus):

@@ -16,6 +16,8 @@ GRANTED = {"at": "2026-11-27T16:02:04.1Z", "shard_id": 17, "bucket": 1, "request
         (EventFilter(), True),
         (EventFilter(frozenset({"granted"})), True),
         (EventFilter(frozenset({"queued", "ready"})), False),
+        (EventFilter(without=frozenset({"granted"})), False),
+        (EventFilter(without=frozenset({"queued"})), True),
         (EventFilter(shard_id=17), True),
         (EventFilter(shard_id=1), False),
         (EventFilter(bucket=1, shard_id=17), True),
