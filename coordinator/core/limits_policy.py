@@ -36,9 +36,12 @@ class LimitsPolicy:
         self._knew_limits = knows_limits
 
     def become_leader(self, now_ns: int, longest_hold_ns: int) -> None:
-        """Become leader: until every unknown grant is over, a fetch may not show what an unknown leader granted."""
+        """Become leader: until every unknown grant is over, a fetch may not show what an unknown leader granted.
+
+        The wait of an earlier lead goes on: a ledger that began after it may know of none of those grants.
+        """
         wait_ns = 0 if self._knew_limits else longest_hold_ns
-        self._believed_from_ns = now_ns + wait_ns
+        self._believed_from_ns = max(self._believed_from_ns, now_ns + wait_ns)
         self.due_at_ns = None if self._is_static else self._believed_from_ns
 
     def fetch_soon(self, now_ns: int) -> None:

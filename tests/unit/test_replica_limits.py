@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from coordinator.core.limits_policy import LimitsPolicy
 from nats_identify.schedule import model
 from nats_identify.schedule.model import SECOND, Limits
 from tests.unit.cluster import Cluster, shards
@@ -37,6 +38,19 @@ def test_after_a_blind_start_a_figure_counts_only_when_every_unknown_grant_is_se
     cluster.tell("a", model.LimitsFetchStarted())
     cluster.tell("a", model.LimitsFetched(Limits(1, 1000, 700)))
     assert cluster.view("a").remaining == 700
+
+
+def test_a_later_lead_of_a_known_ledger_waits_for_the_unknown_grants_of_an_earlier_one():
+    policy = LimitsPolicy()
+    policy.take_over(knows_limits=False)
+    policy.become_leader(0, 10 * SECOND)
+    policy.take_over(knows_limits=True)  # another lost the ledger, and waited for less
+    policy.become_leader(7 * SECOND, 10 * SECOND)
+    policy.fetch_started(3, 7 * SECOND)
+    assert not policy.believes(3, 8 * SECOND)
+    assert policy.due_at_ns == 10 * SECOND
+    policy.fetch_started(3, 10 * SECOND)
+    assert policy.believes(3, 11 * SECOND)
 
 
 def test_a_figure_counts_less_what_is_in_the_air():

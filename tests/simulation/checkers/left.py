@@ -41,6 +41,7 @@ class Left:
         self._lowered = 0  # in it, of the total
         self._index = 0
         self._committed: dict[str, int] = {}  # by grant: the first entry that had it
+        self._stored: set[tuple[str, int, int]] = set()
         self._entries: deque[Entry] = deque(maxlen=ENTRIES_KEPT)
 
     @property
@@ -65,7 +66,10 @@ class Left:
             self._settings_are_true = False
 
     def applied(self, ledger: Ledger, now_ns: int, *, can_ask: bool) -> None:
-        """The stream has stored an entry of a replica that can ask Discord, or cannot."""
+        """The stream has stored an entry of a replica that can ask Discord, or cannot.
+
+        An entry that was stored before says what was left then: a late copy of a write, after the ledger was put back.
+        """
         self._index += 1
         new = [r for r in ledger.grants if r.grant.request_id and r.grant.grant_id not in self._committed]
         self._committed.update((record.grant.grant_id, self._index) for record in new)
@@ -77,7 +81,10 @@ class Left:
         if was_unknown and not can_ask:
             self._settings_are_true = False  # one that could ask had doubts, and wrote of nothing spent: settings count
         is_judged = not is_of_settings if can_ask else self._settings_are_true
-        if ledger.remaining is None or not is_judged:
+        name = (ledger.instance, *ledger.age)
+        is_copy = name in self._stored
+        self._stored.add(name)
+        if ledger.remaining is None or not is_judged or is_copy:
             return
         self._look(now_ns)
         # A later day begins with the lowered total, of which the entry may not know yet.

@@ -158,6 +158,12 @@ RULES: tuple[Planted, ...] = (
         shape=Shape.LOSSES,
     ),
     Planted(
+        "a later lead forgets for how long an earlier one believes no figure",
+        (Edit(f"{POLICY}.become_leader", "max(self._believed_from_ns, now_ns + wait_ns)", "now_ns + wait_ns"),),
+        rule=4,
+        shape=Shape.LOSSES,
+    ),
+    Planted(
         "a standby reads no quiet ledger",
         (
             Edit(
@@ -335,7 +341,7 @@ RULES: tuple[Planted, ...] = (
             Edit(f"{POLICY}.believes", "asked is None or asked[0] != term", "asked is None"),
             Edit(
                 f"{POLICY}.become_leader",
-                "    self._believed_from_ns = now_ns + wait_ns\n"
+                "    self._believed_from_ns = max(self._believed_from_ns, now_ns + wait_ns)\n"
                 "    self.due_at_ns = None if self._is_static else self._believed_from_ns\n",
                 "    self._believed_from_ns = now_ns + wait_ns if wait_ns else 0\n"
                 "    self.due_at_ns = None if self._is_static else now_ns + wait_ns\n",
