@@ -202,10 +202,12 @@ class Scheduler:
             return replies.refuse(message, replies.ended(message), is_news=is_first)
         request = requests.get(message.request_id)
         refusal = replies.wrong_bucket(self.state, message)
-        if refusal is None and request is None:
+        # The ledger may have its grant before any message of it has come here.
+        is_known = request is not None or self.state.holds.for_request(message.request_id) is not None
+        if refusal is None and not is_known:
             refusal = self._full(message, now_ns)
         if refusal is not None:
-            is_again = request is not None and not message.managed  # of a plain request the first message counts
+            is_again = is_known and not message.managed  # of a plain request the first message counts
             return [] if is_again else plain.final(self.state, message, replies.refuse(message, refusal))
         is_new = request is None
         if request is None:

@@ -315,3 +315,22 @@ def test_when_the_traffic_is_back_nobody_is_granted_before_the_others_can_be_bac
     assert shards(cluster) == []
     cluster.pass_ms(20)
     assert shards(cluster) == [0]
+
+
+@pytest.mark.parametrize("successors", [Limits(1, 1, 1), Limits(2, 5, 5)], ids=["the day is spent", "another bucket"])
+def test_a_plain_request_that_comes_after_its_grant_gets_no_second_reply(successors):
+    """Its grant is in the ledger, its message was slow: it is refused neither for the day nor for its bucket."""
+    cluster = Cluster("a", static=Limits(1, 1, 1))
+    cluster.start("b", static=successors)
+    cluster.pass_ms(100)
+    message = model.RequestReceived("slow", 1, 0, "inbox.slow", managed=False)
+    cluster.tell("a", message)
+    assert [name for name, _ in cluster.grant_log] == ["a"]
+    cluster.watch()
+    cluster.kill("a")
+    cluster.pass_ms(3_500)
+    assert cluster.leader == "b"
+    cluster.tell("b", message)
+    cluster.pass_ms(1_000)
+    replies = [action for action in cluster.said["b"] if isinstance(action, model.Reply) and action.to == "inbox.slow"]
+    assert replies == []

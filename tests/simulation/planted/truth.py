@@ -84,6 +84,16 @@ TRUTH: tuple[Planted, ...] = (
         shape=Shape.PLAIN,
     ),
     Planted(
+        "a plain request that comes after its grant is refused",
+        (
+            Edit(
+                "nats_identify.schedule.scheduler:Scheduler._receive_request",
+                "is_known = request is not None or self.state.holds.for_request(message.request_id) is not None",
+                "is_known = request is not None",
+            ),
+        ),
+    ),
+    Planted(
         "a plain request is refused before that is committed",
         (
             Edit(
