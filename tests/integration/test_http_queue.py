@@ -10,7 +10,7 @@ import pytest
 
 from nats_identify.testing.judge import Day, Judge, Verdict
 from tests.http_clients import Asking, address_of, sandwich, twilight
-from tests.processes import WITHIN_S, until
+from tests.processes import WITHIN_S, samples_of, until
 
 HTTP = {"IDENTIFY_QUEUE_HTTP_PORT": "0"}
 STANDING = {**HTTP, "IDENTIFY_WINDOW": "3600"}
@@ -32,6 +32,16 @@ async def until_waiting(client, *shards, bucket=0):
         return await waiting(client, bucket) == list(shards)
 
     await until(look, f"{shards} wait in this order")
+
+
+async def until_asked(process, count):
+    """Wait until this many requests wait or were granted, by one look: at an open bucket a request does not wait."""
+
+    async def look():
+        seen = samples_of((await process.page("/metrics"))[1])
+        return seen.get("identify_waiting", 0) + seen.get('identify_events_total{event="granted"}', 0) >= count
+
+    await until(look, f"{count} have asked")
 
 
 async def standing_line(start_coordinator, client, shards=(1, 2, 3), **settings):
@@ -57,7 +67,7 @@ async def test_clients_are_stalled_and_then_permitted_in_order(start_coordinator
     clients = []
     for shard_id in range(5):
         clients.append(asyncio.create_task(twilight([at], shard_id, partial(identify, shard_id), 0.2)))
-        await process.until_metric('identify_events_total{event="queued"}', shard_id)  # the first one is not queued
+        await until_asked(process, shard_id + 1)
     await asyncio.wait_for(asyncio.gather(*clients), WITHIN_S)
     assert [one.shard_id for one in judgements] == list(range(5))
     assert {one.verdict for one in judgements} == {Verdict.ACCEPTED}
