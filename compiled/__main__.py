@@ -59,7 +59,7 @@ def _compile(folder: Path, python: str) -> int:
         for name in PACKAGES:
             shutil.copytree(folder / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
         paths = [path for pattern in MODULES for path in copy.glob(pattern) if path.stem != "__init__"]
-        build(copy, [str(path.relative_to(copy)) for path in paths], f"--python-executable={python}")
+        build(copy, [str(path.relative_to(copy)) for path in paths], f"--python-executable={Path(python).absolute()}")
         suffix = sysconfig.get_config_var("EXT_SUFFIX")
         extensions = [path.relative_to(copy) for path in copy.rglob(f"*{suffix}") if "build" not in path.parts]
         for path in extensions:

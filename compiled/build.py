@@ -46,7 +46,7 @@ def build(folder: Path, names: Iterable[str], *options: str) -> None:
         raise CannotCompileError(message) from error
     if made.returncode != 0:
         what = "\n".join(line for line in made.stdout.splitlines() if "error" in line)
-        raise CannotCompileError(what or made.stderr[-ERRORS_SHOWN_BYTES:])
+        raise CannotCompileError(what or (made.stdout + made.stderr)[-ERRORS_SHOWN_BYTES:])
 
 
 def _c_compiler() -> dict[str, str]:
