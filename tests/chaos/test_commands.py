@@ -183,7 +183,7 @@ async def test_a_kick(scene, kills, caplog):
         assert fleet.identified() == [0, 2, 3, 4, 1], "it stands at the end of its queue"
     (line,) = [line for line in caplog.messages if "asks anew" in line]
     assert "(an operator ended request" in line
-    assert "if no operator ended it, find the other client" in line
+    assert "where no operator ended it, find the other client" in line
 
 
 @KILLS
