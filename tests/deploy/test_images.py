@@ -34,6 +34,12 @@ def test_its_dependencies_are_pinned(name):
     assert all("-c constraints.txt" in install or "--no-deps" in install for install in installs)
 
 
+def test_an_image_is_compiled_as_make_compiled_does_it():
+    compiler = "pip install -c constraints.txt mypy setuptools ziglang"
+    assert compiler in text_of("Dockerfile")
+    assert compiler in text_of("Makefile").replace("--quiet --disable-pip-version-check ", "")
+
+
 def test_the_coordinator_asks_after_its_own_health():
     assert 'CMD ["python", "-m", "coordinator", "healthcheck"]' in text_of("Dockerfile")
     assert 'ENTRYPOINT ["python", "-m", "coordinator"]' in text_of("Dockerfile")
