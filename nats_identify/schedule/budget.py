@@ -78,13 +78,14 @@ class SessionBudget:
     def set_static(self, limits: Limits, *, unconfirmed_count: int, now_ns: int) -> None:
         """Set the budget to figures of the settings: what is known to be spent stays spent.
 
-        Where Discord's figure was known once and is not any more, the whole day counts as spent: settings do not
-        open what is closed until a figure.
+        Where Discord's figure was known once and is not any more, the whole day counts as spent, whichever total is the
+        larger: settings do not open what is closed until a figure, and neither do those of a later leader.
         """
         if self.total is None or limits.total is None:
             self.set(limits, unconfirmed_count=unconfirmed_count, now_ns=now_ns)
             return
-        self.remaining = 0 if self.remaining is None else limits.total - (self.total - self.remaining)
+        spent = max(self.total, limits.total) if self.remaining is None else self.total - self.remaining
+        self.remaining = limits.total - spent
         self.total = limits.total
         if self.resets_at_ns is None and self.remaining < limits.total:
             self._begin_day(now_ns)

@@ -57,6 +57,7 @@ IN_ONE_HISTORY = {
     "a plain grant that is refused costs one": ("charge", 28),
     "an unknown outcome is taken for success": ("lease", 4),
     "the answer to a read that a later entry overtook is taken for the ledger": ("charge", 995003702),
+    "an unknown day counts as spent by the settings' own total alone": ("budget", 1012016111),
     "a plain request that comes after its grant is refused": ("one reply", 1007005013),
     "a later lead forgets for how long an earlier one believes no figure": ("figure", 1005014530),
     "the order of one process counts for nothing": ("order", 5),

@@ -399,6 +399,16 @@ def test_a_day_is_open_where_it_is_closed_for_no_priority(reserve, remaining):
         assert budget.is_open == all(budget.closed_for(priority) is None for priority in (-10, 0, 1, 10))
 
 
+@pytest.mark.parametrize("total", [5, 12, 20])
+def test_a_day_that_waits_for_a_figure_counts_as_spent_by_the_larger_total(total):
+    """Discord's total was 12; settings of 5 take over, and then others."""
+    budget = SessionBudget()
+    budget.set(Limits(1, 12, None), unconfirmed_count=0, now_ns=0, from_settings=False)
+    budget.set_static(Limits(1, 5, 5), unconfirmed_count=0, now_ns=SECOND)
+    budget.set_static(Limits(1, total, total), unconfirmed_count=0, now_ns=2 * SECOND)
+    assert budget.remaining == total - 12
+
+
 def test_settings_do_not_open_what_waits_for_a_figure():
     """One that could ask Discord had doubts; one that cannot takes over: the day may be spent."""
     budget = SessionBudget()

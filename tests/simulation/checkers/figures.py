@@ -74,6 +74,7 @@ class Figures:
                 or (
                     self._is_of(coordinator, record.grant.grant_id)
                     and desk.used_at_ns.get(record.grant.grant_id, 0) > used_since_ns
+                    and not _is_over(desk, record, now_ns)  # told late: it was used a window ago by then
                 )
             }
             desk.asked = Asked(coordinator.replica.term, uncounted, now_ns)

@@ -11,10 +11,14 @@ TRUTH: tuple[Planted, ...] = (
         (
             Edit(
                 f"{BUDGET}.set_static",
-                "else limits.total - (self.total - self.remaining)",
-                "else max(0, limits.total - (self.total - self.remaining))",
+                "self.remaining = limits.total - spent",
+                "self.remaining = max(0, limits.total - spent)",
             ),
         ),
+    ),
+    Planted(
+        "an unknown day counts as spent by the settings' own total alone",
+        (Edit(f"{BUDGET}.set_static", "max(self.total, limits.total)", "limits.total"),),
     ),
     Planted(
         "a figure leaves no deficit",
