@@ -162,8 +162,8 @@ def demand_exact_budget(deeds, ledger, *, total, shards, unanswered_most=0):
     """Each IDENTIFY was charged once, and nothing else was.
 
     ``unanswered_most``: grants whose hold may have run out before their shard could answer, as when NATS was cut
-    off. They stay charged, since nobody can know that nothing was sent. Each was seen in a commit, but for those
-    that the watch missed.
+    off, or their leader died between its commit and its reply. They stay charged, since it cannot be known that nothing
+    was sent. Each was seen in a commit, but for those that the watch missed.
     """
     used = deeds.answered(Outcome.IDENTIFIED)
     assert deeds.asked == list(range(shards))
