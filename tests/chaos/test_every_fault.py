@@ -64,7 +64,7 @@ async def test_every_shard_is_served_once_and_in_order(tmp_path, troubles, _repe
         report = await go_through(Stage(replicas, cluster), gateway, SHARDS, troubles)
         smallest_s = min(report.smallest_gap_s.values())
         print(f"  {report.identifies} IDENTIFYs, {report.violations} violations, smallest gap {smallest_s:.3f} s")
-        demand_served_once_and_in_order(gateway, SHARDS, MAX_CONCURRENCY)
+        demand_served_once_and_in_order(gateway, SHARDS, MAX_CONCURRENCY, deeds, ledger)
         await ledger.until_settled()
         print(f"  {ledger.summary()}")
         ledger.demand_one_leader_in_each_term()

@@ -75,11 +75,32 @@ async def until_waiting(coordinators, least, most=WAITING):
     for one in coordinators:
 
         async def is_so(one=one):
-            await asyncio.sleep(0.1)  # a page with 200,000 requests costs the coordinator time
-            waiting, unread = await one.metric("identify_waiting"), await one.metric("identify_inbox_depth")
+            waiting, unread = await counted(one)
             return least <= waiting <= most and unread < STEP
 
         await until(is_so, f"{least} to {most} requests wait", WITHIN_S)
+
+
+async def fill(do, coordinators, count, least):
+    """Ask so often, and for more where a full inbox dropped some, until each of them has at least so many requests.
+
+    The crowd sends each of its requests once.
+    """
+    await do("ask", count)
+
+    async def is_so():
+        found = [await counted(one) for one in coordinators]
+        if all(unread == 0 for _, unread in found) and any(waiting < least for waiting, _ in found):
+            await do("ask", STEP)
+        return all(waiting >= least and unread < STEP for waiting, unread in found)
+
+    await until(is_so, f"at least {least} requests wait", WITHIN_S)
+
+
+async def counted(coordinator):
+    """How many requests wait, and how many messages are unread."""
+    await asyncio.sleep(0.1)  # a page with 200,000 requests costs the coordinator time
+    return await coordinator.metric("identify_waiting"), await coordinator.metric("identify_inbox_depth")
 
 
 async def test_the_most_that_may_wait_fits_the_limit_of_the_manifest(start_coordinator, nats_server):
@@ -90,17 +111,13 @@ async def test_the_most_that_may_wait_fits_the_limit_of_the_manifest(start_coord
     figures: dict[str, Any] = {"empty": {name: resident_mb(one) for name, one in both.items()}}
     async with crowd(nats_server.url.rpartition(":")[2]) as do:
         for asked in range(STEP, WAITING + STEP, STEP):
-            await do("ask", STEP)
-            await until_waiting(both.values(), min(asked, WAITING) - 200)
-        await until_waiting(both.values(), WAITING - 200)
+            await fill(do, both.values(), STEP, min(asked, WAITING) - 200)
         figures["full"] = {name: resident_mb(one) for name, one in both.items()}
         for _ in range(0, CHURN, STEP):
             await do("cancel", STEP)
             await until_waiting(both.values(), 0, WAITING - STEP + 200)
-            await do("ask", 2 * STEP)  # every second one is refused
-            await until_waiting(both.values(), WAITING - 200)
-        await do("ask", FLOOD)  # as fast as it goes: more than an inbox takes
-        await until_waiting(both.values(), WAITING - 200)
+            await fill(do, both.values(), 2 * STEP, WAITING - 200)  # every second one is refused
+        await fill(do, both.values(), FLOOD, WAITING - 200)  # as fast as it goes: more than an inbox takes
         figures["churned"] = {name: resident_mb(one) for name, one in both.items()}
     third = await start_coordinator(**SETTINGS, until_leader=False)
     await until(third.is_ready, "the third is ready", WITHIN_S)
