@@ -76,7 +76,7 @@ async def until_waiting(coordinators, least, most=WAITING):
 
         async def is_so(one=one):
             waiting, unread = await counted(one)
-            return least <= waiting <= most and unread < STEP
+            return least <= waiting <= most and unread == 0  # a request read after a cancel would take its room
 
         await until(is_so, f"{least} to {most} requests wait", WITHIN_S)
 
@@ -92,7 +92,7 @@ async def fill(do, coordinators, count, least):
         found = [await counted(one) for one in coordinators]
         if all(unread == 0 for _, unread in found) and any(waiting < least for waiting, _ in found):
             await do("ask", STEP)
-        return all(waiting >= least and unread < STEP for waiting, unread in found)
+        return all(waiting >= least and unread == 0 for waiting, unread in found)
 
     await until(is_so, f"at least {least} requests wait", WITHIN_S)
 
