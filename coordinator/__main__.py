@@ -1,4 +1,4 @@
-"""Runs a coordinator, or asks after one's health; turns its end into an exit status. It decides nothing else."""
+"""Runs a coordinator, or checks whether one is healthy, and returns the exit status. It decides nothing else."""
 
 import sys
 

@@ -25,14 +25,16 @@ from nats_identify.clock import NS_PER_S, Clock
 from nats_identify.schedule.model import CommandReply, Event, FetchLimits, Reply, Wake
 
 TURN_NS: Final = 1_000_000
-"""How long events are handled before the event loop turns: a call to the ledger takes some turns, each as long as this
-and as what is read meanwhile. It is the processor's time: a busy machine stops a process for as long, and what is read
-in each turn, about 1 ms of work at most, would leave next to nothing for what waits.
+"""How long events are handled before the event loop runs its other tasks.
+
+A call to the ledger needs several turns of the event loop. Each turn takes this time, plus about 1 ms at most for
+reading messages. It is processor time, not wall-clock time: a busy machine may stop this process for longer than a
+whole turn, and by the wall clock almost no time would be left for the events that wait.
 """
 
 HANDLED_AT_ONCE: Final = 16
-"""Events after which their actions are carried out, in order, and the time is looked at: a tenth less work than one
-event after the other."""
+"""How many events are handled before their actions are carried out, in order, and before the time is checked. It is a
+tenth less work than to do so after each event."""
 
 REST_MAX_S: Final = 1.0
 """The longest wait of the loop; the health check needs no other heartbeat."""
@@ -129,7 +131,7 @@ class Runtime:
         self.turned_at_ns = self._clock()
         ends_at_ns = thread_time_ns() + TURN_NS
         if not len(self._event_queue):
-            self._event_queue.put(Wake())  # each other event has what is due done, too
+            self._event_queue.put(Wake())  # not needed beside other events: handling any event also does what is due
         while len(self._event_queue) and not self._has_stopped:
             self._handle_some(calls)
             if thread_time_ns() > ends_at_ns:

@@ -26,7 +26,7 @@ STATIC_TOTAL: Final = 1000
 """What Discord allows a bot that it has not granted more: the docs' own figures."""
 
 CRASH_LOOP_GRANTS_MAX: Final = 100
-"""The ledger carries them; a shard that identifies more often in an hour needs no guard, but a doctor."""
+"""The ledger stores these grants, so there is a maximum. A shard that identifies more often than this is broken."""
 
 HTTP_TOKEN_MAX: Final = 512
 """The longest token of the queue over HTTP, in characters."""

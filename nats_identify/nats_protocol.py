@@ -96,9 +96,10 @@ class StrictParser(Parser):
         return data[skipped:]
 
     def _serve(self, data: bytes, position: int) -> tuple[int, list[bytes] | None]:
-        """Serve the handlers; return where the first line begins that is not theirs, and its words if all is there.
+        """Serve the handlers; return where the first line begins that is not theirs, and its words.
 
-        No words: so much has been served that the loop must turn before it goes on.
+        The words are None where that line, or its message, is not complete yet. They are empty where so much was served
+        that the event loop must run its other tasks first.
         """
         handlers, find, size_of_all, turns_at = self.handlers, data.find, len(data), position + SERVED_AT_ONCE
         while (end := find(_END, position)) >= 0:

@@ -181,7 +181,7 @@ def check_request(shard_id: int, priority: int = 0) -> None:
 class Turn:
     """One shard's way through a queue, as a context manager.
 
-    The short form enters when IDENTIFY may be sent, and takes leaving the block for its having been sent::
+    The short form enters the block when IDENTIFY may be sent, and counts it as sent when the block ends::
 
         async with queue.turn(shard_id):
             await websocket.send(identify)

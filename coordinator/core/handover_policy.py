@@ -3,8 +3,8 @@
 from typing import Final
 
 YIELDS_LEASES: Final = 2
-"""For this many leases a leader that handed over does not contest the lead, unless another has led meanwhile: each
-standby is quicker. Where there is none, it leads again then."""
+"""After a handover the former leader does not contest the lead for this many leases, or until another replica has led:
+so any standby takes over first. If there is no standby, the former leader leads again after that."""
 
 
 class HandoverPolicy:

@@ -42,7 +42,7 @@ class LedgerView:
         # A leader's entries follow one another. From one copy to a newer one there is a jump, which proves nothing.
         is_next = revision == self.revision + 1
         is_another_stream = revision < self.revision  # within one a revision never goes down
-        # An entry that is put back by hand has no lineage, which is in its headers: no two such entries are of one.
+        # The lineage is in the headers. An entry put back by hand has none, so two such entries never share a lineage.
         is_descended = ledger is not None and ledger.lineage == self.lineage != ""
         self.ledger, self.revision, self.newest_age = ledger, revision, max(age, self.newest_age)
         if is_newer:
@@ -94,5 +94,5 @@ class LedgerView:
 
 
 def _identity(ledger: Ledger | None) -> tuple[object, ...]:
-    """What no two entries share: a copy of another lineage may have the age, and come back at the revision, of this."""
+    """What tells two entries apart. Age and revision do not: a copy of another lineage may have the same ones."""
     return () if ledger is None else (ledger.age, ledger.instance, ledger.lineage)

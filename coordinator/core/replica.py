@@ -40,7 +40,7 @@ from coordinator.core.limits_policy import LimitsPolicy
 from coordinator.core.read_state import RETRY_NS, ReadDue, Reading, ReadState
 from coordinator.core.settings import Settings, new_schedule
 from coordinator.core.write_state import Idle, InFlight, Pending, WriteState, refused_pause_ns
-from nats_identify.schedule import model
+from nats_identify.schedule import commands, model
 from nats_identify.schedule.grants import GlobalHold, Hold
 from nats_identify.schedule.model import MS, Code, CommandReply, Event, FetchLimits
 
@@ -121,7 +121,7 @@ class Replica:
                 actions += self._give_up_lead(event, now_ns)
             case model.LimitsFetchStarted():
                 self._limits_policy.fetch_started(self.term, now_ns)
-                self.schedule.handle(event, now_ns)
+                actions += self._schedule(event, now_ns)
             case model.LimitsFetched():
                 actions += self._limits_fetched(event, now_ns)
             case _:
@@ -350,14 +350,14 @@ class Replica:
         self.schedule.on_commit_unknown(now_ns)
 
     def _settle(self, pending: Pending, read: LedgerRead, read_from_ns: int, now_ns: int) -> list[ReplicaAction]:
-        """The outcome of a write was unknown: it is there, or it is written again, or another replica has written."""
+        """Settle a write of unknown outcome: it was done, or it is written again, or another replica has written."""
         if pending.has_landed(read):
             if now_ns <= pending.sent_at_ns + self.settings.lease_ns:
                 return self._written(read.revision, now_ns)
             may_lead = pending.write.ledger.leader is not None and self.role is not Role.LEAVING
             if may_lead and pending.is_where_it_was_made(read):
                 return self._write_on(pending, read.revision, now_ns)
-        elif pending.may_be_written_again(read):  # or the first one lands after all: after that read, in any case
+        elif pending.may_be_written_again(read):  # the first write may still land, but only after this read
             self._write_state = pending.sent_again(read_from_ns)
             return [pending.write]
         self._step_down()
@@ -392,11 +392,11 @@ class Replica:
         if self._handover.is_under_way:
             text = f"{name} gives the lead up already, by another command; see the status for who leads then"
             return [CommandReply(reply_to, "handover", text, Code.OVERLOADED)]
-        if self._handover.is_too_early(now_ns) or state.unsent.is_full:
-            text = (
-                f"{name} has just taken the lead; where it is to hand over too, give the command again in some seconds"
-            )
+        if self._handover.is_too_early(now_ns):
+            text = f"{name} has just taken the lead; if it is to hand over as well, give the command again in some seconds"
             return [CommandReply(reply_to, "handover", text, Code.OVERLOADED)]
+        if state.unsent.is_full:
+            return [CommandReply(reply_to, "handover", commands.TOO_MANY_UNSENT, Code.OVERLOADED)]
         self._handover.begin()
         fields: model.Fields = {"leader": name, "term": self.term, "by": event.operator.by, "why": event.operator.why}
         text = f"{name} has given the lead up; another replica takes over at once, if there is one"

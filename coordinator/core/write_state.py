@@ -18,8 +18,9 @@ from nats_identify.schedule.grants import Hold
 from nats_identify.schedule.model import SECOND
 
 REFUSED_MAX_NS = SECOND
-"""The longest pause before a refused write is repeated, and a third of the lease, the heartbeat's pace, where that is
-less. The first is `RETRY_NS`, each further one twice as long; shards are granted again within 2 s of the cure."""
+"""The longest pause before a refused write is repeated. A third of the lease, the interval of the heartbeat, is used
+instead where that is shorter. The first pause is `RETRY_NS`, and each further one is twice as long: shards are granted
+again within 2 s after the cause is removed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,7 +170,10 @@ class KvBucket:
         await self._jetstream.create_key_value(config)
 
     async def watch(self, max_concurrency: Callable[[], int | None], answers: Callable[[], bool]) -> None:
-        """Judge its settings once it is there, when max_concurrency changes, and each ten seconds; until cancelled.
+        """Judge its settings once it exists, when max_concurrency changes, and every ten seconds.
+
+        It runs until it is cancelled, or until `LOOKS_IN_VAIN_MAX` looks show that this user may not look: then it logs
+        which permission is missing, and returns.
 
         Args:
             max_concurrency: today's number of buckets, None while it is unknown.

@@ -17,7 +17,7 @@ ordinary ones, and for 32,768 of the largest that are taken.
 """
 
 UNREAD_SHARE: Final = 2
-"""Half as many again for the newer messages that are not parsed yet."""
+"""The newer messages that are not parsed yet may take `QUEUED_BYTES_MAX` divided by this, in addition."""
 
 EVENT_BYTES: Final = 480
 """What a request takes while it waits, beside its texts."""
@@ -26,13 +26,13 @@ UNREAD_BYTES: Final = 300
 """What a message that is not parsed takes, beside its texts."""
 
 SENDER_MAX: Final = QUEUED_MAX // 4
-"""Of these, the requests of one sender: the others' are not refused for its sake."""
+"""How many requests of one sender wait at most, so that one sender cannot fill the queue for all others."""
 
 RESERVED: Final = 8
 """An eighth of the room is kept for priority requests, and for senders that have no request here."""
 
 MOVED: Final = 8
-"""An eighth of the room, in entries, is the most that is left behind by those that were moved to another lane."""
+"""An entry that moves to another lane leaves an empty one behind. At most an eighth of the room is such entries."""
 
 IN_ORDER_MAX: Final = 256
 """While no more events from outside wait, 10 ms of work, a confirm is taken after the requests that came before it."""
@@ -133,10 +133,10 @@ class _Line:
 class EventQueue:
     """Five lanes: our own events; confirms; renewals of those whose turn is near; priority requests; all others.
 
-    Our own events come first. The other four take turns, so that none holds up another. A turn that is given back
-    goes to the first in order among the requests that were sent before the confirm: so while few events wait, a confirm
-    is taken after those. The requests of one sender stay in their order; among senders it is round-robin, so that a
-    flood delays its own sender alone.
+    Our own events come first. The other four take turns, so that none holds up another. When a shard declines a grant,
+    its turn must go to the first in order among the requests that were sent before that confirm. So while few events
+    wait, a confirm is taken after the requests that arrived before it. The requests of one sender stay in their order;
+    among senders it is round-robin, so that a flood delays its own sender alone.
 
     Of one managed request one message waits at most. A newer one replaces it, at its place in the line and with its
     time of arrival: an unanswered requester repeats itself, and its copies cost no more than one.
@@ -242,8 +242,8 @@ class EventQueue:
     def try_put_request(self, event: ReplicaEvent, sender: str, *, is_awaited: bool = False) -> bool:
         """Put in a request or a cancel of this sender; False where there is no room for it.
 
-        ``is_awaited``: its turn is near. Behind a crowd of others its renewal would be late, the turn would be
-        another's, and more and more requests would be nudged.
+        ``is_awaited``: its turn is near. If its renewal waited behind a crowd of others, it would be too late: another
+        request would get the turn, and more and more requests would be nudged.
         """
         request = event if isinstance(event, RequestReceived) and event.managed else None
         if request is not None:

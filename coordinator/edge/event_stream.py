@@ -109,7 +109,10 @@ class EventStream:
                 await asyncio.sleep(LOOK_EVERY_S)
 
     async def _keep(self) -> None:
-        """See to it that the stream is there; its bounds are set once: coordinators of two settings do not take turns.
+        """Make sure that the stream exists.
+
+        Its bounds are set once in each process: two coordinators with different settings must not overwrite the bounds
+        of each other again and again.
 
         Raises:
             nats.errors.Error: it is not.

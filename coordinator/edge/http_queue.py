@@ -8,10 +8,10 @@ touched.
 - ``POST /identify``: for clients that look at the status, such as Sandwich-Daemon: 200 at the turn, else 400, 401 or
   503.
 
-What becomes of a grant: when the client sends IDENTIFY is not known, so it is assumed to do so within
-``IDENTIFY_GRACE`` of the 200, as a plain requester is. The 200 leaves only while that whole time lies within the
-grant's, and `identified` is reported at its end, the latest moment at which IDENTIFY may go out. A process that dies
-before that reports nothing: the bucket is held for the full time.
+What becomes of a grant: it is not known when the client sends IDENTIFY. As for a plain requester, it is assumed that
+this happens within ``IDENTIFY_GRACE`` after the 200. The 200 is sent only if the grant is valid for all of that time,
+and `identified` is reported at the end of it, the latest moment at which the client is assumed to send IDENTIFY. A
+process that dies before that reports nothing: then the bucket is held for the full time.
 """
 
 import asyncio

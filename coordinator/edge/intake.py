@@ -36,8 +36,8 @@ HEADER_BYTES_MAX: Final = 4096
 """A message with more headers is dropped. None of the contract's has any; tracing adds some hundred bytes."""
 
 _NO_RESPONDERS: Final = re.compile(rb"NATS/1\.0 503\r\n(Nats-Subject: [^\r\n]*\r\n)?\r\n")
-# The header block, and all of the message, by which the server says that a grant reached no subscriber. Servers from
-# 2.12 on add the subject. A client that sets a header "Status" itself does not get this first line.
+# The message by which the server says that a grant reached no subscriber: this header block, and an empty body. Servers
+# from 2.12 on add the subject. A client that only sets a header "Status" does not make this first line.
 
 _OPENS, _CLOSES = b"{}"
 _BUCKET: Final = re.compile(r"[0-9]{1,10}", re.ASCII)
@@ -159,7 +159,7 @@ class Intake:
         )
 
     def _read_later(self, unread: Unread) -> RequestReceived | None:
-        """Parse a renewal whose turn has come; one that is none is dropped: an older one was in its place."""
+        """Parse a renewal whose turn has come. An invalid one is dropped, and the older one that it replaced counts."""
         try:
             return self._read(unread)
         except BadRequestError:

@@ -125,7 +125,7 @@ class DiscordLimits:
                 if waiting is not None and not waiting.done():
                     waiting.set_result(self.trouble)
                 await asyncio.sleep(wait_s)
-                # A standby's next question is its first as a leader; but one that is not ready must not stay so.
+                # A standby asks again only when it leads. With a refused token it is not ready, and asks until it is.
                 if self.refusal is not None or (self.trouble is not None and self._is_leading()):
                     self._refresh_requested.set()
 

@@ -18,7 +18,7 @@ def of_waiting(state: ScheduleState, now_ns: int) -> Projection:
 
 
 def of_restart(state: ScheduleState, shards: int, now_ns: int) -> Projection:
-    """As many shards, numbered from 0, if they all ask now, before a deploy starts: those that wait are of them."""
+    """A start of this many shards, numbered from 0, that all ask now; requests that wait already are part of them."""
     buckets = state.max_concurrency or 1
     shares = {bucket: (shards - bucket + buckets - 1) // buckets for bucket in range(min(shards, buckets))}
     for bucket, line in state.requests.queues.items():

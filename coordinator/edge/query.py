@@ -36,7 +36,7 @@ SCANNED_AT_ONCE: Final = 5_000
 """Requests that are looked at in one step: about a millisecond."""
 
 BUCKETS_BESIDE: Final = 64
-"""With more buckets a selection is given with those alone in which something is selected: all take 40 ms of 4096."""
+"""With more buckets than this, a selection shows only those with something selected: all 4096 would take 40 ms."""
 
 AHEAD_IN_ALL: Final = 300
 """Requests before others that one answer names: of a page of 100 three each, with the longest names 0.3 MB."""

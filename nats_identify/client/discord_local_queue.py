@@ -121,7 +121,7 @@ class LargeBotQueue(LocalQueue):
                     await asyncio.sleep(wait_ns / NS_PER_S)
                     continue
                 retry_after_s = 0.0
-                self._schedule.handle(model.LimitsFetchStarted(), self._clock())
+                self._perform(self._schedule.handle(model.LimitsFetchStarted(), self._clock()))
                 try:
                     limit = await session_limit.fetch_session_limit(session, self._token, api_url=self._api_url)
                 except session_limit.RateLimitedError as error:

@@ -71,8 +71,8 @@ class NatsQueue(BaseQueue):
                 ...
 
     Args:
-        connection: a nats-py client. It stays the bot's: it is not closed here, and reads as nats-py does: a message
-            with a header block that is none stops its reading until its pings give up. `connect` has no such weakness.
+        connection: a nats-py client. It stays the bot's, and is not closed here. It reads as nats-py does: a message
+            with an invalid header block stops its reading until its pings time out. `connect` has no such weakness.
         prefix: the bot's subjects, ``IDENTIFY_PREFIX`` of its coordinators.
         client: a name for people, such as the pod; the host's by default.
         clock: nanoseconds that only grow; tests bring their own.

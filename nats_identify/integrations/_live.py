@@ -28,7 +28,8 @@ INVALID_SESSION: Final = 9
 
 
 STEPS_TO_READ: Final = 8
-"""Steps of the event loop in which each library's reader has taken a frame that is there, and has ended if it must."""
+"""After this many steps of the event loop the reader of each library has read a frame that has arrived, and has ended
+if that frame ends the connection."""
 
 
 class ConnectionOverError(ReconnectError):

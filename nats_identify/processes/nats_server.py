@@ -24,10 +24,11 @@ READY_WITHIN_S: Final = 20.0
 STOP_WITHIN_S: Final = 10.0
 
 MAX_PENDING: Final = "32MB"
-"""What a client may leave unread: from three quarters of it on, the server slows senders down; beyond it, it cuts it.
+"""What a client may leave unread. From three quarters of it on the server slows down all that send to this client, and
+beyond it the server closes the client's connection.
 
-A request stands behind all that its coordinator has not read yet: of the server's own 64 MB, a flood of small messages
-makes seconds.
+A request waits behind all that its coordinator has not read yet. With the server's default of 64 MB, a flood of small
+messages would delay it by seconds.
 """
 
 _LOOK_EVERY_S: Final = 0.005

@@ -78,8 +78,8 @@ class SessionBudget:
     def set_static(self, limits: Limits, *, unconfirmed_count: int, now_ns: int) -> None:
         """Set the budget to figures of the settings: what is known to be spent stays spent.
 
-        Where Discord's figure was known once and is not any more, the whole day counts as spent, whichever total is the
-        larger: settings do not open what is closed until a figure, and neither do those of a later leader.
+        If Discord's figure was known once and is unknown now, the whole day counts as spent, by the larger of the two
+        totals. So settings never open a budget that is closed until the next figure, nor do those of a later leader.
         """
         if self.total is None or limits.total is None:
             self.set(limits, unconfirmed_count=unconfirmed_count, now_ns=now_ns)

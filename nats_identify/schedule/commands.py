@@ -29,6 +29,9 @@ from nats_identify.schedule.state import ScheduleState
 
 Command = Pause | Resume | Kick | Release | Pardon
 
+TOO_MANY_UNSENT = "too many replies wait for the ledger; give the command again in some seconds"
+"""To an operator whose command would have one more reply to keep."""
+
 TIMER = "timer"
 """The ``by`` of a pause's end that no operator commanded."""
 
@@ -37,8 +40,7 @@ def apply(state: ScheduleState, command: Command, now_ns: int) -> list[ScheduleA
     """Apply a command; return what to send at once: the refusal of one that is not carried out, or nothing."""
     name = type(command).__name__.lower()
     if state.is_leading and state.unsent.is_full:
-        text = "too many replies wait for the ledger; give the command again in some seconds"
-        return [CommandReply(command.operator.reply_to, name, text, Code.OVERLOADED)]
+        return [CommandReply(command.operator.reply_to, name, TOO_MANY_UNSENT, Code.OVERLOADED)]
     match command:
         case Pause() if state.is_leading:
             return _pause(state, command, now_ns)

@@ -128,7 +128,7 @@ def _nudges(state: ScheduleState, queue: BucketQueue, opens_at_ns: int, now_ns: 
         unanswered += 1
         if request.nudged_at_ns < near_at_ns or has_renewed:
             nudges.append(request)
-    # A nudge sent meanwhile does not put it off: in a long row of dead requesters each 503 has the next one nudged.
+    # A nudge sent meanwhile does not delay the widening: in a row of dead requesters each 503 causes another nudge.
     if nudges or is_awaited or unanswered == width < len(queue):
         widen_at_ns = widen_at_ns or now_ns + step_ns(state.timing)
     look_at_ns = _grantable_at_ns(state, queue, max(opens_at_ns, now_ns)) or widen_at_ns

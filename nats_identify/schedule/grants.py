@@ -93,7 +93,7 @@ class Hold:
         client: the name in its request, for events; it is not in the ledger, and empty where the request is unknown.
         identified_at_ns: when ``identified`` was received here, or first seen.
         opens_by_margin: its bucket opens a window and the margin after ``identified``, not a window after READY.
-        follows_margin: its bucket was opened so: Discord's answer to this grant shows whether the margin suffices.
+        follows_margin: the hold before it ended by the margin: Discord's answer shows whether the margin suffices.
         publish_count: how often this leader published it.
         recommits: how often its commit took too long for a plain requester.
     """

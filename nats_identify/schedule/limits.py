@@ -22,7 +22,7 @@ def end_day_if_over(state: ScheduleState, now_ns: int) -> list[ScheduleAction]:
 
 
 def refuse_plain_when_exhausted(state: ScheduleState, now_ns: int) -> list[ScheduleAction]:
-    """When the budget runs out for a priority, refuse its plain requests at once: they get no reply that they wait."""
+    """When the budget runs out for a priority, refuse its plain requests at once: no reply says that they wait."""
     if not state.note_exhausted():
         return []
     actions: list[ScheduleAction] = [Event("exhausted", replies.limits(state, now_ns))]

@@ -127,13 +127,14 @@ class Limits:
 class RequestReceived(NamedTuple):  # made for each message that arrives: a frozen dataclass takes 5 us longer
     """A shard requests a turn, or renews its request; the fields are those of the wire's request.
 
-    ``received_at_ns``: when it was received, by our clock, where it waited before it is handled; ``waited_ns`` counts
-    from then. ``renewed_at_ns``: when this number was first received, if that was later. None: when it is handled.
-    ``is_copy``: it comes from another replica, which received it no earlier than ``renewed_at_ns`` by our clock; None
-    where that is unknown: it is granted only after a renewal. ``place_at_ns`` is its place there, by our clock; None:
-    by ``waited_ns``.
-    ``source`` and ``asked_us``: of two requests of one source the one with the smaller ``asked_us`` was asked first.
-    They decide the order within the source, and nothing else. An empty source: not known.
+    Attributes:
+        received_at_ns: when it was received, by our clock; None: when it is handled. It had waited ``waited_ns`` then.
+        renewed_at_ns: when this ``renewal`` was first received, if that was later; None: at ``received_at_ns``.
+        is_copy: it comes from another replica, which received it no earlier than ``renewed_at_ns`` by our clock. For a
+            copy, None means that this is not known: it is granted only after a renewal.
+        place_at_ns: of a copy, its place at the other replica, by our clock; None: ``waited_ns`` decides its place.
+        source, asked_us: of two requests of one source, the one with the smaller ``asked_us`` was made first. They
+            decide the order within the source, and nothing else. An empty source: not known.
     """
 
     request_id: str

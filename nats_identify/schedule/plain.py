@@ -2,9 +2,9 @@
 
 A plain requester is granted or refused, once, through any change of leader. While its grant holds a bucket the
 ledger has its record; after that, and after a refusal, its id stays in the ledger for a while. A replica that has
-read the id ends the request, and a late copy of its message begins no other. Only a ledger that was lost takes the
-ids with it. A waiting request is answered then, though it may have had its reply: a requester that had one has
-unsubscribed, and a grant that no requester receives costs nothing. Without a reply the others would lose a minute each.
+read the id ends the request, and a late copy of its message begins no other. The ids are lost only if the ledger is
+lost. Then each waiting request is answered, although it may have had its reply: a requester that had one has
+unsubscribed, and a grant that no requester receives costs nothing. The others would otherwise wait in vain.
 """
 
 from collections import OrderedDict

@@ -123,8 +123,9 @@ def exhausted(state: ScheduleState, request_id: str, now_ns: int) -> Refused:
     """Refuse a plain requester until the day ends."""
     budget = state.budget
     resets_in_ns = None if budget.resets_at_ns is None else max(0, budget.resets_at_ns - now_ns)
-    kept = f"{budget.left} of {budget.total} session starts are left today; the last {budget.reserve}"
-    text = f"{kept} are kept for priority 1 and above"
+    text = f"{budget.left} of {budget.total} session starts are left today"
+    if budget.reserve:
+        text += f"; the last {budget.reserve} are kept for priority 1 and above"
     return Refused(request_id, Code.SESSION_LIMIT, text, retry_after_ns=resets_in_ns)
 
 

@@ -85,11 +85,6 @@ class Scheduler:
         return self.state.timers.next_ns()
 
     @property
-    def has_due(self) -> bool:
-        """Whether `grant_due` has anything to look at."""
-        return bool(self.state.dirty_buckets or self._to_recommit)
-
-    @property
     def has_unsent(self) -> bool:
         """Whether replies wait for a commit: final ones to plain requesters, and those to commands."""
         return bool(self._in_entry or self.state.unsent)
@@ -326,7 +321,7 @@ class Scheduler:
         ]
 
     def _commit_again_or_refuse(self, hold: Hold, now_ns: int) -> list[ScheduleAction]:
-        """A plain grant is never sent late: its shard counts from receipt, a successor from the commit."""
+        """Commit a late plain grant again, or refuse it: its shard counts from receipt, a successor from the commit."""
         if self.state.count_recommit(hold) <= LATE_COMMITS:
             self._to_recommit.append(hold)
             return []

@@ -26,7 +26,7 @@ class Delays:
         frame_latency_s: Range = (0.0, 0.0),
         ready_delay_s: Range = (0.0, 0.0),
     ) -> None:
-        """Make weather that is the same for the same seed and the same order of questions.
+        """Make delays that are the same for the same seed and the same order of calls.
 
         Raises:
             ValueError: a range that is negative or upside down.

@@ -223,7 +223,7 @@ class Witness:
         """A shard writes IDENTIFY."""
         self._engine.note("IDENTIFY", f"shard {grant.shard_id} by {grant.grant_id} for {request_id}")
         self.identifies.sent(grant, request_id)
-        self.loops.sent(grant.shard_id, self._engine.now_ns)
+        self.loops.sent(grant.shard_id, grant.grant_id, self._engine.now_ns)
 
     def judged(self, judgement: Judgement, grant: wire.Granted) -> None:
         """Discord has received one."""

@@ -3,7 +3,7 @@
 from coordinator.core.handover_policy import YIELDS_LEASES
 from coordinator.core.ledger import Handover
 from coordinator.core.replica import Role
-from nats_identify.schedule import model
+from nats_identify.schedule import commands, model, unsent
 from nats_identify.schedule.model import Code, Limits
 from tests.unit.cluster import Cluster, shards
 from tests.unit.desk import events
@@ -34,6 +34,18 @@ def test_a_second_handover_meanwhile_is_answered_too():
     cluster.hold_writes = False
     cluster.release_held()
     assert (cluster.leader, said_to(cluster.said["a"])) == ("b", [*LATE, ("handover", None)])
+
+
+def test_a_leader_that_can_keep_no_more_replies_says_so(monkeypatch):
+    monkeypatch.setattr(unsent, "UNSENT_MAX", 1)
+    cluster = Cluster("a", "b")
+    cluster.pass_ms(3_500)
+    cluster.hold_writes = True
+    cluster.tell_all(model.Pause(ALICE))  # its reply is in the entry that is being written
+    cluster.tell_all(model.Pause(ALICE))
+    cluster.tell_all(Handover(ALICE))
+    (reply,) = [said for said in cluster.said["a"] if isinstance(said, model.CommandReply)]
+    assert (reply.command, reply.message) == ("handover", commands.TOO_MANY_UNSENT)
 
 
 def test_alone_it_leads_again_after_two_leases():

@@ -74,6 +74,17 @@ def test_the_day_s_end_closes_the_budget_until_a_new_figure():
     assert any(isinstance(action, model.FetchLimits) for action in cluster.said["a"])
 
 
+def test_what_is_due_when_a_fetch_starts_is_said():
+    cluster = Cluster("a", static=Limits(1, 1000, 1000))
+    cluster.ask(0)
+    cluster.ask(1, timeout_ns=SECOND)
+    cluster.said["a"].clear()
+    cluster.now_ns += 2 * SECOND
+    cluster.tell("a", model.LimitsFetchStarted())
+    refusals = [said.body for said in cluster.said["a"] if isinstance(said, model.Reply)]
+    assert [refusal.code for refusal in refusals if isinstance(refusal, model.Refused)] == [model.Code.TIMEOUT]
+
+
 def test_a_day_that_ended_unseen_refills_a_static_budget():
     cluster = Cluster("a", static=Limits(1, 5, 5))
     ended = replace(cluster.ledger, remaining=0, reset_in_ns=0, sequence=99)

@@ -145,7 +145,7 @@ def _draw_progress(board: Board, plan: Plan, now_ns: int) -> RenderableType:
 
 
 def _draw_legend(board: Board) -> Text:
-    """Say what the glyphs mean, and how many there are of each; the two that end no good tale only if need be."""
+    """Explain the glyphs, with how many there are of each; refused and unseen are left out where there are none."""
     seats = [seat for bucket in board.buckets for seat in bucket]
     words = []
     for stage, (glyph, style) in LOOKS.items():

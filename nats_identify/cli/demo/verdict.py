@@ -81,7 +81,7 @@ def judge_queue(plan: Plan, run: Run) -> Verdict:
 
 
 def judge_control(run: Run) -> Verdict:
-    """Judge the fleet without the common queue: it must break the limit, or the judge is asleep."""
+    """Judge the fleet without the common queue: it must break the limit, which proves that violations are detected."""
     line = f"control without the common queue: {run.violations} violations in {run.identifies} IDENTIFYs"
     verdict = Verdict([line])
     if not run.violations:

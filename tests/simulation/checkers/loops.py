@@ -24,6 +24,7 @@ class Loops:
         self._use_within_ns = use_within_ns
         self._sent: dict[int, deque[int]] = {}
         self._granted: dict[int, set[str]] = {}
+        self._forgotten: set[str] = set()
 
     def writes(self, ledger: Ledger) -> None:
         """A replica sends a write: it counts what it grants from here on."""
@@ -31,9 +32,9 @@ class Loops:
             for record in ledger.grants:
                 self._granted.setdefault(record.grant.shard_id, set()).add(record.grant.grant_id)
 
-    def sent(self, shard_id: int, now_ns: int) -> None:
+    def sent(self, shard_id: int, grant_id: str, now_ns: int) -> None:
         """A shard writes IDENTIFY."""
-        if self._plan is None:
+        if self._plan is None or grant_id in self._forgotten:
             return
         span_ns = self._plan.period_ns - self._use_within_ns  # their turns were granted within a period, then
         sent = self._sent.setdefault(shard_id, deque())
@@ -46,8 +47,9 @@ class Loops:
             raise Violation("loops", now_ns, what)
 
     def pardoned(self, shard_id: int) -> None:
-        """A coordinator was told to forget its grants."""
+        """A coordinator was told to forget its grants, those that are not used yet among them."""
         self._sent.pop(shard_id, None)
+        self._forgotten |= self._granted.get(shard_id, set())
 
     def held_back(self, shard_id: int, now_ns: int) -> None:
         """A leader says that this shard crash-loops."""
