@@ -42,7 +42,7 @@ class LedgerView:
         # A leader's entries follow one another. From one copy to a newer one there is a jump, which proves nothing.
         is_next = revision == self.revision + 1
         is_another_stream = revision < self.revision  # within one a revision never goes down
-        # The lineage is in the headers. An entry put back by hand has none, so two such entries never share a lineage.
+        # The lineage is in the headers. An entry put back by hand has none: two such entries are not of one lineage.
         is_descended = ledger is not None and ledger.lineage == self.lineage != ""
         self.ledger, self.revision, self.newest_age = ledger, revision, max(age, self.newest_age)
         if is_newer:
@@ -94,5 +94,5 @@ class LedgerView:
 
 
 def _identity(ledger: Ledger | None) -> tuple[object, ...]:
-    """What tells two entries apart. Age and revision do not: a copy of another lineage may have the same ones."""
+    """How two entries are distinguished. Age and revision do not: a copy of another lineage may have the same ones."""
     return () if ledger is None else (ledger.age, ledger.instance, ledger.lineage)
