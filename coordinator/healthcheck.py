@@ -2,6 +2,7 @@
 
 import os
 from http import HTTPStatus
+from http.client import HTTPException
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
@@ -24,5 +25,5 @@ def _lives(host: str, port: str) -> bool:
     try:
         with opener.open(address, timeout=ANSWER_WITHIN_S) as answer:
             return bool(answer.status == HTTPStatus.OK)
-    except (URLError, OSError, ValueError):
+    except (URLError, HTTPException, OSError, ValueError):
         return False

@@ -17,6 +17,7 @@ from coordinator.core import settings as core_settings
 from nats_identify.client.requester import USE_WITHIN_MAX_NS
 from nats_identify.clock import NS_PER_S
 from nats_identify.discord.bot_token import BotTokenError, clean_bot_token, decode_bot_token
+from nats_identify.discord.session_limit import check_api_url
 from nats_identify.nats_options import NatsOptions, NatsOptionsError
 from nats_identify.schedule.model import BUCKETS_MAX, DAY, SECOND, Limits, Timing
 from nats_identify.wire import Subjects
@@ -125,7 +126,9 @@ class Settings(BaseSettings):
     )
 
     identify_http_host: str = Field("127.0.0.1", description="an address of this machine; ::, all of both families")
-    identify_http_port: int = Field(8080, ge=0, le=65_535, description="a port; 0: any free one")
+    identify_http_port: int = Field(
+        8080, ge=0, le=65_535, description="a port; 0: any free one, which the healthcheck of the image does not find"
+    )
     identify_page_hosts: str = Field("", pattern=_HOSTS, description="host names with a dot, comma-separated, no ports")
     identify_queue_http_host: str = Field(
         "127.0.0.1", description="an address of this machine; ::, all of both families"
@@ -148,6 +151,12 @@ class Settings(BaseSettings):
     @classmethod
     def _check_prefix(cls, value: str) -> str:
         Subjects(value)
+        return value
+
+    @field_validator("discord_api_url")
+    @classmethod
+    def _check_api_url(cls, value: str) -> str:
+        check_api_url(value)
         return value
 
     @field_validator("identify_http_host", "identify_queue_http_host")

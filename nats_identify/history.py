@@ -6,7 +6,8 @@ itself.
 """
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -72,15 +73,16 @@ async def read_history(
     last = await reader.last_sequence()
     start: dict[str, Any] = {"deliver_policy": api.DeliverPolicy.BY_START_TIME, "opt_start_time": since}
     for _ in range(ATTEMPTS):
-        async for message in reader.read(start):
-            place = message.metadata
-            if place.sequence.stream > last or (until is not None and place.timestamp > until):
-                return
-            yield _event_of(message, subjects)
-            start = {
-                "deliver_policy": api.DeliverPolicy.BY_START_SEQUENCE,
-                "opt_start_seq": place.sequence.stream + 1,
-            }
+        async with aclosing(reader.read(start)) as messages:  # its consumer ends before the connection does
+            async for message in messages:
+                place = message.metadata
+                if place.sequence.stream > last or (until is not None and place.timestamp > until):
+                    return
+                yield _event_of(message, subjects)
+                start = {
+                    "deliver_policy": api.DeliverPolicy.BY_START_SEQUENCE,
+                    "opt_start_seq": place.sequence.stream + 1,
+                }
         if reader.is_at_end:
             return
     why = f"NATS does not send the rest of stream {subjects.event_stream}; try again"
@@ -106,7 +108,7 @@ class _Reader:
         except (errors.Error, OSError) as error:
             raise _explained(error, self._subjects) from error
 
-    async def read(self, start: dict[str, Any]) -> AsyncIterator[Msg]:
+    async def read(self, start: dict[str, Any]) -> AsyncGenerator[Msg, None]:
         """Give the messages from there on; it ends too where the server sends no more although there are some."""
         stream = self._subjects.event_stream
         config = api.ConsumerConfig(

@@ -393,7 +393,7 @@ class Replica:
             text = f"{name} gives the lead up already, by another command; see the status for who leads then"
             return [CommandReply(reply_to, "handover", text, Code.OVERLOADED)]
         if self._handover.is_too_early(now_ns):
-            text = f"{name} has just taken the lead; if it is to hand over as well, give the command again in some seconds"
+            text = f"{name} has just taken the lead; to have it hand over too, give the command again in some seconds"
             return [CommandReply(reply_to, "handover", text, Code.OVERLOADED)]
         if state.unsent.is_full:
             return [CommandReply(reply_to, "handover", commands.TOO_MANY_UNSENT, Code.OVERLOADED)]

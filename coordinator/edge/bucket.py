@@ -8,12 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from nats import errors
 from nats.js import api
 from nats.js.errors import APIError, NotFoundError
 
 from coordinator.core.ledger import Ledger
-from coordinator.edge.connections import Connection
+from coordinator.edge.connections import TROUBLE, Connection
 from coordinator.edge.cures import NAME_IN_USE, NOT_A_CLUSTER
 from coordinator.edge.ledger_json import LedgerWriter
 from coordinator.edge.log import Log
@@ -191,7 +190,7 @@ class KvBucket:
                     judged, vain, looks = wanted, 0, 0
                 except NotFoundError:
                     pass  # it is about to be made
-                except (errors.Error, OSError):
+                except TROUBLE:
                     vain += answers() and not judged
             await asyncio.sleep(LOOK_EVERY_S)
         right = f"$JS.API.STREAM.INFO.{self.stream}"

@@ -20,6 +20,10 @@ from coordinator.settings import Settings
 from nats_identify.nats_connection import NatsClient, open_connection
 from nats_identify.nats_protocol import Handler
 
+TROUBLE: Final = (errors.Error, OSError, LookupError, ValueError, TypeError)
+"""What a call to JetStream raises where no answer comes, or one that is not of JetStream: another client of the account
+may answer on its subjects. It is no defect of this process, and never ends it."""
+
 WARN_EVERY_S: Final = 10.0
 """The least time between two log lines of the same trouble."""
 

@@ -14,7 +14,7 @@ from nats.js import api
 from nats.js.errors import APIError, NotFoundError
 
 from coordinator.edge.bucket import CLUSTER_REPLICAS
-from coordinator.edge.connections import Connection
+from coordinator.edge.connections import TROUBLE, Connection
 from coordinator.edge.cures import LOOK_AT_NATS, NAME_IN_USE, NOT_A_CLUSTER, words_of
 from coordinator.edge.log import Log
 from coordinator.settings import Settings
@@ -100,7 +100,7 @@ class EventStream:
         while self._settings.history_ns is not None:
             try:
                 await self._keep()
-            except (errors.Error, OSError) as error:
+            except TROUBLE as error:
                 self._say(error)
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, RETRY_MAX_S)

@@ -117,7 +117,7 @@ class HttpQueue:
         self._left: OrderedDict[Key, tuple[Place, int]] = OrderedDict()
         self._used: set[asyncio.TimerHandle] = set()
         self._troubles = {name: Trouble() for name in _TROUBLES}
-        self._is_closed = False
+        self._closing: asyncio.Task[None] | None = None
         metrics.http_queue_waiting.set_function(lambda: len(self._waiting))
 
     @asynccontextmanager
@@ -167,11 +167,18 @@ class HttpQueue:
         await stop.wait()
         await self._close(server, runner)
 
+    @property
+    def _is_closed(self) -> bool:
+        return self._closing is not None
+
     async def _close(self, server: SilentServer, runner: web.ServerRunner) -> None:
+        """Close once; each caller waits for the end of it, and the cancellation of one does not stop it."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._end(server, runner), name="HTTP queue closes")
+        await asyncio.shield(self._closing)
+
+    async def _end(self, server: SilentServer, runner: web.ServerRunner) -> None:
         """Close every connection without a response, and withdraw every request."""
-        if self._is_closed:
-            return
-        self._is_closed = True
         server.abort()
         for timer in self._used:  # not reported: whether IDENTIFY was sent is not known, and the full hold counts
             timer.cancel()

@@ -94,7 +94,8 @@ class QueueTransfer:
             else:
                 self._log.info("queue taken from another replica", requests=len(taken))
                 return
-        self._log.info("part of the queue was taken; the others are known when they renew", requests=len(taken))
+        what = "part of the queue was taken; the others" if taken else "no queue was taken; requests"
+        self._log.info(f"{what} are known when they renew", requests=len(taken))
 
     async def _copy(self, taken: set[str]) -> None:
         """Take all pages of the replica that answers first, and note the request ids.

@@ -114,9 +114,11 @@ class SilentServer(web.Server):
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         """Take a connection, or close it."""
         super().connection_made(handler, transport)
-        if self._is_closed or len(self._open) >= self._connections_max:
+        is_full = len(self._open) >= self._connections_max
+        if self._is_closed or is_full:
             transport.abort()
-            self._overrun()
+            if not self._is_closed:
+                self._overrun()
             return
         _probe_peer(transport)
         timer = asyncio.get_running_loop().call_later(REQUEST_WITHIN_S, transport.abort)

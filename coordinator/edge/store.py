@@ -14,7 +14,7 @@ from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from coordinator.core.ledger import Ledger, LedgerRead, LedgerUnreadable, Write, WriteUnsettled, Written
 from coordinator.edge.bucket import KvBucket
-from coordinator.edge.connections import Connection
+from coordinator.edge.connections import TROUBLE, Connection
 from coordinator.edge.cures import cure_of, is_refusal, words_of
 from coordinator.edge.ledger_json import LedgerWriter, decode
 from coordinator.edge.log import Log
@@ -45,7 +45,6 @@ _KEY: Final = "ledger"
 _STREAM_MISSING: Final = 10059  # JetStream's err_code, as against 10037: no message
 _NO_STREAM: Final = b"NATS/1.0 503"  # the server's answer where no stream takes the subject
 _END: Final = "\r\n"
-_TROUBLE: Final = (errors.Error, OSError, LookupError, ValueError, TypeError)
 
 _Answer = TypeVar("_Answer")
 
@@ -131,7 +130,7 @@ class LedgerStore:
             read = await self._read()
         except _NotMadeError:
             return LedgerUnreadable()
-        except _TROUBLE as error:
+        except TROUBLE as error:
             self._connection.warn_throttled("ledger", f"the ledger cannot be read: {words_of(error)}")
             self.unread = words_of(error)
             self._unwritten_since_ns = None  # no more is known of writes
@@ -148,7 +147,7 @@ class LedgerStore:
         self.called_at_ns = began_ns = self._clock()
         try:
             revision = await self._publish(self._writer.write(write.ledger), _header_of(write))
-        except _TROUBLE as error:
+        except TROUBLE as error:
             return self._unsettled(write, error)
         finally:
             self.called_at_ns = None

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from nats import errors
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext, api
 from nats.js.errors import APIError, NotFoundError
 
 from coordinator.core.ledger import LedgerRead, LedgerSeen
+from coordinator.edge.connections import TROUBLE
 from coordinator.edge.store import INSTANCE_HEADER, LedgerStore
 from coordinator.settings import SettingsError
 
@@ -66,11 +66,11 @@ class LedgerWatch:
                 )
                 self._take_note(None)
                 await self._until_silent()
-            except (errors.Error, OSError) as error:
+            except TROUBLE as error:
                 self._take_note(error)  # or there is no stream yet, or no leader: the next try comes in a second
             finally:
                 if subscription is not None:
-                    with suppress(errors.Error, OSError):
+                    with suppress(*TROUBLE):
                         await subscription.unsubscribe()
             await asyncio.sleep(LOOK_EVERY_S)
 

@@ -41,13 +41,13 @@ class LargeBotQueue(LocalQueue):
             ``Bot `` around it are removed.
         api_url: where Discord's API is.
         reserve: the last session starts of a day, for priority 1 and above only.
-        window_s: Discord's docs: 5 s. margin_s: for the network between here and Discord.
-        use_within_s: how long a shard may take between its turn and its IDENTIFY.
+        window_s, margin_s, use_within_s: in seconds, as `LocalQueue` has them.
         clock: nanoseconds that only grow; tests bring their own.
 
     Raises:
         ImportError: the extra ``http`` is not installed.
         BotTokenError: the token cannot be one; it is a `ValueError`.
+        ValueError: ``api_url`` cannot be an address, or a duration is not in its range.
     """
 
     def __init__(
@@ -62,10 +62,11 @@ class LargeBotQueue(LocalQueue):
         clock: Clock = now_ns,
     ) -> None:
         try:
-            import aiohttp  # noqa: F401, PLC0415  # an extra, imported only where it is used
+            from nats_identify.discord import session_limit  # noqa: PLC0415  # an extra, imported only where it is used
         except ImportError as error:
             message = "LargeBotQueue asks Discord over HTTP; in a clone of nats-identify: pip install '.[http]'"
             raise ImportError(message) from error
+        session_limit.check_api_url(api_url)
         self._token = clean_bot_token(token)
         self._reserve = reserve
         super().__init__(window_s=window_s, margin_s=margin_s, use_within_s=use_within_s, clock=clock)

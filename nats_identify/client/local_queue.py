@@ -22,6 +22,9 @@ from nats_identify.schedule.scheduler import Scheduler
 
 logger = logging.getLogger("nats_identify")
 
+DURATION_MAX_S = 86_400
+"""A day, as for the settings of a coordinator."""
+
 
 class LocalQueue(BaseQueue):
     """The release schedule in this process, for a bot that runs in one.
@@ -31,12 +34,13 @@ class LocalQueue(BaseQueue):
             but large bots.
         session_total: session starts of a day, or None to count none. Discord's default is 1000; what was
             spent before this process started is not known here.
-        window_s: Discord's docs: 5 s. margin_s: for the network between here and Discord, as `Timing` says.
-        use_within_s: how long a shard may take between its turn and its IDENTIFY.
+        window_s: seconds between two IDENTIFYs of a bucket, above 0, a day at most; Discord's docs: 5.
+        margin_s: seconds that are added to it for the network between here and Discord, as `Timing` says; 0 or more.
+        use_within_s: seconds that a shard may take between its turn and its IDENTIFY; above 0.
         clock: nanoseconds that only grow; tests bring their own.
 
     Raises:
-        ValueError: there can be no such max_concurrency.
+        ValueError: there can be no such max_concurrency, or a duration is not in its range.
     """
 
     def __init__(
@@ -53,9 +57,11 @@ class LocalQueue(BaseQueue):
             message = f"max_concurrency {max_concurrency}: Discord's session_start_limit says 1 or more"
             raise ValueError(message)
         super().__init__(clock=clock)
-        durations_ns = [round(seconds * NS_PER_S) for seconds in (window_s, margin_s, use_within_s)]
-        timing = Timing(window_ns=durations_ns[0], margin_ns=durations_ns[1], use_within_ns=durations_ns[2])
-        self._timing = timing
+        self._timing = timing = Timing(
+            window_ns=_duration_ns("window_s", window_s),
+            margin_ns=_duration_ns("margin_s", margin_s, may_be_zero=True),
+            use_within_ns=_duration_ns("use_within_s", use_within_s),
+        )
         self._is_counted = session_total is not None
         total = 2**53 if session_total is None else session_total
         budget = self._make_budget()
@@ -143,3 +149,16 @@ def _event(message: Message) -> model.ScheduleEvent:
 
 def _received(body: model.Granted | model.Queued | model.Refused) -> Received:
     return Received(wire.reply_of(body), body.grant_id if isinstance(body, model.Granted) else "")
+
+
+def _duration_ns(name: str, seconds: float, *, may_be_zero: bool = False) -> int:
+    """Return the seconds as nanoseconds.
+
+    Raises:
+        ValueError: they are not in the range; a coordinator refuses them as well.
+    """
+    if not (0 < seconds <= DURATION_MAX_S or (may_be_zero and seconds == 0)):
+        least = "0 or more" if may_be_zero else "above 0"
+        message = f"{name} {seconds}: give seconds, {least}, {DURATION_MAX_S} at most"
+        raise ValueError(message)
+    return round(seconds * NS_PER_S)

@@ -15,6 +15,7 @@ from yarl import URL
 from nats_identify.schedule.model import BUCKETS_MAX
 
 API_URL: Final = "https://discord.com/api/v10"
+
 ANSWER_WITHIN_S: Final = 10.0
 
 BODY_BYTES_MAX: Final = 65_536
@@ -65,6 +66,22 @@ class _BodyTooLargeError(Exception):
     """The body is larger than `BODY_BYTES_MAX`."""
 
 
+def check_api_url(address: str) -> None:
+    """Refuse an address of Discord's API that no request can be sent to; nothing of it is repeated.
+
+    Raises:
+        ValueError: it is no http or https address of a host, or its port is none.
+    """
+    try:
+        parts = URL(address).with_user(None)
+        is_usable = parts.scheme in {"http", "https"} and bool(parts.host) and parts.port != 0
+    except ValueError:  # its text could repeat a password
+        is_usable = False
+    if not is_usable:
+        message = f"the address of Discord's API cannot be one; give one as in {API_URL}"
+        raise ValueError(message)
+
+
 async def fetch_session_limit(session: aiohttp.ClientSession, token: str, *, api_url: str = API_URL) -> SessionLimit:
     """Fetch the present limits from Discord.
 
@@ -77,12 +94,14 @@ async def fetch_session_limit(session: aiohttp.ClientSession, token: str, *, api
         TokenRefusedError: the token is wrong.
         RateLimitedError: too many requests.
         DiscordUnavailableError: anything else that is not an answer.
+        ValueError: ``api_url`` cannot be an address.
     """
     headers = {
         "Accept-Encoding": "identity",  # 200 bytes; what is not asked for packed need not be unpacked
         "Authorization": f"Bot {token}",
         "User-Agent": f"DiscordBot (nats-identify, {version('nats-identify')})",
     }
+    check_api_url(api_url)
     address = f"{api_url.rstrip('/')}/gateway/bot"
     shown = _without_secrets(address)
     options: dict[str, Any] = {

@@ -89,6 +89,8 @@ class QueuedShard(LibraryShard):
     async def close(self) -> None:
         """Close the connection, with the code that the bot wants; the libraries' own is always 1000."""
         self._cancel_task()
+        if self._settled is not None:
+            self._settled.cancel()
         await self.ws.close(code=self._client.close_code)
 
     async def _handle_disconnect(self, e: Exception) -> None:

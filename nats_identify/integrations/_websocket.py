@@ -152,10 +152,10 @@ class QueuedWebSocket(OwnWebSocket):
         """Read one frame, as the library does, and report the outcome of the turn to the queue."""
         try:
             await super().poll_event()
-        except self.library.reconnect_error as lost:
+        except BaseException as ended:  # the connection is over: READY comes on it no more
             if self._unanswered is not None:
                 self._unanswered.cancel()
-            if not lost.resume:
+            if isinstance(ended, self.library.reconnect_error) and not ended.resume:
                 self._answered(is_welcome=False)
             raise
         if self.session_id is not None:

@@ -121,17 +121,16 @@ class EmbeddedNats:
             return
         binary = find_nats_server()
         await asyncio.to_thread(self._take_store)
-        await asyncio.to_thread(self._write_config)
-        self._process = await asyncio.create_subprocess_exec(
-            *(str(binary), "--config", str(self._config_file)),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,  # a ctrl-C reaches this process alone; the server ends after its clients
-            pass_fds=(self._lock_fd,),  # a server that outlives us keeps its store to itself
-            env=without_secrets(os.environ),
-            umask=0o077,  # its store and its log are for us alone, in whatever folder
-        )
+        try:
+            await asyncio.to_thread(self._write_config)
+            self._process = await self._spawned(binary)
+        except OSError as error:
+            self._give_store()
+            message = f"{binary} cannot be started on {self.store_dir} ({error.strerror or error}); see to both"
+            raise NatsServerError(message) from error
+        except BaseException:
+            self._give_store()
+            raise
         try:
             async with asyncio.timeout(READY_WITHIN_S):
                 while not await self._is_ready():  # noqa: ASYNC110  # another process gets ready
@@ -142,6 +141,18 @@ class EmbeddedNats:
         except BaseException:
             await self.kill()
             raise
+
+    async def _spawned(self, binary: Path) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *(str(binary), "--config", str(self._config_file)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,  # a ctrl-C reaches this process alone; the server ends after its clients
+            pass_fds=(self._lock_fd,),  # a server that outlives us keeps its store to itself
+            env=without_secrets(os.environ),
+            umask=0o077,  # its store and its log are for us alone, in whatever folder
+        )
 
     async def stop(self) -> None:
         """Let it end in order; its store stays."""
@@ -254,6 +265,8 @@ class EmbeddedNats:
             return False
         try:
             greeting = await reader.readline()
+        except OSError:
+            return False  # it ended just now, or is not ours
         finally:
             writer.close()
         return greeting.startswith(b"INFO ") and b'"jetstream":true' in greeting

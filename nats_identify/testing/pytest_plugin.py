@@ -102,18 +102,29 @@ class SimulatedDiscord:
             pytest.fail("\n".join([f"Discord would have refused {len(new)} IDENTIFYs:", *new]), pytrace=False)
 
     def start(self) -> None:
-        """Start the thread, and the gateway in it."""
+        """Start the thread, and the gateway in it.
+
+        Raises:
+            OSError: its port is in use.
+        """
         self._thread.start()
-        self._run(self.gateway.__aenter__())
+        try:
+            self._run(self.gateway.__aenter__())
+        except BaseException:
+            self._end_thread()
+            raise
 
     def stop(self) -> None:
         """Stop the gateway and the thread; connections that are open are closed."""
         try:
             self._run(self.gateway.__aexit__(None, None, None))
         finally:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(ANSWER_MAX_S)
-            self._loop.close()
+            self._end_thread()
+
+    def _end_thread(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(ANSWER_MAX_S)
+        self._loop.close()
 
     def _run(self, waiting: Coroutine[Any, Any, ResultT], *, within_s: float = ANSWER_MAX_S) -> ResultT:
         return asyncio.run_coroutine_threadsafe(waiting, self._loop).result(within_s)

@@ -184,6 +184,19 @@ async def test_the_health_check_asks_the_coordinator_beside_it(coordinator):
     assert healthcheck(IDENTIFY_HTTP_PORT=port) == 1
 
 
+async def test_another_program_on_its_port_is_no_healthy_coordinator(capfd):
+    async def greet(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"220 mail\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    assert await asyncio.to_thread(healthcheck, IDENTIFY_HTTP_PORT=str(port)) == 1
+    assert capfd.readouterr().err == ""
+    server.close()
+
+
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="IPv6 is off on this machine")
 @pytest.mark.parametrize(
     ("host", "addresses"),

@@ -2,7 +2,7 @@
 
 import asyncio
 import resource
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -131,6 +131,40 @@ async def test_a_process_that_ends_within_the_grace_reports_nothing(queue, capsy
         assert [timer.cancelled() for delay_s, timer in timers if delay_s == 20] == [True]
         with pytest.raises(ConnectionError):
             await Asking.ask(at, "/")
+
+
+async def test_the_end_of_the_process_waits_until_the_queue_is_closed(queue, capsys, monkeypatch):
+    """It withdraws what waits: cut short, each request would stay in the line until it expires."""
+    stop, begins, may_end = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def close():
+        begins.set()
+        await may_end.wait()
+        queue.is_closed = True
+
+    monkeypatch.setattr(queue, "close", close)
+    async with serving(queue, capsys, stop):
+        stop.set()
+        await begins.wait()
+        asyncio.get_running_loop().call_soon(may_end.set)
+    assert queue.is_closed
+
+
+async def test_a_connection_at_the_end_is_not_one_too_many():
+    overrun: list[int] = []
+
+    async def answer(*_):
+        return Answer(200, "")
+
+    server = SilentServer(answer, connections_max=1, unreadable=lambda: None, overrun=lambda: overrun.append(1))
+    listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    server.abort()
+    reader, writer = await asyncio.open_connection(*listening.sockets[0].getsockname()[:2])
+    with suppress(ConnectionError):
+        assert await reader.read() == b""
+    writer.close()
+    listening.close()
+    assert overrun == []
 
 
 async def test_a_place_is_kept_for_a_client_that_comes_back_and_used_once(queue, capsys):

@@ -47,6 +47,13 @@ async def test_an_api_that_is_away_is_said_once_then_each_half_minute_and_when_i
     assert len(said) == 6
 
 
+@pytest.mark.parametrize("address", ["discord.com/api", "ftp://discord.com", "https://a:secret@discord.com:99999/", ""])
+def test_an_address_that_can_never_work_is_refused_at_once(address):
+    with pytest.raises(ValueError, match=r"give one as in https://discord\.com/api/v10") as refused:
+        LargeBotQueue("token", api_url=address)
+    assert "secret" not in str(refused.value)
+
+
 def test_another_event_loop_does_not_ask_before_discord_allows(monkeypatch):
     api = Api(monkeypatch, session_limit.RateLimitedError(3_600))
     queue = api.queue()

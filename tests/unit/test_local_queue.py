@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 
@@ -400,3 +401,14 @@ def test_one_queue_may_serve_one_event_loop_after_another():
 
     asyncio.run(start(0, 1))
     asyncio.run(start(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds"),
+    [("window_s", 0), ("window_s", -5), ("window_s", float("nan")), ("margin_s", -0.1), ("use_within_s", 0)]
+    + [(name, float("inf")) for name in ("window_s", "margin_s", "use_within_s")],
+)
+def test_a_duration_that_would_break_the_window_is_refused(name, seconds):
+    durations: dict[str, Any] = {name: seconds}
+    with pytest.raises(ValueError, match=f"{name} {seconds}: give seconds"):
+        LocalQueue(**durations)

@@ -104,3 +104,21 @@ def test_it(simulated_discord):
 
 def test_the_plugin_is_not_loaded_for_those_who_do_not_name_it():
     assert [entry for entry in entry_points(group="pytest11") if entry.value.startswith("nats_identify")] == []
+
+
+def test_a_port_in_use_fails_the_test_and_leaves_no_thread(tmp_path):
+    printed = run(
+        tmp_path,
+        """
+import socket
+import threading
+from nats_identify.testing.pytest_plugin import SimulatedDiscord
+
+def test_it():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        with pytest.raises(OSError):
+            SimulatedDiscord(port=taken.getsockname()[1]).start()
+    assert [thread.name for thread in threading.enumerate() if thread.name == "simulated Discord"] == []
+""",
+    )
+    assert "1 passed" in printed, printed

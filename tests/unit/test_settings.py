@@ -102,6 +102,8 @@ def test_with_a_token_there_are_no_static_limits(load):
         ("NATS_TLS_HANDSHAKE_FIRST", "perhaps"),
         ("DISCORD_API_URL", "discord.com"),
         ("DISCORD_API_URL", "https://discord.com/api?token=x"),
+        ("DISCORD_API_URL", "https://discord.com:99999/api/v10"),
+        ("DISCORD_API_URL", "https://discord.com:port/api/v10"),
         ("NATS_CREDS_FILE", "/nowhere/bot.creds"),
         ("DISCORD_TOKEN_FILE", "/nowhere/token"),
     ],

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from nats_identify.cli.top.board import EVENTS_KEPT, Board
+from nats_identify.cli.top.board import EVENTS_KEPT, GRANT_OPEN_S, Board
 from nats_identify.cli.top.dialog import KEYS, Dialog, Do, LookUp, Quit
 from nats_identify.cli.top.keyboard import split_keys
 from nats_identify.cli.top.picture import draw
@@ -150,6 +150,29 @@ def test_a_start_is_counted_until_nothing_waits(board):
     assert board.identified == {0}  # it stays on the screen until the next start
     board.happened("queued", {"shard_id": 5}, 13.0)
     assert board.identified == set()
+
+
+@pytest.mark.parametrize(("ends_by", "at_s"), [("released", 20.0), ("declined", 20.0), (None, 10.0 + GRANT_OPEN_S)])
+def test_a_start_ends_though_a_grant_is_never_confirmed(board, ends_by, at_s):
+    board.happened("granted", {"shard_id": 4}, 10.0)
+    board.happened("ready", {"shard_id": 5}, 10.0)
+    board.answered(status(waiting=0), 10.0)
+    if ends_by:
+        board.happened(ends_by, {"shard_id": 4}, at_s)
+    board.happened("queued", {"shard_id": 6}, 10.0)
+    assert board.ready == {5}, "the grant of shard 4 is open: this is the same start"
+    board.answered(status(waiting=0), at_s)
+    board.happened("queued", {"shard_id": 6}, at_s)
+    assert board.ready == set()
+
+
+def test_a_flood_of_grants_is_bounded(board, monkeypatch):
+    monkeypatch.setattr("nats_identify.cli.top.board.SHARDS_KEPT", 3)
+    for shard_id in range(9):
+        board.happened("granted", {"shard_id": shard_id}, 10.0)
+    for shard_id in range(9):
+        board.happened("ready", {"shard_id": shard_id}, 10.0)
+    assert board.ready <= {0, 1, 2}
 
 
 def test_the_rate_is_of_the_last_minute(board):

@@ -68,6 +68,8 @@ async def _try(aiohttp: Any, token: str, environment: Mapping[str, str]) -> Answ
         answered.findings = [note("Discord's token", f"not known: {error}")]
     except session_limit.DiscordUnavailableError as error:
         answered.findings = [todo("Discord's token", f"not known: {error}; look at DISCORD_API_URL and the network")]
+    except ValueError as error:
+        answered.findings = [todo("Discord's token", f"not known: {error}; look at DISCORD_API_URL")]
     else:
         text = f"accepted; {limit.shards} shards recommended, max_concurrency {limit.max_concurrency}"
         answered.findings = [well("Discord's token", f"{text}, {limit.remaining} of {limit.total} starts left")]

@@ -17,6 +17,10 @@ LEFT_OUT: Final = frozenset({"queued", "cancelled"})
 
 RATE_OVER_S: Final = 60.0
 
+GRANT_OPEN_S: Final = 75.0
+"""A grant is taken as open for this long at most: the largest IDENTIFY_USE_WITHIN, 60 s, and some windows. A plain
+requester confirms nothing, and a hold that runs out has no event."""
+
 
 @dataclass(frozen=True, slots=True)
 class Happened:
@@ -45,7 +49,7 @@ class Board:
         self.events: deque[Happened] = deque(maxlen=EVENTS_KEPT)
         self.identified: set[int] = set()
         self.ready: set[int] = set()
-        self._granted: set[int] = set()
+        self._granted_at_s: dict[int, float] = {}
         self._grants_s: deque[float] = deque(maxlen=GRANTS_KEPT)
         self._began_s = now_s
         self._answered_s = now_s
@@ -54,7 +58,8 @@ class Board:
     def answered(self, status: FullStatus, now_s: float) -> None:
         """Take a status. A start is over when nothing waits and no grant is open."""
         self.status, self.trouble, self._answered_s = status, "", now_s
-        if status.waiting == 0 and not self._granted:
+        is_open = any(now_s - at_s < GRANT_OPEN_S for at_s in self._granted_at_s.values())
+        if status.waiting == 0 and not is_open:
             self._is_over = True
 
     def failed(self, trouble: str) -> None:
@@ -68,21 +73,21 @@ class Board:
         if name == "granted":
             self._grants_s.append(now_s)
         shard_id = fields.get("shard_id")
-        if type(shard_id) is not int or len(self.identified) >= SHARDS_KEPT:
+        if type(shard_id) is not int or max(len(self.identified), len(self._granted_at_s)) >= SHARDS_KEPT:
             return
         if name in {"queued", "granted"} and self._is_over:
             self._is_over = False
-            self.identified, self.ready, self._granted = set(), set(), set()
+            self.identified, self.ready, self._granted_at_s = set(), set(), {}
         match name:
             case "granted":
-                self._granted.add(shard_id)
+                self._granted_at_s[shard_id] = now_s
             case "identified" | "ready":
-                self._granted.discard(shard_id)
+                self._granted_at_s.pop(shard_id, None)
                 self.identified.add(shard_id)
                 if name == "ready":
                     self.ready.add(shard_id)
-            case "declined" | "undeliverable" | "expired" | "cancelled":
-                self._granted.discard(shard_id)
+            case "declined" | "released" | "undeliverable" | "expired" | "cancelled":
+                self._granted_at_s.pop(shard_id, None)
             case "rejected":
                 self.identified.discard(shard_id)
                 self.ready.discard(shard_id)

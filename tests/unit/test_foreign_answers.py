@@ -1,0 +1,84 @@
+"""Another client of the NATS account answers in place of JetStream, and not with its JSON: no task ends by it."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from coordinator.edge import bucket, event_stream, watch
+from coordinator.edge.bucket import KvBucket
+from coordinator.edge.event_stream import EventStream
+from coordinator.edge.watch import LedgerWatch
+from coordinator.settings import Settings
+from nats_identify.wire import Subjects
+from tests.processes import until
+
+WRONG = [ValueError("no JSON"), TypeError("a list"), KeyError("no field")]
+
+
+class JetStream:
+    """Answers each call with what nats-py makes of an answer that is none."""
+
+    def __init__(self, error):
+        self.calls = 0
+        self._error = error
+
+    async def stream_info(self, *_):
+        self.calls += 1
+        raise self._error
+
+    async def subscribe(self, *_, **__):
+        self.calls += 1
+        raise self._error
+
+
+LOG: Any = SimpleNamespace(**dict.fromkeys(("info", "warning", "error"), lambda *_, **__: None))
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    monkeypatch.setattr(bucket, "LOOK_EVERY_S", 0.001)
+    monkeypatch.setattr(event_stream, "RETRY_MIN_S", 0.001)
+    monkeypatch.setattr(watch, "LOOK_EVERY_S", 0.001)
+
+
+async def goes_on(running, jetstream):
+    """Run it until it has asked three times; raise what ended it."""
+    task = asyncio.create_task(running)
+
+    async def has_asked_again():
+        return task.done() or jetstream.calls >= 3
+
+    await until(has_asked_again, "it asks again")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def settings(**more):
+    return Settings(nats_url=None, **more)
+
+
+@pytest.mark.parametrize("error", WRONG, ids=str)
+async def test_the_bucket_s_settings_are_looked_at_again(error):
+    jetstream: Any = JetStream(error)
+    connection: Any = SimpleNamespace(jetstream=lambda **_: jetstream, max_payload=10**6)
+    await goes_on(KvBucket(connection, "identify", settings(), LOG).watch(lambda: 1, lambda: False), jetstream)
+
+
+@pytest.mark.parametrize("error", WRONG, ids=str)
+async def test_the_history_is_asked_for_again(error):
+    jetstream: Any = JetStream(error)
+    connection: Any = SimpleNamespace(jetstream=lambda **_: jetstream, is_clustered=False, is_connected=True)
+    stream = EventStream(
+        connection, Subjects("identify"), settings(identify_history="1d"), has_ledger=lambda: True, log=LOG
+    )
+    await goes_on(stream.run(), jetstream)
+
+
+@pytest.mark.parametrize("error", WRONG, ids=str)
+async def test_the_ledger_is_watched_again(error):
+    jetstream: Any = JetStream(error)
+    store: Any = SimpleNamespace(jetstream=jetstream, subject="ledger", stream="KV_identify", revision=0, log=LOG)
+    await goes_on(LedgerWatch(store, "instance", lambda _: None).run(), jetstream)
