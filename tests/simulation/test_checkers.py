@@ -19,6 +19,8 @@ from nats_identify.schedule.model import (
 from nats_identify.testing.judge import Judgement, Verdict
 from tests.simulation.checkers.figures import Figures
 from tests.simulation.checkers.identifies import ExcusedError, Identifies
+from tests.simulation.checkers.loops import Loops
+from tests.simulation.plan import CrashLoop
 from tests.simulation.violation import Violation
 
 
@@ -82,3 +84,16 @@ def test_a_figure_counts_less_what_was_used_right_before():
     figures.told(leader, LimitsFetchStarted(), 2 * SECOND)
     with pytest.raises(Violation, match="figure"):
         figures.believed(leader, LimitsFetched(Limits(1, 100, 90)))
+
+
+def test_an_identify_counts_for_a_crash_loop_unless_a_pardon_forgot_its_grant():
+    loops = Loops(CrashLoop(grants=1, period_ns=60 * SECOND, first_wait_ns=60 * SECOND), 0)  # two in a period
+    records = [record(number) for number in (1, 2, 3, 4, 5)]
+    used = [one._replace(grant=one.grant._replace(shard_id=7)) for one in records]
+    for number, one in enumerate(used[:4], 1):
+        loops.writes(entry(one))
+        if number == 2:
+            loops.pardoned(7)  # its turn is used after that
+        loops.sent(7, one.grant.grant_id, number * SECOND)
+    with pytest.raises(Violation):
+        loops.sent(7, used[4].grant.grant_id, 5 * SECOND)
