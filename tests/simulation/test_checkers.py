@@ -16,9 +16,10 @@ from nats_identify.schedule.model import (
     Outcome,
     Timing,
 )
-from nats_identify.testing.judge import Judgement, Verdict
+from nats_identify.testing.judge import Day, Judgement, Verdict
 from tests.simulation.checkers.figures import Figures
 from tests.simulation.checkers.identifies import ExcusedError, Identifies
+from tests.simulation.checkers.left import Left
 from tests.simulation.checkers.loops import Loops
 from tests.simulation.plan import CrashLoop
 from tests.simulation.violation import Violation
@@ -97,3 +98,17 @@ def test_an_identify_counts_for_a_crash_loop_unless_a_pardon_forgot_its_grant():
         loops.sent(7, one.grant.grant_id, number * SECOND)
     with pytest.raises(Violation):
         loops.sent(7, used[4].grant.grant_id, 5 * SECOND)
+
+
+def test_a_late_turn_of_a_lost_ledger_counts_only_for_a_writer_that_could_know_of_it():
+    left = Left(Day(0, total=100), settings_are_true=True)
+    left.applied(entry(record(1)), 0, can_ask=True)
+    left.lost(may_forget=False)
+    left.applied(entry(), 0, can_ask=True)  # 90 are left: 10 may follow
+    for _ in range(11):
+        left.counted(record(1).grant.grant_id, 0, knew=lambda _: False)
+    for _ in range(10):
+        left.counted(record(1).grant.grant_id, 0, knew=lambda _: True)
+    assert left.is_shared, "what it could not know of is as if others had spent it"
+    with pytest.raises(Violation):
+        left.counted(record(1).grant.grant_id, 0, knew=lambda name: name == "a1")

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from coordinator.core.ledger import Ledger, LedgerRead, LedgerSeen, ReplicaAction, ReplicaEvent, TrafficReceived, Write
@@ -229,4 +230,4 @@ class Witness:
         """Discord has received one."""
         self.digest = zlib.crc32(b"%d %d" % (judgement.at_ns, judgement.shard_id), self.digest)
         self.identifies.judged(judgement, grant, is_shared=self.left.is_shared)
-        self.left.counted(grant.grant_id, judgement.at_ns)
+        self.left.counted(grant.grant_id, judgement.at_ns, knew=partial(self.identifies.knew, grant))

@@ -96,5 +96,8 @@ class Identifies:
 
     def _knew_not(self, grant: wire.Granted, other: wire.Granted) -> bool:
         """Whether who made the one grant could not know that the other was promised for so long."""
-        known_ns = self._known_use_within_ns.get(self._made_by[grant.grant_id], 0)
-        return other.use_within_ms > known_ns // MS
+        return not self.knew(other, self._made_by[grant.grant_id])
+
+    def knew(self, grant: wire.Granted, name: str) -> bool:
+        """Whether this coordinator could know that the grant was promised for so long: not always after a loss."""
+        return self.losses == 0 or grant.use_within_ms <= self._known_use_within_ns.get(name, 0) // MS

@@ -1,6 +1,7 @@
 """Checks, in hindsight, what each entry says is left of the day against Discord's count. It knows no charge."""
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,8 @@ class Entry:
     """One entry: what Discord had left beyond it when it was stored, less what came later of its grants."""
 
     index: int
-    who: str
+    instance: str
+    age: tuple[int, int]
     day: int
     left: int
     spare: int
@@ -90,16 +92,23 @@ class Left:
         # A later day begins with the lowered total, of which the entry may not know yet.
         not_known = max(self._lowered, (ledger.total or 0) - self._day.total)
         spare = self._day.remaining(now_ns) + self._beside + not_known - ledger.remaining
-        entry = Entry(self._index, f"{ledger.instance} {ledger.age}", self._number, ledger.remaining, spare)
+        entry = Entry(self._index, ledger.instance, ledger.age, self._number, ledger.remaining, spare)
         self._entries.append(entry)
         self._judge(entry, now_ns)
 
-    def counted(self, grant_id: str, now_ns: int) -> None:
-        """Discord has counted the IDENTIFY of this grant."""
+    def counted(self, grant_id: str, now_ns: int, *, knew: Callable[[str], bool]) -> None:
+        """Discord has counted the IDENTIFY of this grant.
+
+        ``knew``: whether a replica could know that it might be used for so long. One of a lost ledger may be used after
+        a replica with a shorter IDENTIFY_USE_WITHIN, which has never seen a longer one, believed a figure.
+        """
         self._look(now_ns)
         since = self._committed.get(grant_id, 0)
         for entry in reversed(self._entries):
             if entry.index < since or entry.day != self._number:
+                break
+            if not knew(entry.instance):
+                self._beside += 1  # for its later entries, too: it is as if another had spent it
                 break
             entry.spare -= 1
             self._judge(entry, now_ns)
@@ -126,5 +135,5 @@ class Left:
     @staticmethod
     def _judge(entry: Entry, now_ns: int) -> None:
         if entry.spare < 0:
-            what = f"{entry.who} has {entry.left} left, {-entry.spare} more than Discord has for it"
+            what = f"{entry.instance} {entry.age} has {entry.left} left, {-entry.spare} more than Discord has for it"
             raise Violation("left", now_ns, what)
