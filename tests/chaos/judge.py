@@ -192,18 +192,20 @@ def demand_served_once_and_in_order(gateway, shards, max_concurrency, deeds=None
 
 
 def is_excused(shard_id, of_bucket, deeds):
-    """Whether this shard declined a grant, and none passed it once a coordinator had it in the queue again.
+    """Whether this shard was passed after it declined a grant, and by none once a coordinator had it in the queue again.
 
     Such a request keeps its place, and is not granted before it renews (docs/protocol.md): its renewal may be lost too.
     """
-    late_ns = [at_ns for at_ns, message in deeds.messages[shard_id] if is_declined(message)]
-    if not late_ns:
+    used = [answers(message, Outcome.IDENTIFIED) for _, message in deeds.messages[shard_id]]
+    before = deeds.messages[shard_id][: used.index(True)]  # a copy of a grant is declined after that, as it should be
+    late = [number for number, (_, message) in enumerate(before) if answers(message, Outcome.DECLINED)]
+    replies_ns = [at_ns for at_ns, said in before[late[-1] :] if isinstance(said, Queued | Granted)] if late else []
+    if not replies_ns:
         return False
-    back_ns = min(
-        at_ns for at_ns, said in deeds.messages[shard_id] if at_ns > late_ns[-1] and isinstance(said, Queued | Granted)
-    )
+    back_ns = replies_ns[0]
     passed_by = [one for one in of_bucket[: of_bucket.index(shard_id)] if one > shard_id]
-    return all(decided_ns < back_ns for one in passed_by for decided_ns in decided_at_ns(deeds.messages[one]))
+    decided_ns = [at_ns for one in passed_by for at_ns in decided_at_ns(deeds.messages[one])]
+    return bool(decided_ns) and max(decided_ns) < back_ns
 
 
 def decided_at_ns(messages):
@@ -212,8 +214,8 @@ def decided_at_ns(messages):
     return [begun_at_ns + said.waited_ms * NS_PER_MS for _, said in messages if isinstance(said, Granted)]
 
 
-def is_declined(message):
-    return isinstance(message, SendAnswer) and message.outcome is Outcome.DECLINED
+def answers(message, outcome):
+    return isinstance(message, SendAnswer) and message.outcome is outcome
 
 
 def print_history(shard_ids, deeds, ledger):

@@ -28,23 +28,34 @@ def granted(shard_id, decided_ms):
     )
 
 
-def deeds_of(second_granted_ms, outcome=Outcome.DECLINED):
-    """Both begin at 0; the first receives a late grant at 7 s and another at 10 s."""
+def deeds_of(second_decided_ms, *, declined_at_ms=7_000):
+    """Both begin at 0; the first receives a grant at 7 s that is too late, and another at 10 s that it uses."""
     deeds = Deeds()
     queued = wire.Queued(
         shard_id=FIRST, bucket=1, request_id="r", position=1, eta_ms=400, renew_in_ms=2_000, reason=Reason.WINDOW
     )
-    said = [(0, "asked"), (7_000, granted(FIRST, 2_000)), (7_000, SendAnswer("", outcome)), (BACK_MS, queued)]
-    deeds.messages[FIRST] = [(at_ms * NS_PER_MS, message) for at_ms, message in said]
-    deeds.messages[FIRST].append((10_000 * NS_PER_MS, granted(FIRST, 9_900)))
-    deeds.messages[SECOND] = [(0, "asked"), (9_500 * NS_PER_MS, granted(SECOND, second_granted_ms))]
+    known = [
+        (0, "asked"),
+        (7_000, granted(FIRST, 2_000)),
+        (declined_at_ms, SendAnswer("", Outcome.DECLINED)),
+        (BACK_MS, queued),
+        (10_000, granted(FIRST, 9_900)),
+        (10_000, SendAnswer("", Outcome.IDENTIFIED)),
+    ]
+    in_order = sorted(known, key=lambda one: one[0])
+    deeds.messages[FIRST] = [(at_ms * NS_PER_MS, message) for at_ms, message in in_order]
+    deeds.messages[SECOND] = [(0, "asked"), (9_500 * NS_PER_MS, granted(SECOND, second_decided_ms))]
     return deeds
 
 
-@pytest.mark.parametrize(("second_granted_ms", "excused"), [(8_000, True), (9_200, False)])
-def test_a_shard_whose_grant_came_too_late_may_be_passed_until_it_is_back(second_granted_ms, excused):
-    assert is_excused(FIRST, [SECOND, FIRST], deeds_of(second_granted_ms)) is excused
+@pytest.mark.parametrize(("second_decided_ms", "excused"), [(8_000, True), (9_200, False)])
+def test_a_shard_whose_grant_came_too_late_may_be_passed_until_it_is_back(second_decided_ms, excused):
+    assert is_excused(FIRST, [SECOND, FIRST], deeds_of(second_decided_ms)) is excused
 
 
-def test_a_shard_that_declined_nothing_is_not_excused():
-    assert not is_excused(FIRST, [SECOND, FIRST], deeds_of(8_000, Outcome.READY))
+def test_a_shard_that_was_not_passed_needs_no_excuse():
+    assert not is_excused(FIRST, [FIRST, SECOND], deeds_of(8_000))
+
+
+def test_a_grant_that_is_declined_after_another_was_used_is_no_excuse():
+    assert not is_excused(FIRST, [SECOND, FIRST], deeds_of(8_000, declined_at_ms=11_000))
