@@ -192,7 +192,7 @@ def demand_served_once_and_in_order(gateway, shards, max_concurrency, deeds=None
 
 
 def is_excused(shard_id, of_bucket, deeds):
-    """Whether this shard was passed after it declined a grant, and by none once a coordinator had it in the queue again.
+    """Whether this shard was passed after it declined a grant, and by none once a coordinator had its next renewal.
 
     Such a request keeps its place, and is not granted before it renews (docs/protocol.md): its renewal may be lost too.
     """
