@@ -20,6 +20,8 @@ from nats_identify.wire import Granted, Queued
 from tests.processes import until
 
 MESSAGE_SHOWN_MAX = 400
+COMMIT_WITHIN_NS = 300 * NS_PER_MS
+"""A commit takes less, and less than a window of these tests: one other grant at most can be under way."""
 
 
 class Deeds:
@@ -181,6 +183,7 @@ def demand_served_once_and_in_order(gateway, shards, max_concurrency, deeds=None
     for bucket in range(max_concurrency):
         of_bucket = [shard_id for shard_id in identified if shard_id % max_concurrency == bucket]
         in_order = list(range(bucket, shards, max_concurrency))
+        assert sorted(of_bucket) == in_order, f"bucket {bucket}: {of_bucket}"
         excused = set() if deeds is None else {one for one in in_order if is_excused(one, of_bucket, deeds)}
         if excused:
             print(f"  bucket {bucket}: the grant of {excused} came too late; later ones were granted before it renewed")
@@ -192,30 +195,52 @@ def demand_served_once_and_in_order(gateway, shards, max_concurrency, deeds=None
 
 
 def is_excused(shard_id, of_bucket, deeds):
-    """Whether this shard was passed after it declined a grant, and by none once a coordinator had its next renewal.
+    """Whether each shard that passed this one did so after a grant of this one, and before its next renewal arrived.
 
-    Such a request keeps its place, and is not granted before it renews (docs/protocol.md): its renewal may be lost too.
+    A request that declined a grant as too late keeps its place, and is not granted before it renews (docs/protocol.md):
+    its renewal may be lost, too. The commit of another grant may be under way when it arrives.
     """
-    used = [answers(message, Outcome.IDENTIFIED) for _, message in deeds.messages[shard_id]]
-    before = deeds.messages[shard_id][: used.index(True)]  # a copy of a grant is declined after that, as it should be
-    late = [number for number, (_, message) in enumerate(before) if answers(message, Outcome.DECLINED)]
-    replies_ns = [at_ns for at_ns, said in before[late[-1] :] if isinstance(said, Queued | Granted)] if late else []
-    if not replies_ns:
-        return False
-    back_ns = replies_ns[0]
     passed_by = [one for one in of_bucket[: of_bucket.index(shard_id)] if one > shard_id]
-    decided_ns = [at_ns for one in passed_by for at_ns in decided_at_ns(deeds.messages[one])]
-    return bool(decided_ns) and max(decided_ns) < back_ns
+    passed_ns = [used_grant_at_ns(deeds.messages[one]) for one in passed_by]
+    absences = absences_of(deeds.messages[shard_id])
+    return bool(passed_ns) and all(
+        any(from_ns < at_ns < until_ns + COMMIT_WITHIN_NS for from_ns, until_ns in absences) for at_ns in passed_ns
+    )
 
 
-def decided_at_ns(messages):
-    """When the grants of a shard were decided: ``waited_ms`` after its request was begun."""
+def absences_of(messages):
+    """For each declined grant, when it was published, and the first reply after it was declined."""
+    found: list[tuple[int, int]] = []
+    published_ns: dict[str, int] = {}
+    declined: set[str] = set()
+    for number, (_, said) in enumerate(messages):
+        if isinstance(said, Granted):
+            published_ns.setdefault(said.grant_id, published_at_ns(messages, said))
+        if isinstance(said, SendAnswer) and said.outcome is Outcome.DECLINED:
+            grant_id = said.to.rpartition(".")[2]
+            back_ns = [at_ns for at_ns, reply in messages[number + 1 :] if isinstance(reply, Queued | Granted)]
+            if grant_id not in declined and back_ns and grant_id in published_ns:
+                found.append((published_ns[grant_id], back_ns[0]))
+            declined.add(grant_id)  # it is declined again for each copy that arrives
+    return found
+
+
+def used_grant_at_ns(messages):
+    """When the grant was first published that the shard used."""
+    (used,) = {said.to.rpartition(".")[2] for _, said in messages if is_use(said)}
+    return min(
+        published_at_ns(messages, said) for _, said in messages if isinstance(said, Granted) and said.grant_id == used
+    )
+
+
+def published_at_ns(messages, granted):
+    """``waited_ms`` after its request was begun."""
     begun_at_ns, _ = messages[0]
-    return [begun_at_ns + said.waited_ms * NS_PER_MS for _, said in messages if isinstance(said, Granted)]
+    return begun_at_ns + granted.waited_ms * NS_PER_MS
 
 
-def answers(message, outcome):
-    return isinstance(message, SendAnswer) and message.outcome is outcome
+def is_use(message):
+    return isinstance(message, SendAnswer) and message.outcome is Outcome.IDENTIFIED
 
 
 def print_history(shard_ids, deeds, ledger):

@@ -92,7 +92,7 @@ async def fill(do, coordinators, count, least):
         found = [await counted(one) for one in coordinators]
         if all(unread == 0 for _, unread in found) and any(waiting < least for waiting, _ in found):
             await do("ask", STEP)
-        return all(waiting >= least and unread == 0 for waiting, unread in found)
+        return all(least <= waiting <= WAITING and unread == 0 for waiting, unread in found)
 
     await until(is_so, f"at least {least} requests wait", WITHIN_S)
 

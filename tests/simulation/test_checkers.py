@@ -109,6 +109,6 @@ def test_a_late_turn_of_a_lost_ledger_counts_only_for_a_writer_that_could_know_o
         left.counted(record(1).grant.grant_id, 0, knew=lambda _: False)
     for _ in range(10):
         left.counted(record(1).grant.grant_id, 0, knew=lambda _: True)
-    assert left.is_shared, "what it could not know of is as if others had spent it"
+    assert not left.is_shared, "no other excuse follows from it"
     with pytest.raises(Violation):
         left.counted(record(1).grant.grant_id, 0, knew=lambda name: name == "a1")

@@ -41,6 +41,7 @@ class Left:
         self._ends_ns: int | None = None
         self._beside = 0  # spent by others in it
         self._lowered = 0  # in it, of the total
+        self._unknowable = 0  # used in it, of a lost ledger, later than a writer could know
         self._index = 0
         self._committed: dict[str, int] = {}  # by grant: the first entry that had it
         self._stored: set[tuple[str, int, int]] = set()
@@ -91,7 +92,8 @@ class Left:
         self._look(now_ns)
         # A later day begins with the lowered total, of which the entry may not know yet.
         not_known = max(self._lowered, (ledger.total or 0) - self._day.total)
-        spare = self._day.remaining(now_ns) + self._beside + not_known - ledger.remaining
+        spent_beside = self._beside + self._unknowable
+        spare = self._day.remaining(now_ns) + spent_beside + not_known - ledger.remaining
         entry = Entry(self._index, ledger.instance, ledger.age, self._number, ledger.remaining, spare)
         self._entries.append(entry)
         self._judge(entry, now_ns)
@@ -104,12 +106,11 @@ class Left:
         """
         self._look(now_ns)
         since = self._committed.get(grant_id, 0)
-        for entry in reversed(self._entries):
-            if entry.index < since or entry.day != self._number:
-                break
-            if not knew(entry.instance):
-                self._beside += 1  # for its later entries, too: it is as if another had spent it
-                break
+        entries = [entry for entry in self._entries if entry.index >= since and entry.day == self._number]
+        if not all(knew(entry.instance) for entry in entries):
+            self._unknowable += 1  # for the later entries, too, which go on from what is left by these
+            return
+        for entry in reversed(entries):
             entry.spare -= 1
             self._judge(entry, now_ns)
 
@@ -123,12 +124,12 @@ class Left:
         """Discord's day is made anew."""
         self._look(now_ns)
         self._number += 1
-        self._beside = self._lowered = 0
+        self._beside = self._lowered = self._unknowable = 0
 
     def _look(self, now_ns: int) -> None:
         if self._ends_ns is not None and now_ns >= self._ends_ns:
             self._number += 1
-            self._beside = self._lowered = 0
+            self._beside = self._lowered = self._unknowable = 0
         self._day.remaining(now_ns)
         self._ends_ns = self._day._ends_ns  # to the nanosecond; what it tells is rounded
 
