@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from nats import errors
 from nats.js import api
 from nats.js.errors import APIError, NotFoundError
 
@@ -186,18 +187,21 @@ class KvBucket:
             wanted, looks = max_concurrency() or 1, looks + 1
             if wanted != judged or looks >= JUDGE_EVERY:
                 try:
-                    await self._judge(wanted, is_first=not judged)
-                    judged, vain, looks = wanted, 0, 0
+                    config = (await self._jetstream.stream_info(self.stream)).config
                 except NotFoundError:
                     pass  # it is about to be made
-                except TROUBLE:
+                except (errors.Error, OSError):
                     vain += answers() and not judged
+                except TROUBLE:
+                    pass  # what answers is not JetStream
+                else:
+                    self._judge(config, wanted, is_first=not judged)
+                    judged, vain, looks = wanted, 0, 0
             await asyncio.sleep(LOOK_EVERY_S)
         right = f"$JS.API.STREAM.INFO.{self.stream}"
         self._log.warning("the settings of the KV bucket cannot be checked; allow the subject", subject=right)
 
-    async def _judge(self, max_concurrency: int, *, is_first: bool) -> None:
-        config = (await self._jetstream.stream_info(self.stream)).config
+    def _judge(self, config: api.StreamConfig, max_concurrency: int, *, is_first: bool) -> None:
         need = need_of(self._settings, max_concurrency)
         never, perhaps = problems_of(self.name, config, need)
         if never and is_first and not self._has_made:

@@ -170,9 +170,14 @@ def test_a_flood_of_grants_is_bounded(board, monkeypatch):
     monkeypatch.setattr("nats_identify.cli.top.board.SHARDS_KEPT", 3)
     for shard_id in range(9):
         board.happened("granted", {"shard_id": shard_id}, 10.0)
+    assert len(board._granted_at_s) == 3
     for shard_id in range(9):
         board.happened("ready", {"shard_id": shard_id}, 10.0)
-    assert board.ready <= {0, 1, 2}
+    assert board.ready == {0, 1, 2}
+    board.answered(status(waiting=0), 10.0)
+    board.happened("granted", {"shard_id": 7}, 10.0)
+    board.happened("ready", {"shard_id": 7}, 10.0)
+    assert board.ready == {7}, "the next start is counted"
 
 
 def test_the_rate_is_of_the_last_minute(board):

@@ -73,18 +73,19 @@ class Board:
         if name == "granted":
             self._grants_s.append(now_s)
         shard_id = fields.get("shard_id")
-        if type(shard_id) is not int or max(len(self.identified), len(self._granted_at_s)) >= SHARDS_KEPT:
+        if type(shard_id) is not int:
             return
         if name in {"queued", "granted"} and self._is_over:
             self._is_over = False
             self.identified, self.ready, self._granted_at_s = set(), set(), {}
         match name:
-            case "granted":
+            case "granted" if len(self._granted_at_s) < SHARDS_KEPT:
                 self._granted_at_s[shard_id] = now_s
             case "identified" | "ready":
                 self._granted_at_s.pop(shard_id, None)
-                self.identified.add(shard_id)
-                if name == "ready":
+                if len(self.identified) < SHARDS_KEPT:
+                    self.identified.add(shard_id)
+                if name == "ready" and shard_id in self.identified:
                     self.ready.add(shard_id)
             case "declined" | "released" | "undeliverable" | "expired" | "cancelled":
                 self._granted_at_s.pop(shard_id, None)
