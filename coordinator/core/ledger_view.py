@@ -94,5 +94,5 @@ class LedgerView:
 
 
 def _identity(ledger: Ledger | None) -> tuple[object, ...]:
-    """How two entries are distinguished. Age and revision alone are not enough: a copy of another lineage may have the same ones."""
+    """How two entries are distinguished. A copy of another lineage may have the same age, and the same revision."""
     return () if ledger is None else (ledger.age, ledger.instance, ledger.lineage)
