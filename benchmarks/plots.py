@@ -21,6 +21,9 @@ COLOURS: Final = {
 }
 IDEAL: Final = "#868e96"
 STARTS: Final = ("cold-start-16", "cold-start-64")
+MILLISECONDS: Final = tuple(step * 10**power for power in range(-2, 5) for step in (1, 2, 5))
+"""Ticks of the axis of waits."""
+
 VIOLATIONS_IN: Final = ("cold-start-16", "two-processes", "killed", "spent-day")
 
 
@@ -79,11 +82,15 @@ def _draw_violations(axes: "Axes", outcomes: Sequence[Outcome]) -> None:
 
 
 def _draw_waits(axes: "Axes", outcome: Outcome) -> None:
-    """Draw which share of the requests took at most so long."""
+    """Draw which share of the requests took at most each time."""
     for row in outcome.rows:
         if row.series:
             axes.plot(*zip(*row.series, strict=True), label=row.who, color=COLOURS.get(row.who, IDEAL))
-    axes.set(xscale="log", xlabel="milliseconds", ylabel="% took at most so long", title=outcome.title)
+    axes.set(xscale="log", xlabel="milliseconds", ylabel="% took at most this long", title=outcome.title)
+    shortest, longest = axes.get_xlim()
+    shown = [tick for tick in MILLISECONDS if shortest <= tick <= longest]
+    axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
+    axes.minorticks_off()
     axes.axhline(99, color=IDEAL, linewidth=0.5)
     axes.legend(fontsize=8, frameon=False, loc="lower right")
 
