@@ -192,8 +192,8 @@ class KvBucket:
                     pass  # it is about to be made
                 except (errors.Error, OSError):
                     vain += answers() and not judged
-                except TROUBLE:
-                    pass  # what answers is not JetStream
+                except TROUBLE as error:  # what answers is not JetStream
+                    self._connection.warn_throttled("bucket", f"the KV bucket's settings cannot be read: {error!r}")
                 else:
                     self._judge(config, wanted, is_first=not judged)
                     judged, vain, looks = wanted, 0, 0

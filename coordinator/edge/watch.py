@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from nats import errors
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext, api
 from nats.js.errors import APIError, NotFoundError
@@ -75,13 +76,14 @@ class LedgerWatch:
             await asyncio.sleep(LOOK_EVERY_S)
 
     def _take_note(self, error: Exception | None) -> None:
-        """Log that NATS refuses the consumer, and when it no longer does; the store reports outages."""
-        is_refused = isinstance(error, APIError) and not isinstance(error, NotFoundError)
+        """Log that NATS refuses the consumer, or answers nonsense, and when that is over; the store reports outages."""
+        is_nonsense = error is not None and not isinstance(error, errors.Error | OSError)
+        is_refused = is_nonsense or (isinstance(error, APIError) and not isinstance(error, NotFoundError))
         if is_refused and not self._is_refused:
             self._store.log.warning(
                 "NATS refuses a watch of the ledger; it is read each third of a lease instead, and asked for again",
                 stream=self._store.stream,
-                error=str(error),
+                error=str(error) or repr(error),
             )
         elif error is None and self._is_refused:
             self._store.log.info("the ledger is watched again", stream=self._store.stream)

@@ -126,7 +126,7 @@ class EmbeddedNats:
             self._process = await self._spawned(binary)
         except OSError as error:
             self._give_store()
-            message = f"{binary} cannot be started on {self.store_dir} ({error.strerror or error}); see to both"
+            message = f"{binary} cannot be started on {self.store_dir} ({error.strerror or error}); check both paths"
             raise NatsServerError(message) from error
         except BaseException:
             self._give_store()

@@ -82,9 +82,9 @@ async def until_waiting(coordinators, least, most=WAITING):
 
 
 async def fill(do, coordinators, count, least):
-    """Ask so often, and for more where a full inbox dropped some, until each of them has at least so many requests.
+    """Send ``count`` requests, and more where an inbox was full, until ``least`` wait at each coordinator.
 
-    The crowd sends each of its requests once.
+    A full inbox drops requests, and the crowd sends each of its requests once.
     """
     await do("ask", count)
 

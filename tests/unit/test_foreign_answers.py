@@ -33,7 +33,14 @@ class JetStream:
         raise self._error
 
 
-LOG: Any = SimpleNamespace(**dict.fromkeys(("info", "warning", "error"), lambda *_, **__: None))
+class Log:
+    """Keeps the warnings."""
+
+    def __init__(self):
+        self.warnings = []
+
+    def warning(self, text, *more, **fields):
+        self.warnings.append((text, more or fields))
 
 
 @pytest.fixture(autouse=True)
@@ -63,22 +70,28 @@ def settings(**more):
 @pytest.mark.parametrize("error", WRONG, ids=str)
 async def test_the_bucket_s_settings_are_looked_at_again(error):
     jetstream: Any = JetStream(error)
-    connection: Any = SimpleNamespace(jetstream=lambda **_: jetstream, max_payload=10**6)
-    await goes_on(KvBucket(connection, "identify", settings(), LOG).watch(lambda: 1, lambda: True), jetstream)
+    log: Any = Log()
+    connection: Any = SimpleNamespace(jetstream=lambda **_: jetstream, warn_throttled=log.warning)
+    await goes_on(KvBucket(connection, "identify", settings(), log).watch(lambda: 1, lambda: True), jetstream)
+    assert {kind for kind, _ in log.warnings} == {"bucket"}, "it says what it cannot read, and names no permission"
 
 
 @pytest.mark.parametrize("error", WRONG, ids=str)
 async def test_the_history_is_asked_for_again(error):
     jetstream: Any = JetStream(error)
     connection: Any = SimpleNamespace(jetstream=lambda **_: jetstream, is_clustered=False, is_connected=True)
+    log: Any = Log()
     stream = EventStream(
-        connection, Subjects("identify"), settings(identify_history="1d"), has_ledger=lambda: True, log=LOG
+        connection, Subjects("identify"), settings(identify_history="1d"), has_ledger=lambda: True, log=log
     )
     await goes_on(stream.run(), jetstream)
+    assert len(log.warnings) == 1
 
 
 @pytest.mark.parametrize("error", WRONG, ids=str)
 async def test_the_ledger_is_watched_again(error):
     jetstream: Any = JetStream(error)
-    store: Any = SimpleNamespace(jetstream=jetstream, subject="ledger", stream="KV_identify", revision=0, log=LOG)
+    log: Any = Log()
+    store: Any = SimpleNamespace(jetstream=jetstream, subject="ledger", stream="KV_identify", revision=0, log=log)
     await goes_on(LedgerWatch(store, "instance", lambda _: None).run(), jetstream)
+    assert len(log.warnings) == 1
