@@ -42,12 +42,12 @@ class LedgerWriter:
             "reset_in_ms": None if ledger.reset_in_ns is None else ms_up(ledger.reset_in_ns),
         }
         known = self._beginnings
-        written = [
-            f'{known.get(grant.grant_id) or self._begin(grant)}{-(-hold_ns // MS)},"outcome":{_OUTCOMES[outcome]}}}'
-            for grant, hold_ns, outcome in ledger.grants
-        ]
+        written = []
+        for record in ledger.grants:
+            beginning = known.get(record.grant.grant_id) or self._begin(record.grant)
+            written.append(f'{beginning}{-(-record.hold_ns // MS)},"outcome":{_OUTCOMES[record.outcome]}}}')
         if len(known) > 2 * len(written) + BEGINNINGS_SPARE_MAX:
-            self._beginnings = {grant.grant_id: known[grant.grant_id] for grant, _, _ in ledger.grants}
+            self._beginnings = {record.grant.grant_id: known[record.grant.grant_id] for record in ledger.grants}
         loops = ",".join([_crash_loop(history) for history in ledger.crash_loops])
         margin_ms = "null" if ledger.margin_ns is None else ms_up(ledger.margin_ns)
         hold_ms = "null" if ledger.full_hold_ns is None else ms_up(ledger.full_hold_ns)

@@ -27,7 +27,7 @@ from tests.simulation.violation import Violation
 
 def record(number, **fields):
     place = (f"{number}-0123456789abcdef", f"r{number}", number, 0, 1, 0, 5 * SECOND)
-    return HoldRecord(Grant(*place), 10 * SECOND)._replace(**fields)
+    return HoldRecord(Grant(*place), **{"hold_ns": 10 * SECOND, **fields})
 
 
 def entry(*records):
