@@ -28,6 +28,7 @@ MODULES: Final = (
     "coordinator/edge/publisher.py",
     "coordinator/edge/recent.py",
     "coordinator/edge/refusals.py",
+    "coordinator/edge/store.py",
     "coordinator/runtime.py",
     "nats_identify/nats_protocol.py",
     "nats_identify/schedule/*.py",

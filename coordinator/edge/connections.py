@@ -102,7 +102,8 @@ class Connection(NatsClient):
     ) -> None:
         """Publish without a task to wait for: `publish` takes five times as long.
 
-        All that is published in one turn of the loop is written at once. Call it only while `can_send`.
+        All that is published in one turn of the loop is written at once, in the next one or by `write_out`. Call it
+        only while `can_send`.
 
         Args:
             to: a subject.
@@ -141,8 +142,10 @@ class Connection(NatsClient):
         self._answers = f"{self.new_inbox()}."
         await self.receive(f"{self._answers}*", Handler(self._take_answer, lambda *_: None, ANSWER_BYTES_MAX))
 
-    async def ask(self, to: str, payload: bytes, *, header: bytes = b"", within_s: float) -> tuple[bytes, bytes]:
-        """Publish a request now; return the header block and the body of the first answer.
+    def ask(
+        self, to: str, payload: bytes, *, header: bytes = b"", within_s: float
+    ) -> "asyncio.Future[tuple[bytes, bytes]]":
+        """Send a request now; return the future header block and body of the first answer.
 
         `request` takes three times as long, on the way of each grant.
 
@@ -152,25 +155,32 @@ class Connection(NatsClient):
             header: a header block, or empty.
             within_s: how long to wait.
 
-        Raises:
+        The future raises:
             nats.errors.OutboundBufferLimitError: nothing can be sent now.
             nats.errors.TimeoutError: there was no answer in time.
             nats.errors.BadSubjectError, nats.errors.MaxPayloadError: as of `publish_now`.
         """
-        if not self.can_send:
-            raise errors.OutboundBufferLimitError
+        loop = asyncio.get_running_loop()
         self._asked_count += 1
         name = str(self._asked_count)
-        answer: asyncio.Future[tuple[bytes, bytes]] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[tuple[bytes, bytes]] = loop.create_future()
         self._asked[name.encode()] = answer
-        try:
-            self.publish_now(to, payload, answer_to=self._answers + name, header=header)
-            async with asyncio.timeout(within_s):
-                return await answer
-        except TimeoutError:
-            raise errors.TimeoutError from None
-        finally:
+        timer = loop.call_later(within_s, _fail, answer, errors.TimeoutError())
+
+        def forget(_: object) -> None:
+            timer.cancel()
             del self._asked[name.encode()]
+
+        answer.add_done_callback(forget)
+        try:
+            if not self.can_send:
+                raise errors.OutboundBufferLimitError
+            self.publish_now(to, payload, answer_to=self._answers + name, header=header)
+        except errors.Error as error:
+            _fail(answer, error)
+        else:
+            self.write_out()
+        return answer
 
     def _take_answer(self, subject: bytes, _reply: bytes, header: bytes, body: bytes) -> None:
         answer = self._asked.get(subject.rpartition(b".")[2])
@@ -281,6 +291,11 @@ class Connection(NatsClient):
         elif not self._context.lost.done():
             message = f"{name} in a cluster can let two coordinators win; update it to {oldest} or newer"
             self._context.lost.set_exception(CannotServeError(message))
+
+
+def _fail(answer: "asyncio.Future[tuple[bytes, bytes]]", error: errors.Error) -> None:
+    if not answer.done():
+        answer.set_exception(error)
 
 
 async def _never(message: Msg) -> None:

@@ -250,6 +250,10 @@ class TracedPublisher:
         """Publish it."""
         self._publisher.publish_event(event)
 
+    def write_out(self) -> None:
+        """Write what is published."""
+        self._publisher.write_out()
+
 
 class TracedStore:
     """A store whose writes are measured."""
@@ -263,10 +267,14 @@ class TracedStore:
         """Read the ledger."""
         return self._store.read()
 
-    async def write(self, write: Write) -> Written | WriteUnsettled:
+    def write(self, write: Write) -> Awaitable[Written | WriteUnsettled]:
         """Write the ledger."""
-        began_ns = self._clock()
-        result = await self._store.write(write)
+        return self._measure(write, self._store.write(write), self._clock())
+
+    async def _measure(
+        self, write: Write, outcome: Awaitable[Written | WriteUnsettled], began_ns: int
+    ) -> Written | WriteUnsettled:
+        result = await outcome
         if isinstance(result, Written):
             self._tracing.committed(write, began_ns)
         return result

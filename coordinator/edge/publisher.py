@@ -108,6 +108,10 @@ class Publisher:
         if reply.to:
             self._send(reply.to, body.encode(), header=header)
 
+    def write_out(self) -> None:
+        """Write what is published, at once."""
+        self._traffic.write_out()
+
     def publish_event(self, event: Event) -> None:
         """Publish, count and log an event."""
         name, fields = event.name, event.fields

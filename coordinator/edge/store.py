@@ -5,7 +5,7 @@ A read or a write has one outcome, within about a second; what an unsettled one 
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from nats import errors
@@ -142,11 +142,18 @@ class LedgerStore:
         self._answered(read.revision)
         return read
 
-    async def write(self, write: Write) -> Written | WriteUnsettled:
-        """Write the ledger if ``write.revision`` is still the newest."""
+    def write(self, write: Write) -> Awaitable[Written | WriteUnsettled]:
+        """Send the ledger at once, to be stored if ``write.revision`` is the newest; return the future outcome."""
         self.called_at_ns = began_ns = self._clock()
+        payload, header = self._writer.write(write.ledger), _header_of(write)
+        answer = self._connection.ask(self.subject, payload, header=header, within_s=ANSWER_WITHIN_S)
+        return self._outcome(write, answer, began_ns)
+
+    async def _outcome(
+        self, write: Write, answer: "asyncio.Future[tuple[bytes, bytes]]", began_ns: int
+    ) -> Written | WriteUnsettled:
         try:
-            revision = await self._publish(self._writer.write(write.ledger), _header_of(write))
+            revision = _revision_in(*await answer)
         except TROUBLE as error:
             return self._unsettled(write, error)
         finally:
@@ -155,16 +162,6 @@ class LedgerStore:
         self._answered(revision)
         self._metrics.commit.observe((self._clock() - began_ns) / NS_PER_S)
         return Written(revision)
-
-    async def _publish(self, payload: bytes, header: bytes) -> int:
-        """Have the stream store an entry; return its revision, as `JetStreamContext.publish` does."""
-        header, answer = await self._connection.ask(self.subject, payload, header=header, within_s=ANSWER_WITHIN_S)
-        if header.startswith(_NO_STREAM):
-            raise NoStreamResponseError
-        acknowledged = json.loads(answer)
-        if "error" in acknowledged:
-            raise APIError.from_error(acknowledged["error"])
-        return int(acknowledged["seq"])
 
     def _unsettled(self, write: Write, error: Exception) -> WriteUnsettled:
         """Record a write that was not acknowledged; log it where it is refused or lasts."""
@@ -242,6 +239,21 @@ class LedgerStore:
             return (await self.jetstream.stream_info(self.stream)).state.last_seq == 0
         except errors.TimeoutError:
             return False
+
+
+def _revision_in(header: bytes, body: bytes) -> int:
+    """Return the revision that the stream acknowledges, as `JetStreamContext.publish` does.
+
+    Raises:
+        nats.errors.Error: it refuses the write, or there is no stream.
+        LookupError, TypeError, ValueError: it is no answer of JetStream.
+    """
+    if header.startswith(_NO_STREAM):
+        raise NoStreamResponseError
+    acknowledged = json.loads(body)
+    if "error" in acknowledged:
+        raise APIError.from_error(acknowledged["error"])
+    return int(acknowledged["seq"])
 
 
 def _header_of(write: Write) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 
 import pytest
 from nats import errors
@@ -55,6 +56,27 @@ async def test_of_what_is_published_in_one_turn_grants_go_first(connection, rece
     assert [message.subject for message in await received(2)] == ["in.6", "in.5"]
 
 
+def subscribed(port):
+    """A subscriber that needs no event loop; return its socket."""
+    peer = socket.create_connection(("127.0.0.1", port), timeout=WITHIN_S)
+    peer.sendall(b"CONNECT {}\r\nSUB in.> 1\r\nPING\r\n")
+    while not peer.recv(65_536).endswith(b"PONG\r\n"):
+        pass
+    return peer
+
+
+async def test_what_is_written_out_leaves_before_the_event_loop_turns(connection, nats_server):
+    with subscribed(nats_server.port) as peer:
+        connection.publish_now("in.1", b"queued")
+        connection.publish_now("in.2", b"granted", is_first=True)
+        connection.write_out()
+        assert peer.recv(65_536) == b"MSG in.2 1 7\r\ngranted\r\nMSG in.1 1 6\r\nqueued\r\n"
+        assert connection.pending_data_size == 0
+        answer = connection.ask("in.3", b"question", within_s=WITHIN_S)
+        assert peer.recv(65_536).startswith(b"MSG in.3 1 _INBOX.")
+        assert not answer.done()
+
+
 async def test_a_header_arrives_and_so_does_what_publish_sends(connection, received):
     connection.publish_now("in.1", b"{}", header=b"NATS/1.0\r\nA: b\r\n\r\n")
     await connection.publish("in.2", b"later")
@@ -98,7 +120,7 @@ async def test_each_answer_goes_to_its_own_question_and_a_late_one_to_none(conne
     await subscription.next_msg(timeout=WITHIN_S)
     with pytest.raises(errors.TimeoutError):
         await connection.ask("question", b"0", within_s=0.01)
-    questions = [asyncio.create_task(connection.ask("question", b"%d" % n, within_s=WITHIN_S)) for n in (1, 2)]
+    questions = [connection.ask("question", b"%d" % n, within_s=WITHIN_S) for n in (1, 2)]
     asked = [await subscription.next_msg(timeout=WITHIN_S) for _ in range(3)]
     for message in asked:  # the first one's answer is too late
         await client.publish(message.reply, b"to " + message.data)
@@ -147,7 +169,8 @@ class StallingServer:
         self.arrived.append(b"")
 
 
-async def test_what_was_not_written_before_a_connection_broke_is_not_sent_by_the_next():
+@pytest.mark.parametrize("is_written_out", [False, True], ids=["by nats-py", "at once"])
+async def test_what_was_not_written_before_a_connection_broke_is_not_sent_by_the_next(is_written_out):
     server = StallingServer()
     async with await asyncio.start_server(server.serve, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
@@ -159,9 +182,13 @@ async def test_what_was_not_written_before_a_connection_broke_is_not_sent_by_the
             if connection.pending_data_size > 100_000:  # it is not written: the socket's buffers are full
                 break
             connection.publish_now("in.filler", b"x" * 100_000)
+            if is_written_out:
+                connection.write_out()
             await asyncio.sleep(0.005)  # the flusher has its turn
         assert connection.can_send
         connection.publish_now("in.plain", b"granted", is_first=True)
+        if is_written_out:
+            connection.write_out()  # it leaves this to nats-py, which waits for room
         server.breaks.set()
 
         async def asks_again() -> bool:
