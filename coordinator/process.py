@@ -187,7 +187,7 @@ class Process:
             clock=now_ns,
             log=log,
         )
-        runtime = self._make_runtime(store, publisher, spans)
+        runtime = self._make_runtime(store, publisher, watch, spans)
         for part in (publisher, intake, service):
             await part.open()
         commands = OperatorCommands(subjects, events, publisher=publisher, is_leading=self._is_leading)
@@ -218,12 +218,15 @@ class Process:
         name = self._settings.identify_replica_name
         return tracing.start(os.environ, replica=name, find=find, clock=now_ns, log=self._log)
 
-    def _make_runtime(self, store: LedgerStore, publisher: Publisher, spans: "Tracing | None") -> Runtime:
+    def _make_runtime(
+        self, store: LedgerStore, publisher: Publisher, watch: LedgerWatch, spans: "Tracing | None"
+    ) -> Runtime:
         return Runtime(
             self._replica,
             self._event_queue,
             store=store if spans is None else spans.store(store),
             publisher=publisher if spans is None else spans.publisher(publisher),
+            watch=watch,
             figures=self._limits,
             clock=now_ns,
             log=self._log,

@@ -18,7 +18,7 @@ from coordinator.core.ledger import (
     WriteUnsettled,
     Written,
 )
-from coordinator.core.replica import Replica
+from coordinator.core.replica import Replica, Role
 from coordinator.edge.event_queue import EventQueue
 from coordinator.edge.log import Log
 from nats_identify.clock import NS_PER_S, Clock
@@ -51,7 +51,7 @@ class Store(Protocol):
         ...
 
     def write(self, write: Write) -> Awaitable[Written | WriteUnsettled]:
-        """Write it by compare-and-set."""
+        """Send it at once, to be written by compare-and-set; return the future outcome."""
         ...
 
 
@@ -68,6 +68,18 @@ class Publisher(Protocol):
 
     def publish_event(self, event: Event) -> None:
         """Publish an event."""
+        ...
+
+    def write_out(self) -> None:
+        """Write to NATS what is published so far, before other tasks run."""
+        ...
+
+
+class Watch(Protocol):
+    """Watches the ledger."""
+
+    def set_leading(self, *, is_leading: bool) -> None:
+        """Watch while another replica leads."""
         ...
 
 
@@ -87,6 +99,7 @@ class Runtime:
         event_queue: the events.
         store: where the ledger is.
         publisher: publishes replies and events.
+        watch: watches the ledger of another replica.
         figures: fetches Discord's limits.
         clock: the replica's time.
         log: for changes of the role.
@@ -102,6 +115,7 @@ class Runtime:
         *,
         store: Store,
         publisher: Publisher,
+        watch: Watch,
         figures: Figures,
         clock: Clock,
         log: Log,
@@ -111,6 +125,7 @@ class Runtime:
         self._event_queue = event_queue
         self._store = store
         self._publisher = publisher
+        self._watch = watch
         self._figures = figures
         self._clock = clock
         self._log = log
@@ -138,6 +153,7 @@ class Runtime:
                 break
         if self._replica.role is not self._role:
             self._role = self._replica.role
+            self._watch.set_leading(is_leading=self._role is Role.LEADER)
             self._log.info("role", role=self._role.value, term=self._replica.term)
         if len(self._event_queue):
             await asyncio.sleep(0)  # let the calls leave, and more arrive
@@ -151,7 +167,7 @@ class Runtime:
         return min(max((deadline_ns - self._clock()) / NS_PER_S, REST_MIN_S), REST_MAX_S)
 
     def _handle_some(self, calls: asyncio.TaskGroup) -> None:
-        """Handle the next events, then carry out their actions, in order."""
+        """Handle the next events, then carry out their actions, in order; what is published as an event leaves last."""
         handled: list[tuple[list[ReplicaAction], int]] = []
         while len(handled) < HANDLED_AT_ONCE and (entry := self._event_queue.take()) is not None:
             event, waiter = entry
@@ -160,7 +176,13 @@ class Runtime:
                 waiter.set_result(None)
         for actions, term in handled:
             for action in actions:
-                self._do(action, term, calls)
+                if not isinstance(action, Event):
+                    self._do(action, term, calls)
+        self._publisher.write_out()
+        for actions, _ in handled:
+            for action in actions:
+                if isinstance(action, Event):
+                    self._publisher.publish_event(action)
 
     def _do(self, action: ReplicaAction, term: int, calls: asyncio.TaskGroup) -> None:
         match action:
@@ -168,8 +190,6 @@ class Runtime:
                 self._publisher.reply(action, term)
             case CommandReply():
                 self._publisher.reply_to_command(action, term)
-            case Event():
-                self._publisher.publish_event(action)
             case Write():
                 calls.create_task(self._call(self._store.write(action)))
             case Read():

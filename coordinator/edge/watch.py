@@ -1,6 +1,7 @@
 """Watches the ledger's headers, so that a standby reads a commit at once. A hint: what it misses, a read finds.
 
-The headers alone: a leader with a thousand buckets need not be sent all that it has just written.
+The headers alone: an entry may have hundreds of kilobytes, and is read where it is another replica's. A leader does not
+watch: it would be sent each of its own commits, and its next write shows whether another replica has written.
 
 A watch can fall silent when its consumer's server dies or the stream is made anew: it is started again when
 the store knows of more than it has shown. Where NATS gives no consumer at all, because others use up what the account
@@ -44,7 +45,16 @@ class LedgerWatch:
         self._instance = instance
         self._show = show
         self._news = asyncio.Event()
+        self._is_wanted = asyncio.Event()
+        self._is_wanted.set()
         self._heard_revision = 0
+
+    def set_leading(self, *, is_leading: bool) -> None:
+        """Watch while another replica leads."""
+        if is_leading:
+            self._is_wanted.clear()
+        else:
+            self._is_wanted.set()
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -53,7 +63,7 @@ class LedgerWatch:
             tasks.create_task(self._tell())
 
     async def _listen(self) -> None:
-        while True:
+        while await self._is_wanted.wait():
             subscription: JetStreamContext.PushSubscription | None = None
             try:
                 subscription = await self._store.jetstream.subscribe(
@@ -73,7 +83,8 @@ class LedgerWatch:
                 if subscription is not None:
                     with suppress(*TROUBLE):
                         await subscription.unsubscribe()
-            await asyncio.sleep(LOOK_EVERY_S)
+            if self._is_wanted.is_set():
+                await asyncio.sleep(LOOK_EVERY_S)
 
     def _take_note(self, error: Exception | None) -> None:
         """Log that NATS refuses the consumer, or answers nonsense, and when that is over; the store reports outages."""
@@ -90,9 +101,9 @@ class LedgerWatch:
         self._is_refused = is_refused or (self._is_refused and error is not None)
 
     async def _until_silent(self) -> None:
-        """Return when the watch has not shown what was known a while ago, or the stream began anew."""
+        """Return when this replica leads, when what was known a while ago was not shown, or the stream began anew."""
         known = self._heard_revision = self._store.revision
-        while known <= self._heard_revision and known <= self._store.revision:
+        while self._is_wanted.is_set() and known <= self._heard_revision and known <= self._store.revision:
             known = self._store.revision
             await asyncio.sleep(LOOK_EVERY_S)
 

@@ -2,8 +2,9 @@
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 
-from coordinator.core.ledger import LedgerRead, TrafficReceived, Written
+from coordinator.core.ledger import LedgerRead, LedgerSeen, TrafficReceived, Written
 from coordinator.core.replica import Replica, Role
 from coordinator.core.settings import Settings
 from coordinator.edge.event_queue import EventQueue
@@ -33,7 +34,7 @@ class MemoryStore:
 
 
 class Recorder:
-    """Notes the grants that leave, and all replies in ``steps``; drops the rest."""
+    """Notes the grants that leave, and all else that is done but replies to commands in ``steps``."""
 
     def __init__(self, steps):
         self.granted, self.steps = [], steps
@@ -49,10 +50,16 @@ class Recorder:
         pass
 
     def publish_event(self, event):
-        pass
+        self.steps.append(("event", event.name))
 
     def request_refresh(self, why):
         pass
+
+    def write_out(self):
+        self.steps.append(("write_out", ""))
+
+    def set_leading(self, *, is_leading):
+        self.steps.append(("set_leading", is_leading))
 
     async def next(self):
         while not self.granted:
@@ -84,7 +91,16 @@ async def leading(*, jump_ns=0):
         skipped_ns += jump_ns
         return now_ns() + skipped_ns
 
-    runtime = Runtime(replica, event_queue, store=store, publisher=publisher, figures=publisher, clock=clock, log=log)
+    runtime = Runtime(
+        replica,
+        event_queue,
+        store=store,
+        publisher=publisher,
+        watch=publisher,
+        figures=publisher,
+        clock=clock,
+        log=log,
+    )
     running = asyncio.create_task(runtime.run())
     async with asyncio.timeout(60):
         await event_queue.put_and_wait(TrafficReceived())
@@ -137,3 +153,21 @@ async def test_a_turn_of_the_loop_is_as_long_on_a_busy_machine(monkeypatch):
             await event_queue.put_and_wait(TrafficReceived())
     assert len({request_id for _, request_id in turns}) >= count - 1  # all but the one that is granted
     assert len({turned_at_ns for turned_at_ns, _ in turns}) <= 2
+
+
+async def test_replies_leave_before_what_is_published_for_those_who_watch():
+    async with leading() as (event_queue, store, publisher, _):
+        event_queue.try_put_request(ask(0, 0), "bot")
+        await publisher.next()
+        await event_queue.put_and_wait(TrafficReceived())
+        granted = store.steps.index(("Granted", "r0"))
+        assert store.steps[granted + 1 : granted + 3] == [("write_out", ""), ("event", "granted")]
+
+
+async def test_the_ledger_is_watched_while_another_replica_leads():
+    async with leading() as (event_queue, store, _, _):
+        follows = [step for step in store.steps if step[0] == "set_leading"]
+        assert follows == [("set_leading", False), ("set_leading", True)]  # a candidate, then the leader
+        newer = replace(store.ledger, instance="two", term=store.ledger.term + 1)
+        while store.steps[-1] != ("set_leading", False):
+            await event_queue.put_and_wait(LedgerSeen(newer, store.revision + 1))
