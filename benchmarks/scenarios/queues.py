@@ -22,6 +22,9 @@ from nats_identify.clock import NS_PER_MS, now_ns
 GIVEN_UP_AFTER_S: Final = 20.0
 """A shard that has not been granted by then is not waited for."""
 
+EDGE: Final = 100
+"""How many of the first requests, and of the last, have a row of their own."""
+
 DEAD: Final = 100
 ASKS: Final = 12
 ASKED_EVERY_S: Final = 0.7
@@ -33,29 +36,40 @@ Measure = Callable[[Bench, OpenQueue], Awaitable[dict[str, Value]]]
 async def idle_bucket(bench: Bench) -> list[Outcome]:
     """How long a shard waits whose bucket is idle."""
     buckets = 1000 if bench.is_full else 400
-    grants_ms, updates_ms = await idle_latency.measure(buckets, 1)
-    p50, p99 = percentile(grants_ms, 50), percentile(grants_ms, 99)
-    bare50, bare99 = percentile(updates_ms, 50), percentile(updates_ms, 99)
-    ours: dict[str, Value] = {
-        "asked": buckets,
-        "p50 ms": p50,
-        "p99 ms": p99,
-        "max ms": max(grants_ms),
-        "p50 / bare update": ratio(p50, bare50),
-        "p99 / bare update": ratio(p99, bare99),
-    }
+    measured = await idle_latency.measure(buckets, 1)
+    grants_ms, updates_ms = measured.grants, measured.updates
+    latencies = partial(_latencies, bare_ms=updates_ms)
+    last = f"{buckets - EDGE:,} live grants, and more"
+    small = f"no queue: one compare-and-set of {idle_latency.KEY_BYTES} bytes, in turn with the requests"
+    large = f"as many bytes as the ledger of {buckets:,} live grants has: {measured.ledger_bytes / 1000:.0f} kB"
     rows = [
-        Row(OURS, ours, "a plain NATS request and its reply", _cumulative(grants_ms)),
-        Row("bare KV update", {"asked": buckets, "p50 ms": bare50, "p99 ms": bare99, "max ms": max(updates_ms)},
-            "no queue: one compare-and-set, in turn with the requests", _cumulative(updates_ms)),
-    ]  # fmt: skip
+        Row(OURS, latencies(grants_ms), "a plain NATS request and its reply", _cumulative(grants_ms)),
+        Row(f"{OURS}, the first {EDGE}", latencies(grants_ms[:EDGE]), f"fewer than {EDGE} live grants"),
+        Row(f"{OURS}, the last {EDGE}", latencies(grants_ms[-EDGE:]), last),
+        Row("bare KV update", latencies(updates_ms), small, _cumulative(updates_ms)),
+        Row("large KV update", latencies(measured.large_updates), large),
+    ]
     rows += await _rows(bench, _ask_idle_buckets, max_concurrency=64, without=OURS)
     sentence = (
         "From the request to the grant, one bucket after the other, each asked for the first time. A grant costs this"
-        " queue one write to the replicated ledger, synced to disk, which is what the bare update is. A queue in the"
+        " queue one write to the replicated ledger, synced to disk, which is what the bare update is. Every grant stays"
+        " live, and is in each later entry of the ledger: the large update has the size of the last one. A queue in the"
         f" process of the bot writes nothing; it is asked {ASKS} times, {ASKED_EVERY_S:g} s apart."
     )
     return [Outcome("idle-bucket", "An idle bucket", sentence, rows)]
+
+
+def _latencies(taken_ms: list[float], bare_ms: list[float]) -> dict[str, Value]:
+    """Return the figures of one row, and how many of the small bare updates they are."""
+    p50, p99 = percentile(taken_ms, 50), percentile(taken_ms, 99)
+    return {
+        "asked": len(taken_ms),
+        "p50 ms": p50,
+        "p99 ms": p99,
+        "max ms": max(taken_ms),
+        "p50 / bare update": ratio(p50, percentile(bare_ms, 50)),
+        "p99 / bare update": ratio(p99, percentile(bare_ms, 99)),
+    }
 
 
 async def head_gives_up(bench: Bench) -> list[Outcome]:
