@@ -1,4 +1,4 @@
-"""The one loop of a coordinator: it waits, passes events to the replica, and carries out its actions in order.
+"""The one loop of a coordinator: it waits, passes events to the replica, and carries out its actions.
 
 It decides nothing, and knows neither NATS nor Discord: events come through the event queue, and actions go to the edge.
 """
@@ -33,8 +33,11 @@ whole turn, and by the wall clock almost no time would be left for the events th
 """
 
 HANDLED_AT_ONCE: Final = 16
-"""How many events are handled before their actions are carried out, in order, and before the time is checked. It is a
-tenth less work than to do so after each event."""
+"""How many events are handled before their actions are carried out and before the time is checked. It is a tenth less
+work than to do so after each event."""
+
+FOLLOWING: Final = frozenset({Role.STANDBY, Role.CANDIDATE})
+"""The roles in which another replica's commits matter."""
 
 REST_MAX_S: Final = 1.0
 """The longest wait of the loop; the health check needs no other heartbeat."""
@@ -78,8 +81,8 @@ class Publisher(Protocol):
 class Watch(Protocol):
     """Watches the ledger."""
 
-    def set_leading(self, *, is_leading: bool) -> None:
-        """Watch while another replica leads."""
+    def set_wanted(self, *, is_wanted: bool) -> None:
+        """Watch, or do not: a replica that leads or leaves needs no watch."""
         ...
 
 
@@ -153,7 +156,7 @@ class Runtime:
                 break
         if self._replica.role is not self._role:
             self._role = self._replica.role
-            self._watch.set_leading(is_leading=self._role is Role.LEADER)
+            self._watch.set_wanted(is_wanted=self._role in FOLLOWING)
             self._log.info("role", role=self._role.value, term=self._replica.term)
         if len(self._event_queue):
             await asyncio.sleep(0)  # let the calls leave, and more arrive
@@ -167,7 +170,10 @@ class Runtime:
         return min(max((deadline_ns - self._clock()) / NS_PER_S, REST_MIN_S), REST_MAX_S)
 
     def _handle_some(self, calls: asyncio.TaskGroup) -> None:
-        """Handle the next events, then carry out their actions, in order; what is published as an event leaves last."""
+        """Handle the next events, then carry out their actions: calls and replies to requests, then all others.
+
+        Each of the two is in order. A reply to a command stays behind the command's event.
+        """
         handled: list[tuple[list[ReplicaAction], int]] = []
         while len(handled) < HANDLED_AT_ONCE and (entry := self._event_queue.take()) is not None:
             event, waiter = entry
@@ -176,13 +182,13 @@ class Runtime:
                 waiter.set_result(None)
         for actions, term in handled:
             for action in actions:
-                if not isinstance(action, Event):
+                if not isinstance(action, Event | CommandReply):
                     self._do(action, term, calls)
         self._publisher.write_out()
-        for actions, _ in handled:
+        for actions, term in handled:
             for action in actions:
-                if isinstance(action, Event):
-                    self._publisher.publish_event(action)
+                if isinstance(action, Event | CommandReply):
+                    self._do(action, term, calls)
 
     def _do(self, action: ReplicaAction, term: int, calls: asyncio.TaskGroup) -> None:
         match action:
@@ -190,6 +196,8 @@ class Runtime:
                 self._publisher.reply(action, term)
             case CommandReply():
                 self._publisher.reply_to_command(action, term)
+            case Event():
+                self._publisher.publish_event(action)
             case Write():
                 calls.create_task(self._call(self._store.write(action)))
             case Read():

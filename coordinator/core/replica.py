@@ -88,7 +88,7 @@ class Replica:
         self._limits_policy = LimitsPolicy(is_static=settings.static is not None)
 
     def handle(self, event: ReplicaEvent, now_ns: int) -> list[ReplicaAction]:
-        """Apply one event, then do all that is due; return what to do, in this order."""
+        """Apply one event, then do all that is due; return what to do, calls and replies in this order."""
         if isinstance(event, model.RequestReceived):  # nearly always, and each case of `_apply` takes its time
             actions = self._schedule(event, now_ns)
         else:

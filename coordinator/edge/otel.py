@@ -269,7 +269,8 @@ class TracedStore:
 
     def write(self, write: Write) -> Awaitable[Written | WriteUnsettled]:
         """Write the ledger."""
-        return self._measure(write, self._store.write(write), self._clock())
+        began_ns = self._clock()
+        return self._measure(write, self._store.write(write), began_ns)
 
     async def _measure(
         self, write: Write, outcome: Awaitable[Written | WriteUnsettled], began_ns: int

@@ -49,12 +49,15 @@ class LedgerWatch:
         self._is_wanted.set()
         self._heard_revision = 0
 
-    def set_leading(self, *, is_leading: bool) -> None:
-        """Watch while another replica leads."""
-        if is_leading:
-            self._is_wanted.clear()
-        else:
+    def set_wanted(self, *, is_wanted: bool) -> None:
+        """Watch, or do not: a replica that leads or leaves needs no watch."""
+        if is_wanted:
             self._is_wanted.set()
+            return
+        self._is_wanted.clear()
+        if self._is_refused:
+            self._store.log.info("no watch of the ledger is needed any more", stream=self._store.stream)
+        self._is_refused = False
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -78,7 +81,8 @@ class LedgerWatch:
                 self._take_note(None)
                 await self._until_silent()
             except TROUBLE as error:
-                self._take_note(error)  # or there is no stream yet, or no leader: the next try comes in a second
+                if self._is_wanted.is_set():
+                    self._take_note(error)  # or there is no stream yet, or no leader: the next try comes in a second
             finally:
                 if subscription is not None:
                     with suppress(*TROUBLE):
@@ -101,7 +105,7 @@ class LedgerWatch:
         self._is_refused = is_refused or (self._is_refused and error is not None)
 
     async def _until_silent(self) -> None:
-        """Return when this replica leads, when what was known a while ago was not shown, or the stream began anew."""
+        """Return when no watch is wanted, when what was known a while ago was not shown, or the stream began anew."""
         known = self._heard_revision = self._store.revision
         while self._is_wanted.is_set() and known <= self._heard_revision and known <= self._store.revision:
             known = self._store.revision

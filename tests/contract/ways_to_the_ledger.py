@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nats import errors
+from nats.js.errors import NotFoundError
 
 from coordinator.core.ledger import Ledger, LedgerRead, LedgerSeen, LedgerUnreadable, Write, WriteUnsettled, Written
 from coordinator.edge.bucket import KvBucket
@@ -140,7 +141,8 @@ class RealWay:
     def __init__(self, store: LedgerStore, instance: str) -> None:
         self._store = store
         self._shown: list[LedgerSeen] = []
-        self.watching = asyncio.create_task(LedgerWatch(store, instance, self._shown.append).run())
+        self.watch = LedgerWatch(store, instance, self._shown.append)
+        self.watching = asyncio.create_task(self.watch.run())
 
     async def read(self) -> LedgerRead | LedgerUnreadable:
         return await self._store.read()
@@ -167,6 +169,14 @@ class RealBucket:
     def way(self, instance: str) -> Way:
         self.ways.append(RealWay(self._make_store(), instance))
         return self.ways[-1]
+
+    async def watchers(self) -> int:
+        """How many watch the ledger."""
+        try:
+            consumers = await self._jetstream.consumers_info("KV_identify")
+        except NotFoundError:
+            return 0
+        return sum(bool(consumer.push_bound) for consumer in consumers)
 
     async def delete_key(self) -> None:
         await (await self._jetstream.key_value("identify")).delete("ledger")

@@ -186,14 +186,21 @@ async def test_coordinators_go_on_without_a_watch(docs, server, tmp_path):
             assert await first.end() == 0
             await until(second.is_leader, "the second takes over")
             assert json.loads((await operator.request("identify.request.0", b"", timeout=10)).data)["grant_id"]
-            for name in made:
-                await operator.request(f"$JS.API.CONSUMER.DELETE.{STREAM}.{name}", b"", timeout=10)
+            assert len(second.logged(refused)) == len(second.logged("no watch of the ledger is needed any more")) == 1
+            async with coordinating(docs, server, tmp_path, "coordinator-2") as third:
 
-            async def is_over():
-                return second.logged("the ledger is watched again")
+                async def is_said_again():
+                    return third.logged(refused)
 
-            await until(is_over, "it says that it has one again")
-            assert len(second.logged(refused)) == 1
+                await until(is_said_again, "the third says that it has no watch")
+                for name in made:
+                    await operator.request(f"$JS.API.CONSUMER.DELETE.{STREAM}.{name}", b"", timeout=10)
+
+                async def is_over():
+                    return third.logged("the ledger is watched again")
+
+                await until(is_over, "it says that it has one again")
+                assert len(third.logged(refused)) == 1
         await operator.close()
 
 

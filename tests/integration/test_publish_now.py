@@ -185,10 +185,13 @@ async def test_what_was_not_written_before_a_connection_broke_is_not_sent_by_the
             if is_written_out:
                 connection.write_out()
             await asyncio.sleep(0.005)  # the flusher has its turn
+        else:
+            pytest.fail("the socket takes all")
         assert connection.can_send
         connection.publish_now("in.plain", b"granted", is_first=True)
         if is_written_out:
-            connection.write_out()  # it leaves this to nats-py, which waits for room
+            connection.write_out()
+            assert connection.pending_data_size > 100_000  # it leaves this to nats-py, which waits for room
         server.breaks.set()
 
         async def asks_again() -> bool:

@@ -90,7 +90,7 @@ def test_a_figure_counts_less_what_was_used_right_before():
 def test_an_identify_counts_for_a_crash_loop_unless_a_pardon_forgot_its_grant():
     loops = Loops(CrashLoop(grants=1, period_ns=60 * SECOND, first_wait_ns=60 * SECOND), 0)  # two in a period
     records = [record(number) for number in (1, 2, 3, 4, 5)]
-    used = [one._replace(grant=one.grant._replace(shard_id=7)) for one in records]
+    used = [HoldRecord(one.grant._replace(shard_id=7), one.hold_ns) for one in records]
     for number, one in enumerate(used[:4], 1):
         loops.writes(entry(one))
         if number == 2:

@@ -4,7 +4,7 @@ import asyncio
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
-from coordinator.core.ledger import LedgerRead, LedgerSeen, TrafficReceived, Written
+from coordinator.core.ledger import LedgerRead, LedgerSeen, Stop, TrafficReceived, Written
 from coordinator.core.replica import Replica, Role
 from coordinator.core.settings import Settings
 from coordinator.edge.event_queue import EventQueue
@@ -58,8 +58,8 @@ class Recorder:
     def write_out(self):
         self.steps.append(("write_out", ""))
 
-    def set_leading(self, *, is_leading):
-        self.steps.append(("set_leading", is_leading))
+    def set_wanted(self, *, is_wanted):
+        self.steps.append(("watch", is_wanted))
 
     async def next(self):
         while not self.granted:
@@ -166,8 +166,16 @@ async def test_replies_leave_before_what_is_published_for_those_who_watch():
 
 async def test_the_ledger_is_watched_while_another_replica_leads():
     async with leading() as (event_queue, store, _, _):
-        follows = [step for step in store.steps if step[0] == "set_leading"]
-        assert follows == [("set_leading", False), ("set_leading", True)]  # a candidate, then the leader
+        watched = [step for step in store.steps if step[0] == "watch"]
+        assert watched == [("watch", True), ("watch", False)]  # a candidate, then the leader
         newer = replace(store.ledger, instance="two", term=store.ledger.term + 1)
-        while store.steps[-1] != ("set_leading", False):
+        while store.steps[-1] != ("watch", True):
             await event_queue.put_and_wait(LedgerSeen(newer, store.revision + 1))
+
+
+async def test_one_that_leaves_needs_no_watch():
+    async with leading() as (event_queue, store, _, _):
+        event_queue.put(Stop())
+        while store.ledger.leader is not None:  # noqa: ASYNC110  # the loop that is tried has its turn
+            await asyncio.sleep(0)
+        assert [step for step in store.steps if step[0] == "watch"][-1] == ("watch", False)
