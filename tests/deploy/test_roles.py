@@ -177,30 +177,18 @@ async def test_coordinators_go_on_without_a_watch(docs, server, tmp_path):
             refused = (
                 "NATS refuses a watch of the ledger; it is read each third of a lease instead, and asked for again"
             )
-
-            async def is_said():
-                return second.logged(refused)
-
-            await until(is_said, "it says that it has no watch")
+            await second.until_logged(refused)
             assert json.loads((await operator.request("identify.request.0", b"", timeout=10)).data)["grant_id"]
             assert await first.end() == 0
             await until(second.is_leader, "the second takes over")
             assert json.loads((await operator.request("identify.request.0", b"", timeout=10)).data)["grant_id"]
-            assert len(second.logged(refused)) == len(second.logged("no watch of the ledger is needed any more")) == 1
+            await second.until_logged("no watch of the ledger is needed any more")
             async with coordinating(docs, server, tmp_path, "coordinator-2") as third:
-
-                async def is_said_again():
-                    return third.logged(refused)
-
-                await until(is_said_again, "the third says that it has no watch")
+                await third.until_logged(refused)
                 for name in made:
                     await operator.request(f"$JS.API.CONSUMER.DELETE.{STREAM}.{name}", b"", timeout=10)
-
-                async def is_over():
-                    return third.logged("the ledger is watched again")
-
-                await until(is_over, "it says that it has one again")
-                assert len(third.logged(refused)) == 1
+                await third.until_logged("the ledger is watched again")
+            assert len(second.logged(refused)) == len(third.logged(refused)) == 1
         await operator.close()
 
 
