@@ -47,7 +47,7 @@ class Publisher:
     Args:
         traffic: carries the replies.
         subjects: where events and answers to grants go.
-        event_queue: gets an event for each nudge without a receiver.
+        event_queue: gets an event for each grant or nudge that no shard receives.
         metrics: counts what happens.
         recent: keeps what happened lately.
         log: for events, too.
@@ -95,7 +95,9 @@ class Publisher:
             case model.Refused():
                 header = _error_header(ERROR_NUMBERS[body.code], body.message)
         is_grant = isinstance(body, model.Granted)
-        self._send(reply.to, encode_reply(body, term), answer_to=answer_to, header=header, is_first=is_grant)
+        sent = self._send(reply.to, encode_reply(body, term), answer_to=answer_to, header=header, is_first=is_grant)
+        if isinstance(body, model.Granted) and not sent:  # that proves as much as a 503: its shard does not have it
+            self._event_queue.put(model.Undeliverable(body.grant_id))
 
     def reply_to_command(self, reply: CommandReply, term: int) -> None:
         """Send the reply to an operator's command; one without a reply subject gets none."""
@@ -152,16 +154,22 @@ class Publisher:
 
     def _send(
         self, to: str, payload: bytes, *, answer_to: str = "", header: bytes = b"", is_first: bool = False
-    ) -> None:
-        """Publish now or not at all: a requester asks again, and a grant that is sent late is of no use."""
+    ) -> bool:
+        """Publish now or not at all: a requester asks again, and a grant that is sent late is of no use.
+
+        Returns:
+            Whether it is published.
+        """
         if not self._traffic.can_send:
             self._metrics.drop("unsent")
-            return
+            return False
         try:
             self._traffic.publish_now(to, payload, answer_to=answer_to, header=header, is_first=is_first)
         except errors.Error as error:
             self._metrics.drop("unsent")
             self._log.debug("not sent", to=to, error=str(error))
+            return False
+        return True
 
     async def _nudge_came_back(self, message: Msg) -> None:
         if message.headers and message.headers.get("Status") == "503":
