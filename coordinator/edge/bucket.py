@@ -13,14 +13,18 @@ from nats.js import api
 from nats.js.errors import APIError, NotFoundError
 
 from coordinator.core.ledger import Ledger
+from coordinator.core.replica import GRANT_ID_SECRET_BYTES
 from coordinator.edge.connections import TROUBLE, Connection
 from coordinator.edge.cures import NAME_IN_USE, NOT_A_CLUSTER
 from coordinator.edge.ledger_json import LedgerWriter
 from coordinator.edge.log import Log
 from coordinator.settings import Settings, SettingsError
+from nats_identify.schedule.budget import StaticDay
 from nats_identify.schedule.crash_loop import TOLD_MAX, ShardHistory
 from nats_identify.schedule.grants import Grant, HoldRecord
 from nats_identify.schedule.model import DAY, Outcome
+from nats_identify.schedule.pause import Paused
+from nats_identify.schedule.plain import REPLIED_FOR_NS, REPLIED_MAX
 
 CLUSTER_REPLICAS: Final = 3
 
@@ -35,6 +39,11 @@ JUDGE_EVERY: Final = 10
 LOOKS_IN_VAIN_MAX: Final = 5
 """This many unanswered looks, while the ledger can be read, mean that looking is not allowed."""
 
+BY_MAX: Final = 128
+WHY_MAX: Final = 200
+WIDEST: Final = "\U00010000"
+"""Characters of an operator's name and reason in a pause (`operator_wire`), and one with the longest JSON escape."""
+
 _INSTANCE: Final = "f" * 12
 
 
@@ -47,8 +56,8 @@ class Need:
 
 
 def need_of(settings: Settings, max_concurrency: int) -> Need:
-    """Return what the ledger of these settings can need: a grant in each bucket, and every crash loop that it keeps."""
-    grant_id = f"{_INSTANCE}-{10**9}"
+    """Return what the ledger of these settings can need: a grant in each bucket, and the most of all else."""
+    grant_id = f"{10**9}-{'f' * 2 * GRANT_ID_SECRET_BYTES}"
     grants = tuple(
         HoldRecord(
             Grant(grant_id, "x" * 64, 10**6, bucket, max_concurrency, 10**6, DAY),
@@ -71,6 +80,10 @@ def need_of(settings: Settings, max_concurrency: int) -> Need:
         grants=grants,
         crash_loops=loops,
         margin_ns=DAY,
+        full_hold_ns=DAY,
+        static_day=StaticDay(DAY, 10**6, DAY),
+        replied=tuple((f"{number:064}", REPLIED_FOR_NS) for number in range(REPLIED_MAX)),
+        paused=Paused(-10, 365 * DAY, by=WIDEST * BY_MAX, why=WIDEST * WHY_MAX),
     )
     write = LedgerWriter().write
     return Need(len(write(least)), HEADERS_BYTES + len(write(largest)))
@@ -177,7 +190,7 @@ class KvBucket:
 
         Args:
             max_concurrency: today's number of buckets, None while it is unknown.
-            answers: whether the ledger has been read.
+            answers: whether the ledger could be read when that was last tried.
 
         Raises:
             SettingsError: at the start, they can never work or are unsafe.
@@ -188,15 +201,14 @@ class KvBucket:
             if wanted != judged or looks >= JUDGE_EVERY:
                 try:
                     config = (await self._jetstream.stream_info(self.stream)).config
+                    self._judge(config, wanted, is_first=not judged)
+                    judged, vain, looks = wanted, 0, 0
                 except NotFoundError:
                     pass  # it is about to be made
                 except (errors.Error, OSError):
                     vain += answers() and not judged
                 except TROUBLE as error:  # what answers is not JetStream
                     self._connection.warn_throttled("bucket", f"the KV bucket's settings cannot be read: {error!r}")
-                else:
-                    self._judge(config, wanted, is_first=not judged)
-                    judged, vain, looks = wanted, 0, 0
             await asyncio.sleep(LOOK_EVERY_S)
         right = f"$JS.API.STREAM.INFO.{self.stream}"
         self._log.warning("the settings of the KV bucket cannot be checked; allow the subject", subject=right)

@@ -14,8 +14,12 @@ from coordinator.edge.ledger_json import LedgerWriter
 from coordinator.edge.trouble import Trouble
 from coordinator.settings import Settings
 from nats_identify.clock import NS_PER_S
+from nats_identify.operator_wire import Pause
+from nats_identify.schedule.budget import StaticDay
 from nats_identify.schedule.grants import Grant, HoldRecord
-from nats_identify.schedule.model import MS, SECOND, Outcome
+from nats_identify.schedule.model import DAY, MS, SECOND, Outcome
+from nats_identify.schedule.pause import Paused
+from nats_identify.schedule.plain import REPLIED_MAX, PlainReplies
 from tests.contract.test_ledger import LEDGER
 
 
@@ -92,6 +96,24 @@ def test_the_largest_ledger_is_larger_than_one_with_a_grant_in_each_bucket(max_c
     record = HoldRecord(grant, 10_200 * MS, Outcome.IDENTIFIED)
     ledger = replace(LEDGER, grants=(record,) * max_concurrency)
     assert need.least < len(LedgerWriter().write(ledger)) < need.largest
+
+
+def test_the_largest_ledger_has_room_for_all_that_others_can_put_into_it():
+    """Plain requests with the longest ids had their reply, and the pause has the longest texts that JSON can make."""
+    need = need_of(Settings(nats_url="nats://host", identify_crash_loop_grants=0), 1)
+    replied = PlainReplies()
+    for number in range(2 * REPLIED_MAX):
+        replied.add(f"{number:x>64}", 0)
+    pause = Pause(why="\U0001f600" * 200, by="\U0001f600" * 128, below_priority=-10)
+    ledger = replace(
+        LEDGER,
+        replied=replied.left(0),
+        paused=Paused(pause.below_priority, 10**6 * SECOND, by=pause.by, why=pause.why),
+        static_day=StaticDay(DAY, 10**5, DAY),
+        full_hold_ns=DAY,
+    )
+    size = len(LedgerWriter().write(ledger))
+    assert 75_000 < size < need.largest
 
 
 def test_a_bucket_as_the_command_line_makes_it_is_well():

@@ -6,11 +6,12 @@ from nats.js import api
 
 from nats_identify.cli.doctor.findings import Finding, note, todo, well
 
-LEDGER_BYTES: Final = 1024
+LEDGER_BYTES: Final = 84_000
 GRANT_BYTES: Final = 280
 CRASH_LOOP_BYTES: Final = 190_000
-"""Upper bounds of a ledger: its own fields and headers; one grant with the longest ids; every crash loop that it keeps,
-with the guard's own ten turns. A test holds them to what a coordinator computes."""
+"""Upper bounds of a ledger: its own fields, headers, a pause, and a thousand plain requests that had their reply; one
+grant with the longest ids; every crash loop that it keeps, with the guard's own ten turns. A test holds them to what a
+coordinator computes."""
 
 CLUSTER_REPLICAS: Final = 3
 
