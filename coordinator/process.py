@@ -291,7 +291,11 @@ class Process:
 
     async def _check(self, bucket: KvBucket, store: LedgerStore) -> None:
         state = self._replica.schedule.state
-        await bucket.watch(lambda: state.max_concurrency, lambda: store.answered_at_ns is not None)
+
+        def can_be_read() -> bool:
+            return store.answered_at_ns is not None and store.unread is None
+
+        await bucket.watch(lambda: state.max_concurrency, can_be_read)
 
     async def _leave(self, stop: asyncio.Event, runtime: Runtime, store: LedgerStore) -> None:
         await stop.wait()

@@ -20,9 +20,19 @@ from coordinator.settings import Settings
 from nats_identify.nats_connection import NatsClient, open_connection
 from nats_identify.nats_protocol import Handler
 
-TROUBLE: Final = (errors.Error, OSError, LookupError, ValueError, TypeError)
+TROUBLE: Final = (
+    errors.Error,
+    OSError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
 """What a call to JetStream raises where no answer comes, or one that is not of JetStream: another client of the account
-may answer on its subjects. It is no defect of this process, and never ends it."""
+may answer on its subjects, with JSON of any shape, number or depth. It is no defect of this process, and never ends it.
+"""
 
 WARN_EVERY_S: Final = 10.0
 """The least time between two log lines of the same trouble."""
@@ -32,6 +42,9 @@ OLDEST_SERVER: Final = (2, 11)
 
 ANSWER_BYTES_MAX: Final = 65_536
 """A larger answer to a request is not read: JetStream's to a publish has some hundred bytes."""
+
+REFUSED_SUBSCRIPTION: Final = "permissions violation for subscription"
+"""In the server's words where this user may not subscribe; it says it once for each subject and connection."""
 
 UNSENT_BYTES_MAX: Final = 8 * 1024 * 1024
 """With more than this on its way to the server, a connection takes no more."""
@@ -182,6 +195,16 @@ class Connection(NatsClient):
             self.write_out()
         return answer
 
+    async def request(self, *arguments: Any, **options: Any) -> Msg:  # noqa: ANN401  # nats-py's own
+        """Do as nats-py does; but while there is no connection it would keep, for good, that it waits for an answer.
+
+        Raises:
+            nats.errors.OutboundBufferLimitError: there is no connection: nothing is buffered.
+        """
+        if not self.is_connected:
+            raise errors.OutboundBufferLimitError
+        return await super().request(*arguments, **options)
+
     def _take_answer(self, subject: bytes, _reply: bytes, header: bytes, body: bytes) -> None:
         answer = self._asked.get(subject.rpartition(b".")[2])
         if answer is not None and not answer.done():
@@ -236,7 +259,10 @@ class Connection(NatsClient):
         """Count and log an error of the client library."""
         if isinstance(error, errors.SlowConsumerError):
             self._context.metrics.drop("slow_consumer")
-        self.warn_throttled(type(error).__name__, str(error) or type(error).__name__)
+        said = str(error) or type(error).__name__
+        # Each refused subscription is said once, and they are few. What is published may be refused for each reply.
+        is_deaf = REFUSED_SUBSCRIPTION in said
+        self.warn_throttled(said if is_deaf else type(error).__name__, said)
 
     def warn_throttled(self, kind: str, said: str) -> None:
         """Log a trouble; of one kind, one about every ten seconds."""

@@ -248,7 +248,8 @@ class EventQueue:
         request = event if isinstance(event, RequestReceived) and event.managed else None
         if request is not None:
             older = self._by_request.get(request.request_id)
-            if older is not None and self._replace(older, request, is_awaited=is_awaited):
+            if older is not None:
+                self._replace(older, request, is_awaited=is_awaited)
                 return True
         is_urgent = not isinstance(event, RequestReceived) or event.priority > 0
         most = self._queued_max + self._queued_max // RESERVED
@@ -267,8 +268,8 @@ class EventQueue:
         self._arrived.set()
         return True
 
-    def _replace(self, older: _Entry, newer: RequestReceived, *, is_awaited: bool) -> bool:
-        """Let the newer message wait in the older one's place; False where it must wait in another lane."""
+    def _replace(self, older: _Entry, newer: RequestReceived, *, is_awaited: bool) -> None:
+        """Let the newer message wait in the older one's place, or in the lane of the awaited if its turn is near."""
         assert isinstance(older.event, RequestReceived)  # noqa: S101  # as above
         unread = self._drop_newer(older)
         waiting = older.event if unread is None else self._merged(older.event, unread)
@@ -278,7 +279,7 @@ class EventQueue:
             size = bytes_of(merged)
             self.request_bytes += size - older.size
             older.event, older.size = merged, size
-            return True
+            return
         self._remove(older)
         self.moved += 1
         entry = _Entry(older.arrival, merged, None, bytes_of(merged))
@@ -287,7 +288,6 @@ class EventQueue:
         self._by_request[newer.request_id] = entry
         self._awaited.add(entry)
         self._arrived.set()
-        return True
 
     def _remove(self, entry: _Entry) -> ReplicaEvent:
         """Count an entry out: the event is taken, or waits in another lane from now on."""

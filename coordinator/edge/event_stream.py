@@ -117,32 +117,35 @@ class EventStream:
         Raises:
             nats.errors.Error: it is not.
         """
-        found: api.StreamConfig | None
         try:
-            found = (await self._jetstream.stream_info(self.name)).config
+            await self._look()
         except NotFoundError as error:
             if error.err_code != _NO_STREAM:
                 raise
-            found = await self._make()
-        if found is not None and not self._is_set:
-            await self._set_bounds(found)
+            await self._make()
         if self._said is not None or not self._is_set:
             self._log.info(KEPT, stream=self.name, max_bytes=self._settings.identify_history_max_bytes)
         self._said, self._is_set = None, True
 
-    async def _make(self) -> api.StreamConfig | None:
-        """Make it; return its settings where another coordinator was faster, with settings of its own."""
+    async def _look(self) -> None:
+        """Look that it is there, and set its bounds where this process has not done so."""
+        info = await self._jetstream.stream_info(self.name)
+        if not self._is_set:
+            await self._set_bounds(info.config)
+
+    async def _make(self) -> None:
+        """Make it; where another coordinator was faster it has settings of its own, and gets these bounds."""
         asked = self._settings.identify_kv_replicas
         replicas = asked or (CLUSTER_REPLICAS if self._connection.is_clustered else 1)
         try:
             await self._create(replicas)
         except APIError as error:
             if error.err_code == NAME_IN_USE:
-                return (await self._jetstream.stream_info(self.name)).config
+                await self._look()
+                return
             if error.err_code != NOT_A_CLUSTER or asked is not None:
                 raise
             await self._create(1)  # a single server names a cluster too where it has leaf nodes
-        return None
 
     async def _create(self, replicas: int) -> None:
         config = api.StreamConfig(

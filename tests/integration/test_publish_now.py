@@ -141,6 +141,20 @@ async def test_nothing_is_asked_while_nothing_can_be_sent(connection, nats_serve
         await connection.ask("question", b"", within_s=WITHIN_S)
 
 
+async def test_a_request_without_a_connection_leaves_nothing_behind(connection, nats_server):
+    async def is_cut():
+        return not connection.is_connected
+
+    with pytest.raises(errors.NoRespondersError):
+        await connection.request("question", b"")
+    await nats_server.kill()
+    await until(is_cut, "the connection is lost")
+    for _ in range(100):
+        with pytest.raises(errors.OutboundBufferLimitError):
+            await connection.request("question", b"")
+    assert connection._resp_map == {}
+
+
 class StallingServer:
     """A NATS server that reads nothing more once it stalls, and breaks that connection when it is told to.
 

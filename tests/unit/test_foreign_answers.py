@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from nats import errors
 
 from coordinator.edge import bucket, event_stream, watch
 from coordinator.edge.bucket import KvBucket
@@ -14,11 +15,19 @@ from coordinator.settings import Settings
 from nats_identify.wire import Subjects
 from tests.processes import until
 
-WRONG = [ValueError("no JSON"), TypeError("a list"), KeyError("no field")]
+WRONG = [
+    ValueError("no JSON"),
+    TypeError("no list"),
+    AttributeError("a list"),
+    KeyError("no field"),
+    OverflowError("1e999"),
+    RecursionError("too deep"),
+    None,
+]
 
 
 class JetStream:
-    """Answers each call with what nats-py makes of an answer that is none."""
+    """Answers each call with what nats-py makes of an answer that is none; None: with no settings and no state."""
 
     def __init__(self, error):
         self.calls = 0
@@ -26,11 +35,13 @@ class JetStream:
 
     async def stream_info(self, *_):
         self.calls += 1
+        if self._error is None:
+            return SimpleNamespace(config=None, state=None)
         raise self._error
 
     async def subscribe(self, *_, **__):
         self.calls += 1
-        raise self._error
+        raise self._error or AttributeError("no settings")
 
 
 class Log:
@@ -74,6 +85,22 @@ async def test_the_bucket_s_settings_are_looked_at_again(error):
     connection: Any = SimpleNamespace(jetstream=lambda **_: jetstream, warn_throttled=log.warning)
     await goes_on(KvBucket(connection, "identify", settings(), log).watch(lambda: 1, lambda: True), jetstream)
     assert {kind for kind, _ in log.warnings} == {"bucket"}, "it says what it cannot read, and names no permission"
+
+
+async def test_looks_in_vain_count_only_while_the_ledger_can_be_read():
+    jetstream: Any = JetStream(errors.OutboundBufferLimitError())
+    log: Any = Log()
+    connection: Any = SimpleNamespace(jetstream=lambda **_: jetstream, warn_throttled=log.warning)
+    await goes_on(KvBucket(connection, "identify", settings(), log).watch(lambda: 1, lambda: False), jetstream)
+    assert log.warnings == []
+
+
+async def test_a_user_that_may_not_look_is_said_which_permission_it_needs():
+    jetstream: Any = JetStream(errors.TimeoutError())
+    log: Any = Log()
+    connection: Any = SimpleNamespace(jetstream=lambda **_: jetstream, warn_throttled=log.warning)
+    await KvBucket(connection, "identify", settings(), log).watch(lambda: 1, lambda: True)
+    assert log.warnings[0][1] == {"subject": "$JS.API.STREAM.INFO.KV_identify"}
 
 
 @pytest.mark.parametrize("error", WRONG, ids=str)

@@ -80,6 +80,7 @@ async def test_a_cancellation_that_comes_with_the_answer_is_let_through(monkeypa
         return Msg(Client())
 
     monkeypatch.setattr(Client, "request", request)
+    monkeypatch.setattr(Client, "is_connected", True)
     lost = asyncio.get_running_loop().create_future()
     context = ConnectionContext("store", "nats://host", (), make_log("warning", "text"), Metrics(), lost)
     task = asyncio.create_task(Connection(context).request("$JS.API.INFO"))
