@@ -13,7 +13,7 @@ from nats_identify.integrations._resume import PAUSE_MAX_S, Resumer
 from nats_identify.integrations._websocket import close_code, what_ended
 
 if TYPE_CHECKING:
-    from nats_identify.integrations._library import Library, LibraryShard, ReconnectError
+    from nats_identify.integrations._library import Library, LibraryShard, LibraryWebSocket, ReconnectError
 else:
     LibraryShard = object  # a front adds the library's own class
 
@@ -54,15 +54,19 @@ class QueuedShard(LibraryShard):
         self._resumer = Resumer(self.library, self._client, self.id, self._outage, self._client.abandon)
 
     async def reidentify(self, exc: "ReconnectError") -> None:
-        """Resume at once; or, where there is no session to resume, take a turn for a new one."""
+        """Resume at once; or, where there is no session to resume, take a turn for a new one.
+
+        A bot may call `ShardInfo.connect` meanwhile: then the connection that this made is left alone.
+        """
+        lost = self.ws  # before any pause: after it this may be another one, which is well
         self._cancel_task()
         if self._settled is not None:
             self._settled.cancel()
         self._dispatch("disconnect")
         self._dispatch("shard_disconnect", self.id)
-        if exc.resume and self.ws.session_id is not None:
+        if exc.resume and lost.session_id is not None:
             try:
-                if await self._resume():
+                if await self._resume(lost):
                     return
             except self.library.reconnect_error as refused:
                 exc = refused
@@ -73,11 +77,16 @@ class QueuedShard(LibraryShard):
             await self._pause_unwelcome(exc)
         if not exc.resume:
             await asyncio.sleep(random.uniform(*INVALID_SESSION_DELAY_S))  # noqa: S311  # not a secret
-        await self.reconnect()
+        await self._replace(lost)
 
     async def reconnect(self) -> None:
         """Take a turn for a new session."""
-        lost = self.ws
+        await self._replace(self.ws)
+
+    async def _replace(self, lost: "LibraryWebSocket") -> None:
+        """Take a turn for a new session, unless another task has replaced this connection already."""
+        if self.ws is not lost:
+            return
         self._cancel_task()
         if getattr(lost, "is_welcome", True):
             self._priority, self._unwelcome = LOST_PRIORITY, 0
@@ -105,15 +114,14 @@ class QueuedShard(LibraryShard):
         lost = self.library.reconnect_error(self.id, resume=True)
         self._queue_put(self.library.event_item(self.library.event_type.resume, self, lost))
 
-    async def _resume(self) -> bool:
-        """Resume the session; return whether that needs no turn."""
+    async def _resume(self, lost: "LibraryWebSocket") -> bool:
+        """Resume the session of this connection; return whether that needs no turn."""
         clock = asyncio.get_running_loop().time
         is_short_lived = clock() - self._resumed_at_s < SHORT_LIVED_S
         self._short_lived = self._short_lived + 1 if is_short_lived else 0
         if self._short_lived >= SHORT_LIVED_MAX:
             self._outage.note("short", f"resumes and is cut off at once: {what_ended(self.library, None, self.ws)}")
             await _pause(self._short_lived - SHORT_LIVED_MAX, PAUSE_MAX_S)
-        lost = self.ws
         async with self._one_at_a_time:
             if self.ws is not lost:
                 return True  # another task was faster
