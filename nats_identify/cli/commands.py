@@ -55,7 +55,7 @@ from nats_identify.operator_wire import (
     StatusQuery,
 )
 from nats_identify.processes.nats_server import NatsServerError
-from nats_identify.processes.subprocesses import ChildDiedError, run_until_signalled
+from nats_identify.processes.subprocesses import ChildDiedError, block_signals, run_until_signalled
 from nats_identify.queue import PRIORITY_MAX, SHARD_ID_MAX
 from nats_identify.wire import why_invalid
 
@@ -458,8 +458,8 @@ def wait(
     """Wait until a shard may identify, for scripts: nats-identify wait 3 && exec bot.
 
     The bot has --within to send its IDENTIFY, and the bucket is held until the grant's end, whether it does so or not.
-    SIGTERM and ctrl-C withdraw the request. Progress is shown on standard error. The other variables of a login, such
-    as NATS_USER and NATS_PASSWORD, are read as by a bot.
+    SIGTERM and ctrl-C withdraw the request, and decline a grant; after the last line they do nothing. Progress is shown
+    on standard error. The other variables of a login, such as NATS_USER and NATS_PASSWORD, are read as by a bot.
 
     Exit status: 0 granted; 1 a defect; 2 an option or a variable is wrong; 3 refused, or grants leave less than
     --within; 4 not granted within --timeout; 130 after ctrl-C, 143 after SIGTERM.
@@ -471,11 +471,13 @@ def wait(
         typer.echo(naming_option(error, server), err=True)
         raise typer.Exit(ExitStatus.BAD_SETTINGS) from error
     assert isinstance(queue, NatsQueue), "there is a URL"  # noqa: S101  # for mypy
-    waiting = run_wait(
-        queue,
-        WaitOptions(shard, priority, within, timeout),
-        as_json=as_json,
-        out=typer.echo,
-        console=Console(stderr=True, highlight=False),
-    )
-    raise typer.Exit(run_until_signalled(waiting, status_of=lambda number: 128 + number))
+    options = WaitOptions(shard, priority, within, timeout)
+    console = Console(stderr=True, highlight=False)
+
+    async def run() -> int:
+        status = await run_wait(queue, options, as_json=as_json, out=typer.echo, console=console)
+        if status == ExitStatus.GRANTED:
+            block_signals()  # an exit by a signal would mean that the turn was given back
+        return status
+
+    raise typer.Exit(run_until_signalled(run(), status_of=lambda number: 128 + number))

@@ -52,7 +52,7 @@ class ExitStatus(IntEnum):
 
 
 class RefusedError(Exception):
-    """This wait can never end well; the message says why, and who must do what."""
+    """This wait cannot end well; the message says why, and who must do what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +181,12 @@ async def run_wait(
 ) -> int:
     """Wait, say what became of it, and return the exit status; a cancellation withdraws the request.
 
+    With a grant in hand it waits for nothing more, not even for the queue to close. That takes seconds of the grant
+    while NATS is away, and once the connection is closed a turn can be given back no more. The end of the process
+    closes it.
+
     Args:
-        queue: closed in the end.
+        queue: closed in the end, but for a turn that is granted.
         options: what is waited for.
         as_json: whether the last line is JSON.
         out: prints a line on standard output.
@@ -199,18 +203,12 @@ async def run_wait(
         return status
 
     shard = f"shard {options.shard_id}"
+    is_granted = False
     try:
         with Report(options.shard_id, console) as report:
             grant = await wait_for_turn(queue, options, report)
-        left_s = _left_s(grant)
-        fields = {
-            "bucket": grant.bucket,
-            "max_concurrency": grant.max_concurrency,
-            "use_within_ms": int(left_s * 1000),
-            "waited_ms": grant.waited_ms,
-            "remaining": grant.remaining,
-        }
-        return end("granted", f"{shard} may identify within {left_s:.1f} s", ExitStatus.GRANTED, **fields)
+        left_s = _last_look_s(queue, grant, options)
+        is_granted = True
     except RefusedError as refused:
         return end("refused", f"{shard} is refused: {refused}", ExitStatus.REFUSED, message=str(refused))
     except TimeoutError:
@@ -220,7 +218,30 @@ async def run_wait(
         end("interrupted", f"{shard} is interrupted; its request is withdrawn", ExitStatus.FAILED)
         raise
     finally:
-        await _close(queue)
+        if not is_granted:
+            await _close(queue)
+    fields = {
+        "bucket": grant.bucket,
+        "max_concurrency": grant.max_concurrency,
+        "use_within_ms": int(left_s * 1000),
+        "waited_ms": grant.waited_ms,
+        "remaining": grant.remaining,
+    }
+    return end("granted", f"{shard} may identify within {left_s:.1f} s", ExitStatus.GRANTED, **fields)
+
+
+def _last_look_s(queue: NatsQueue, grant: Grant, options: WaitOptions) -> float:
+    """Return the seconds that are left of a grant.
+
+    Raises:
+        RefusedError: they are fewer than is wanted; the grant is declined.
+    """
+    left_s = _left_s(grant)
+    if left_s >= options.within_s:
+        return left_s
+    queue.decline(grant)
+    message = f"its grant has less than {options.within_s:g} s left; was this machine busy or asleep? Ask again"
+    raise RefusedError(message)
 
 
 async def _close(queue: NatsQueue) -> None:

@@ -159,6 +159,14 @@ class Children:
             await asyncio.wait({working, *dead})
 
 
+def block_signals() -> None:
+    """Let SIGINT, SIGTERM and SIGHUP do nothing from here on, for a process that is about to end with its status.
+
+    Else the last of them would end it by itself: an event loop that closes restores what they do by default.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+
+
 def run_until_signalled(main: Coroutine[Any, Any, int], *, status_of: Callable[[int], int]) -> int:
     """Run to the end, or until SIGINT, SIGTERM or SIGHUP; then run the cleanup first.
 

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,17 @@ async def test_a_signal_withdraws_the_request(start_coordinator, nats_server, tm
         assert json.loads(second.lines[-1]) == {"outcome": "interrupted", "shard_id": 1}
     await coordinator.until_metric("identify_waiting", 0)
     await coordinator.until_metric('identify_events_total{event="cancelled"}', 1)
+
+
+async def test_a_signal_after_the_last_line_changes_nothing(start_coordinator, nats_server, tmp_path):
+    """A status of 143 would mean that the turn was given back."""
+    coordinator = await start_coordinator(IDENTIFY_USE_WITHIN="60")
+    async with command(tmp_path, "wait", "0", NATS_URL=nats_server.url) as waiting:
+        await waiting.until_said("shard 0 may identify within")
+        with suppress(ProcessLookupError):  # it has ended already
+            waiting.process.send_signal(signal.SIGTERM)
+        assert await waiting.ended() == 0, waiting.output
+    assert await coordinator.metric('identify_events_total{event="declined"}') == 0
 
 
 async def test_a_timeout_withdraws_the_request(start_coordinator, nats_server, tmp_path):
