@@ -37,7 +37,7 @@ def explain(status: FullStatus, query: StatusQuery, now: datetime) -> list[str]:
     what = _selection(query)
     granted = {request.grant_id for request in status.requests if request.grant_id}
     grants = [grant for grant in status.grants if grant.grant_id not in granted]
-    if not status.requests and not grants:
+    if not status.requests_total and not status.requests and not grants:
         return _nothing(status, query, what)
     lines: list[str] = []
     is_full = len(status.requests) <= FULL_MAX
@@ -45,7 +45,11 @@ def explain(status: FullStatus, query: StatusQuery, now: datetime) -> list[str]:
         lines += [*_paragraph(status, request, now), ""] if is_full else [_in_a_line(request)]
     lines += [f"{_grant(grant)}." for grant in grants]
     shown = query.offset + len(status.requests)
-    if status.next_offset is not None or shown < status.requests_total:
+    if status.requests_total and not status.requests:  # the page is beyond the last, or what was on it has ended
+        count = f"{status.requests_total} request{'' if status.requests_total == 1 else 's'}"
+        again = "; begin again with --offset 0" if query.offset else ""
+        lines.append(f"{what} has {count}, and none is at offset {query.offset}{again}.")
+    elif status.next_offset is not None or shown < status.requests_total:
         lines.append(f"{what}: {shown} of {status.requests_total} requests are shown; go on with --offset {shown}.")
     while lines and not lines[-1]:
         lines.pop()

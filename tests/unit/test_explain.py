@@ -122,3 +122,11 @@ def test_many_requests_are_a_line_each_and_the_page_says_how_to_go_on():
     assert "granted as g-9 and not confirmed yet" in lines[0]
     assert "position 3, turn in 10.4 s, waits for window, renewed 1.2 s ago, request r0" in lines[1]
     assert lines[-1] == "Bucket 1: 20 of 45 requests are shown; go on with --offset 20."
+
+
+@pytest.mark.parametrize("grants", [[], [GRANT]], ids=["no grant", "a grant"])
+@pytest.mark.parametrize(("total", "count"), [(30, "30 requests"), (1, "1 request")])
+def test_a_page_beyond_the_last_request_is_no_empty_queue(grants, total, count):
+    lines = text({"bucket": 1, "offset": 40}, requests_total=total, grants=grants).splitlines()
+    assert len(lines) == len(grants) + 1
+    assert lines[-1] == f"Bucket 1 has {count}, and none is at offset 40; begin again with --offset 0."
