@@ -7,11 +7,11 @@ from typing import Final
 
 import typer
 
-from nats_identify.cli.operator import connected
+from nats_identify.cli.operator import ShardRequests, connected
 from nats_identify.cli.options import CommandError, Exit, Where, as_line, operator_name
 from nats_identify.cli.status import named_shard
 from nats_identify.cli.when import show_ms
-from nats_identify.operator_wire import PAGE_MAX, Command, Done, Kick, NotDone, RequestStatus, StatusQuery
+from nats_identify.operator_wire import PAGE_MAX, Command, Done, Kick, NotDone
 from nats_identify.printable import printable
 from nats_identify.wire import Message
 
@@ -48,18 +48,17 @@ async def run_command(where: Where, command: Command, body: Message, *, as_json:
     return report(await send(where, command, body), as_json=as_json)
 
 
-async def requests_of(where: Where, shard_id: int) -> list[RequestStatus]:
-    """Return the waiting requests of a shard.
+async def requests_of(where: Where, shard_id: int) -> ShardRequests:
+    """Return the requests of a shard, of which one at least waits.
 
     Raises:
         CommandError: it has none.
     """
     async with connected(where) as operator:
-        status = await operator.status(StatusQuery(shard_id=shard_id, limit=PAGE_MAX))
-    waiting = [request for request in status.requests if request.grant_id is None]
-    if waiting:
-        return waiting
-    if status.requests or status.grants:
+        found = await operator.requests_of(shard_id)
+    if found.waiting:
+        return found
+    if found.is_granted:
         message = f"shard {shard_id} is granted already: nothing waits that could be ended"
     else:
         message = f"shard {shard_id} has no request here: nothing waits that could be ended"
@@ -72,17 +71,25 @@ async def kick_shard(where: Where, shard_id: int, kick: Callable[[str], Kick], *
     Raises:
         CommandError: there is none, or the question was answered with no.
     """
-    requests = await requests_of(where, shard_id)
-    if len(requests) > 1 and not is_sure:
-        for request in requests:
+    found = await requests_of(where, shard_id)
+    count = len(found.waiting)
+    if count > 1 and not is_sure:
+        for request in found.waiting[:PAGE_MAX]:
             waited = show_ms(request.waited_ms)
             name = printable(request.request_id, 64)
             typer.echo(f"{named_shard(request)}: request {name}, position {request.position}, waits {waited}", err=True)
-        await ask(f"Shard {shard_id} has {len(requests)} requests. End all of them?")
+        if count > PAGE_MAX:
+            typer.echo(f"and {count - PAGE_MAX} more", err=True)
+        await ask(f"Shard {shard_id} has {count} requests. End all of them?")
     worst = Exit.DONE
-    for request in requests:
-        reply = await send(where, Command.KICK, kick(request.request_id))
-        worst = max(worst, report(reply, as_json=as_json))
+    async with connected(where) as operator:
+        for request in found.waiting:
+            reply = await operator.command(Command.KICK, kick(request.request_id))
+            worst = max(worst, report(reply, as_json=as_json))
+    if found.left_out:
+        more = f"{found.left_out} more requests of shard {shard_id} were not looked up: give the command again"
+        typer.echo(more, err=True)
+        worst = max(worst, Exit.FAILED)
     return worst
 
 

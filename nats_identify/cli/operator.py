@@ -7,6 +7,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import nats.errors
@@ -15,7 +16,16 @@ from pydantic import ValidationError
 
 from nats_identify.cli.options import CommandError, Exit, Where
 from nats_identify.nats_connection import NatsClient, open_connection
-from nats_identify.operator_wire import Command, Done, FullStatus, NotDone, StatusQuery, decode_command_reply
+from nats_identify.operator_wire import (
+    PAGE_MAX,
+    Command,
+    Done,
+    FullStatus,
+    NotDone,
+    RequestStatus,
+    StatusQuery,
+    decode_command_reply,
+)
 from nats_identify.printable import printable
 from nats_identify.wire import Message, Subjects, why_invalid
 
@@ -24,6 +34,9 @@ ANSWER_WITHIN_S: Final = 2.0
 
 COMMAND_WITHIN_S: Final = 6.0
 """Two leases. A leader answers a command when the ledger has it; without a leader there is no answer, then or later."""
+
+PAGES_MAX: Final = 100
+"""Pages of a shard's requests that are looked up at most: whatever a coordinator answers, it ends."""
 
 CONNECT_WITHIN_S: Final = 2
 ERRORS_KEPT: Final = 256
@@ -99,6 +112,21 @@ class _Said:
         return printable(why) or type(why).__name__
 
 
+@dataclass(frozen=True, slots=True)
+class ShardRequests:
+    """The requests of a shard.
+
+    Attributes:
+        waiting: those that are not granted.
+        is_granted: whether there is a grant, or a granted request, too.
+        left_out: how many more there are, which were not found.
+    """
+
+    waiting: list[RequestStatus]
+    is_granted: bool
+    left_out: int
+
+
 class Operator:
     """One operator's connection.
 
@@ -149,6 +177,24 @@ class Operator:
             message = "the coordinator that answers cannot select requests: it is older; update it"
             raise NoAnswerError(message)
         return answer
+
+    async def requests_of(self, shard_id: int) -> "ShardRequests":
+        """Look the requests of a shard up, page by page.
+
+        Raises:
+            as `status`.
+        """
+        found: dict[str, RequestStatus] = {}  # pages overlap where the queue has moved meanwhile
+        offset = 0
+        for _ in range(PAGES_MAX):
+            status = await self.status(StatusQuery(shard_id=shard_id, offset=offset, limit=PAGE_MAX))
+            found |= {request.request_id: request for request in status.requests}
+            if status.next_offset is None or status.next_offset <= offset:
+                break
+            offset = status.next_offset
+        waiting = [request for request in found.values() if request.grant_id is None]
+        is_granted = len(waiting) < len(found) or bool(status.grants)
+        return ShardRequests(waiting, is_granted, max(0, status.requests_total - len(found)))
 
     async def listen(self, subject: str, on_message: Callable[[Msg], None]) -> None:
         """Subscribe, and return when the server has accepted it.

@@ -19,6 +19,7 @@ class FakeCoordinator:
         requests, grants: what a query selects from.
         received: the commands, in order: (name, body).
         asked: how many status requests were answered.
+        more: how many more requests it counts than it ever lists.
         refusal: code and message with which it refuses every command; None: it does all of them.
     """
 
@@ -29,6 +30,7 @@ class FakeCoordinator:
         self.grants: list[dict[str, Any]] = []
         self.received: list[tuple[str, dict[str, Any]]] = []
         self.asked = 0
+        self.more = 0
         self.refusal: tuple[str, str] | None = None
         self.status: dict[str, Any] = {
             "max_concurrency": 2,
@@ -98,7 +100,7 @@ class FakeCoordinator:
         answer = {
             **self.status,
             "requests": page,
-            "requests_total": len(requests),
+            "requests_total": len(requests) + self.more,
             "next_offset": end if end < len(requests) else None,
             "grants": [one for one in self.grants if is_selected(one)],
         }

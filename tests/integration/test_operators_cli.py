@@ -133,6 +133,27 @@ async def test_a_kick_of_several_requests_asks_first(fake, nats_server, answer, 
     assert ("request abd, position 2" in errors) is (not more)
 
 
+async def test_a_kick_of_more_requests_than_a_page_has_ends_them_all(fake, nats_server):
+    for number in range(250):
+        fake.wait(17, f"r{number}", **({"grant_id": "g-1"} if number == 0 else {}))  # that one waits no longer
+    status, output, errors = await run(nats_server.url, "kick", "--shard", "17", said=b"y\n")
+    assert status == 0, errors
+    assert [body["request_id"] for _, body in fake.received] == [f"r{number}" for number in range(1, 250)]
+    assert output.count("done: ") == 249
+    assert "Shard 17 has 249 requests. End all of them?" in errors
+    assert len(errors.splitlines()) == 102, "a page of them is shown, and how many more there are"
+    assert "and 149 more" in errors
+
+
+async def test_a_kick_that_leaves_requests_says_so(fake, nats_server):
+    """As where the queue has moved between two pages."""
+    fake.wait(17, "abc")
+    fake.more = 2
+    status, output, errors = await run(nats_server.url, "kick", "--shard", "17", "--yes")
+    assert (status, output) == (1, "done: kick was done (term 7)\n")
+    assert errors == "2 more requests of shard 17 were not looked up: give the command again\n"
+
+
 async def test_a_kick_of_a_shard_that_does_not_wait_is_refused(fake, nats_server):
     status, _, errors = await run(nats_server.url, "kick", "--shard", "17")
     assert (status, errors) == (3, "shard 17 has no request here: nothing waits that could be ended\n")

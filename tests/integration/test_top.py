@@ -96,6 +96,18 @@ async def test_a_command_follows_a_yes_alone(fake, nats_server):
     assert all("@" in body["by"] for _, body in fake.received)
 
 
+async def test_a_kick_ends_more_requests_than_a_page_has(fake, nats_server):
+    for number in range(250):
+        fake.wait(5, f"r{number}")
+    async with terminal("top", NATS_URL=nats_server.url) as screen:
+        await screen.until_drawn("pod-0 leads")
+        screen.type("k5\r")
+        await screen.until_drawn("Kick all 250 requests of shard 5? [y/N]")
+        screen.type("y")
+        await screen.until_drawn("done: kick was done")
+    assert [body["request_id"] for _, body in fake.received] == [f"r{number}" for number in range(250)]
+
+
 async def test_an_outage_is_seen_and_its_end(fake, nats_server):
     async with terminal("top", NATS_URL=nats_server.url) as screen:
         await screen.until_drawn("pod-0 leads")

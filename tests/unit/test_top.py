@@ -217,6 +217,8 @@ def test_a_kick_looks_up_first_and_asks_then():
     assert press(dialog, "y") == [Do(Command.KICK, ("abc",))]
     dialog.found(12, ["", ""], ("abc", "abd"))
     assert dialog.line == "Kick all 2 requests of shard 12? [y/N]"
+    dialog.found(12, ["", ""], ("abc", "abd"), left_out=3)
+    assert dialog.line == "Kick 2 of the 5 requests of shard 12? [y/N]"
     assert press(dialog, "\r") == []
     assert dialog.line == "nothing was done"
 

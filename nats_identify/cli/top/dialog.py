@@ -85,12 +85,16 @@ class Dialog:
                 self._question, self._typed = "Kick the requests of shard:", ""
         return None
 
-    def found(self, shard_id: int, described: list[str], request_ids: tuple[str, ...]) -> None:
-        """Ask about the requests that were found, or say that there are none."""
+    def found(self, shard_id: int, described: list[str], request_ids: tuple[str, ...], *, left_out: int = 0) -> None:
+        """Ask about the requests that were found, or say that there are none; ``left_out`` more were not found."""
         if not request_ids:
             self.message = f"shard {shard_id} has no waiting request"
             return
-        what = described[0] if len(request_ids) == 1 else f"all {len(request_ids)} requests of shard {shard_id}"
+        count = len(request_ids)
+        if left_out:
+            what = f"{count} of the {count + left_out} requests of shard {shard_id}"
+        else:
+            what = described[0] if count == 1 else f"all {count} requests of shard {shard_id}"
         self._ask(f"Kick {what}?", Do(Command.KICK, request_ids))
 
     def _ask(self, question: str, act: Do) -> None:

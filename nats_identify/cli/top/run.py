@@ -20,7 +20,7 @@ from nats_identify.cli.top.dialog import Act, Dialog, Do, LookUp, Quit
 from nats_identify.cli.top.keyboard import keys
 from nats_identify.cli.top.picture import draw
 from nats_identify.cli.when import show_ms
-from nats_identify.operator_wire import PAGE_MAX, Command, Done, Kick, Pause, Resume, StatusQuery
+from nats_identify.operator_wire import Command, Done, Kick, Pause, Resume
 from nats_identify.printable import printable
 from nats_identify.wire import Message
 
@@ -130,13 +130,13 @@ class Screen:
         self._news.set()
 
     async def _look_up(self, shard_id: int) -> None:
-        status = await self._operator.status(StatusQuery(shard_id=shard_id, limit=PAGE_MAX))
-        waiting = [request for request in status.requests if request.grant_id is None]
+        found = await self._operator.requests_of(shard_id)
         described = [
             f"{named_shard(request)}, position {request.position}, waiting {show_ms(request.waited_ms)}"
-            for request in waiting
+            for request in found.waiting
         ]
-        self.dialog.found(shard_id, described, tuple(request.request_id for request in waiting))
+        request_ids = tuple(request.request_id for request in found.waiting)
+        self.dialog.found(shard_id, described, request_ids, left_out=found.left_out)
 
     async def _do(self, act: Do) -> str:
         """Send it, and return what became of it."""
