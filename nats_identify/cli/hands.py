@@ -116,7 +116,9 @@ async def ask(question: str, word: str | None = None) -> None:
 
 
 async def _line_of_input() -> str:
-    """Read a line without a thread, which could not be interrupted; empty at the end of the input."""
+    """Read a line without a thread, which could not be interrupted; empty at the end of the input, or without one."""
+    if sys.stdin is None:  # closed before this process began, as by ``<&-``
+        return ""
     loop = asyncio.get_running_loop()
     line: asyncio.Future[str] = loop.create_future()
 

@@ -133,6 +133,23 @@ async def test_a_kick_of_several_requests_asks_first(fake, nats_server, answer, 
     assert ("request abd, position 2" in errors) is (not more)
 
 
+@pytest.mark.parametrize("arguments", [("kick", "--shard", "17"), ("release", "g-1", "--outcome", "declined")])
+async def test_without_a_standard_input_there_is_no_answer(fake, nats_server, arguments):
+    """As a shell starts it with ``<&-``: Python has no `sys.stdin` then."""
+    fake.wait(17, "abc")
+    fake.wait(17, "abd")
+    process = await asyncio.create_subprocess_exec(
+        *("/bin/sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-m", "nats_identify", *arguments),
+        cwd=ROOT,
+        env={"NATS_URL": nats_server.url},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await asyncio.wait_for(process.communicate(), WITHIN_S)
+    assert (process.returncode, output, fake.received) == (3, b"", []), errors.decode()
+    assert b"nothing was done: there was no answer" in errors.splitlines()[-1]
+
+
 async def test_a_kick_of_more_requests_than_a_page_has_ends_them_all(fake, nats_server):
     for number in range(250):
         fake.wait(17, f"r{number}", **({"grant_id": "g-1"} if number == 0 else {}))  # that one waits no longer

@@ -1,15 +1,19 @@
 """`nats-identify top` without a terminal: what its screen knows, shows at each size, and what its keys mean."""
 
+import sys
 from io import StringIO
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from nats_identify.cli.options import CommandError, Where
 from nats_identify.cli.top.board import EVENTS_KEPT, GRANT_OPEN_S, Board
 from nats_identify.cli.top.dialog import KEYS, Dialog, Do, LookUp, Quit
 from nats_identify.cli.top.keyboard import split_keys
 from nats_identify.cli.top.picture import draw
+from nats_identify.cli.top.run import run_top
+from nats_identify.nats_options import NatsOptions
 from nats_identify.operator_wire import Command, FullStatus
 from nats_identify.reason import Reason
 
@@ -207,6 +211,12 @@ def test_a_pause_is_asked_for_and_so_is_its_end():
     assert (dialog.is_open, dialog.line) == (True, "Pause: grant no turn until resume? [y/N]")
     assert press(dialog, "y") == [Do(Command.PAUSE)]
     assert press(dialog, "py", is_paused=True) == [Do(Command.RESUME)]
+
+
+async def test_without_a_standard_input_it_is_refused(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(CommandError, match="top needs a terminal"):
+        await run_top(Where(NatsOptions.of("nats://127.0.0.1:1"), "identify"), Console(force_terminal=True))
 
 
 def test_a_kick_looks_up_first_and_asks_then():

@@ -39,7 +39,8 @@ async def run_top(where: Where, console: Console) -> int:
     Raises:
         CommandError: there is no terminal, or no NATS, or no coordinator at the start.
     """
-    if not (console.is_terminal and sys.stdin.isatty()) or console.is_dumb_terminal:
+    is_typed_at = sys.stdin is not None and sys.stdin.isatty()  # None: it was closed before this process began
+    if not (console.is_terminal and is_typed_at) or console.is_dumb_terminal:
         message = "top needs a terminal; elsewhere use nats-identify status --watch, or nats-identify events"
         raise CommandError(message, Exit.WRONG_OPTION)
     if not console.encoding.startswith("utf"):
