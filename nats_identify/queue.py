@@ -285,13 +285,14 @@ class Turn:
 
         Raises:
             QueueClosedError: the queue was closed by its owner.
-            RuntimeError: the turn was declined, or this is not inside of its block.
+            RuntimeError: the turn was declined, or IDENTIFY was sent with it, or this is not inside of its block.
         """
         while True:
-            self._refuse_if_declined()
-            grant = await asyncio.shield(self._asked())
-            self._refuse_if_declined()  # meanwhile
-            if self._decided or now_ns() <= grant.use_by_ns:
+            acquire_task = self._asked()
+            self._refuse_if_decided()
+            grant = await asyncio.shield(acquire_task)
+            self._refuse_if_decided()  # meanwhile
+            if now_ns() <= grant.use_by_ns:
                 self._grant = grant
                 return grant
             self._grant = None
@@ -358,9 +359,15 @@ class Turn:
             self._decided = True
             self.queue.identified(grant)
 
-    def _refuse_if_declined(self) -> None:
+    def _refuse_if_decided(self) -> None:
         if self._declined:
             message = "this turn was declined; take a new one from `queue.turn`"
+            raise RuntimeError(message)
+        if self._decided:
+            message = (
+                f"shard {self.shard_id} has used this turn for its one IDENTIFY; to identify again, leave the block "
+                "and take a new one from `queue.turn`"
+            )
             raise RuntimeError(message)
 
     def _asked(self) -> asyncio.Task[Grant]:

@@ -70,18 +70,6 @@ async def test_a_grant_that_ran_out_in_the_block_is_not_used(queue, clock):
     assert queue.said == [("identified", "g2")]
 
 
-async def test_a_used_turn_is_not_asked_for_again_however_late(queue, clock):
-    async def body(turn: Turn) -> None:
-        turn.identified()
-        clock(FOREVER_NS)
-        assert (await turn.granted()).grant_id == "g1"
-
-    going = enter(queue, body)
-    await queue.grant("g1", use_by_ns=10)
-    await going
-    assert len(queue.asked) == 1
-
-
 async def test_failing_while_a_late_grant_is_asked_for_again_withdraws(queue, clock):
     clock(11)
     going = enter(queue)
@@ -120,6 +108,21 @@ async def test_a_declined_turn_is_not_granted_any_more(queue):
     going = enter(queue, body)
     await queue.grant("g1")
     await going
+
+
+@pytest.mark.parametrize("now_ns", [0, FOREVER_NS], ids=["in time", "late"])
+async def test_a_used_turn_is_not_granted_for_a_second_identify(queue, clock, now_ns):
+    async def body(turn: Turn) -> None:
+        await turn.granted()
+        turn.identified()
+        clock(now_ns)
+        with pytest.raises(RuntimeError, match=r"shard 3 has used this turn .* take a new one from `queue.turn`"):
+            await turn.granted()
+
+    going = enter(queue, body)
+    await queue.grant("g1", use_by_ns=10)
+    await going
+    assert (len(queue.asked), queue.said) == (1, [("identified", "g1")])
 
 
 async def test_a_turn_is_entered_once(queue):
