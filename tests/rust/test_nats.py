@@ -1,11 +1,16 @@
 """The crate's way to NATS: a login that is refused for a while, and a server without the TLS that is asked for."""
 
 import asyncio
+import base64
+import json
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, Final
 
+import nkeys
 import pytest
 
 from nats_identify.processes.nats_server import EmbeddedNats
@@ -92,6 +97,80 @@ async def test_a_login_that_is_refused_for_a_while_ends_no_wait(examples: Path, 
             coordinator.process.kill()
             await coordinator.process.wait()
         await nats_server.stop()
+
+
+NO_LIMITS: Final = dict.fromkeys(("subs", "data", "payload", "imports", "exports", "conn", "leaf"), -1)
+JETSTREAM: Final = dict.fromkeys(("mem_storage", "disk_storage", "streams", "consumer"), -1)
+
+
+def key_of(prefix: int, number: int) -> nkeys.KeyPair:
+    return nkeys.from_seed(bytearray(nkeys.encode_seed(bytes([number]) * 32, prefix)))
+
+
+OPERATOR: Final = key_of(nkeys.PREFIX_BYTE_OPERATOR, 1)
+SYSTEM: Final = key_of(nkeys.PREFIX_BYTE_ACCOUNT, 2)
+ACCOUNT: Final = key_of(nkeys.PREFIX_BYTE_ACCOUNT, 3)
+
+
+def jwt_of(issuer: nkeys.KeyPair, subject: nkeys.KeyPair, expires_at_s: int = 0, **claims: Any) -> str:
+    """A JWT as nsc makes it; ``expires_at_s``: 0 is never."""
+    body = {
+        "jti": "test",
+        "iat": int(time.time()),
+        "exp": expires_at_s,
+        "iss": issuer.public_key.decode(),
+        "sub": subject.public_key.decode(),
+        "name": "test",
+        "nats": {"version": 2, **claims},
+    }
+    parts = ({"typ": "JWT", "alg": "ed25519-nkey"}, body)
+    text = b".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in parts)
+    return (text + b"." + base64.urlsafe_b64encode(issuer.sign(text)).rstrip(b"=")).decode()
+
+
+def credentials(expires_at_s: int = 0) -> str:
+    """A credentials file of a user of ACCOUNT."""
+    user = key_of(nkeys.PREFIX_BYTE_USER, 4)
+    jwt = jwt_of(ACCOUNT, user, expires_at_s, type="user", subs=-1, data=-1, payload=-1)
+    seed = bytes(user.seed).decode()
+    return (
+        f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n"
+        f"-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+    )
+
+
+async def test_credentials_that_have_expired_are_replaced_by_those_that_the_file_holds_then(
+    examples: Path, tmp_path: Path
+):
+    """The server ends the connection when the JWT expires. The file is renewed after the first refusal."""
+    accounts = {
+        key.public_key.decode(): jwt_of(OPERATOR, key, type="account", limits=limits)
+        for key, limits in ((SYSTEM, NO_LIMITS), (ACCOUNT, NO_LIMITS | JETSTREAM))
+    }
+    trust = f"""
+        operator: {jwt_of(OPERATOR, OPERATOR, type="operator")}
+        system_account: {SYSTEM.public_key.decode()}
+        resolver: MEMORY
+        resolver_preload: {json.dumps(accounts)}
+    """
+    bots, coordinators = tmp_path / "bot.creds", tmp_path / "coordinator.creds"
+    coordinators.write_text(credentials())
+    async with EmbeddedNats(tmp_path / "nats", extra=trust) as nats_server:
+        bots.write_text(credentials(expires_at_s=int(time.time()) + 4))
+        login = {"NATS_URL": nats_server.url, "NATS_CREDS_FILE": str(bots)}
+        async with kit_client(examples, tmp_path, **login, SHARD_IDS="0") as client:
+            await client.until_said("connected successfully")
+            await client.until_said("the server refuses the login")
+            bots.write_text(credentials())
+            await client.until_said("NATS is back")
+            variables = {**QUICK, **login, "NATS_CREDS_FILE": str(coordinators)}
+            coordinator = CoordinatorProcess(tmp_path / "coordinator.log", variables)
+            await coordinator.start()
+            try:
+                await client.until_said("identify 0")
+            finally:
+                coordinator.process.kill()
+                await coordinator.process.wait()
 
 
 async def test_a_permission_that_is_missing_is_logged(examples: Path, tmp_path: Path):

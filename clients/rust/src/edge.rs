@@ -193,3 +193,6 @@ fn pass_on(desk: &mut Desk, message: &Message, now_ns: Ns) {
     };
     desk.received(&incoming, now_ns);
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,8 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use async_nats::{Auth, AuthError, Client, ConnectOptions, Event, ServerAddr};
+use nkeys::KeyPair;
 
 use crate::core::wire::{client_name, Subjects};
 
@@ -28,6 +29,10 @@ const TRY_EVERY: Duration = Duration::from_millis(250);
 
 /// The pause after a server has refused the login. A person must change something, and async-nats logs each refusal.
 const TRY_REFUSED_EVERY: Duration = Duration::from_secs(10);
+
+/// Why a login cannot be signed, for people.
+const UNUSABLE_FILE: &str =
+    "the file of NATS_CREDS_FILE or NATS_NKEY_SEED_FILE cannot be used; give the file that nsc or nk made";
 
 /// Replies that wait to be handled at most; more are dropped, and renewals replace them. A process with 4096 shards has
 /// 4096 replies after a reconnect.
@@ -189,15 +194,14 @@ impl Settings {
         shown.join(", ")
     }
 
-    /// Opens a connection. Each try reads the files again: they may have changed.
+    /// Opens a connection. Each try reads the files again, and so does each reconnect: they may have changed.
     ///
     /// # Errors
     ///
     /// Why it cannot be opened, for people, and how long to wait before the next try.
     pub(crate) async fn open(&self) -> Result<(Client, Arc<Failure>), (String, Duration)> {
         let failure = Arc::new(Failure::default());
-        let options = self.options(&failure).await.map_err(|why| (why, TRY_REFUSED_EVERY))?;
-        match options.connect(self.servers.as_slice()).await {
+        match self.options(&failure).connect(self.servers.as_slice()).await {
             Ok(client) => Ok((client, failure)),
             Err(error) => {
                 failure.note(&error.to_string());
@@ -206,9 +210,18 @@ impl Settings {
         }
     }
 
-    async fn options(&self, failure: &Arc<Failure>) -> Result<ConnectOptions, String> {
+    fn options(&self, failure: &Arc<Failure>) -> ConnectOptions {
         let (noting, pausing) = (failure.clone(), failure.clone());
-        let mut options = ConnectOptions::new()
+        let mut options = match &self.login {
+            Login::None => ConnectOptions::new(),
+            Login::UserAndPassword(user, password) => {
+                ConnectOptions::with_user_and_password(user.clone(), password.clone())
+            }
+            Login::Token(token) => ConnectOptions::with_token(token.clone()),
+            Login::CredentialsFile(path) => signing(path, read_credentials),
+            Login::NkeySeedFile(path) => signing(path, read_seed),
+        };
+        options = options
             .name(format!("nats-identify {}", self.client))
             .connection_timeout(CONNECT_WITHIN)
             .ping_interval(PING_EVERY)
@@ -223,20 +236,6 @@ impl Settings {
                 }
                 std::future::ready(())
             });
-        options = match &self.login {
-            Login::None => options,
-            Login::UserAndPassword(user, password) => options.user_and_password(user.clone(), password.clone()),
-            Login::Token(token) => options.token(token.clone()),
-            Login::CredentialsFile(path) => {
-                let read = options.credentials_file(path).await;
-                read.map_err(|_| "NATS_CREDS_FILE: the file cannot be used; give a credentials file of nsc".to_owned())?
-            }
-            Login::NkeySeedFile(path) => {
-                let seed = std::fs::read_to_string(path);
-                let seed = seed.map_err(|_| "NATS_NKEY_SEED_FILE: the file cannot be read".to_owned())?;
-                options.nkey(seed.trim().to_owned())
-            }
-        };
         if let Some(path) = &self.tls_ca {
             options = options.add_root_certificates(path.clone());
         }
@@ -249,7 +248,7 @@ impl Settings {
         if let Some(prefix) = &self.inbox_prefix {
             options = options.custom_inbox_prefix(prefix);
         }
-        Ok(options.require_tls(self.wants_tls()))
+        options.require_tls(self.wants_tls())
     }
 
     /// Whether a URL or an option asks for TLS. Then a server without it is sent nothing, above all no password.
@@ -257,6 +256,47 @@ impl Settings {
         let is_asked = self.tls_ca.is_some() || self.tls_cert.is_some() || self.tls_first;
         is_asked || self.servers.iter().any(ServerAddr::tls_required)
     }
+}
+
+/// What signs a server's nonce, and the JWT that goes with it, where the key alone is not known to the server.
+struct Signer {
+    jwt: Option<String>,
+    key: KeyPair,
+}
+
+impl Signer {
+    fn sign(self, nonce: &[u8]) -> Option<Auth> {
+        let mut auth = Auth::new();
+        auth.signature = Some(self.key.sign(nonce).ok()?);
+        auth.nkey = self.jwt.is_none().then(|| self.key.public_key());
+        auth.jwt = self.jwt;
+        Some(auth)
+    }
+}
+
+/// Returns options that log in by this file. async-nats itself would read it once, and use a JWT for ever that an agent
+/// has renewed.
+fn signing(path: &Path, read: fn(&Path) -> Option<Signer>) -> ConnectOptions {
+    let path = path.to_owned();
+    ConnectOptions::with_auth_callback(move |nonce| {
+        let auth = read(&path).and_then(|signer| signer.sign(&nonce));
+        std::future::ready(auth.ok_or_else(|| AuthError::new(UNUSABLE_FILE)))
+    })
+}
+
+/// Reads the file that nsc makes: the JWT and the seed are each the line after a title.
+fn read_credentials(path: &Path) -> Option<Signer> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let mut lines = text.lines().map(str::trim);
+    let mut below = |title: &str| lines.by_ref().skip_while(|line| !line.contains(title)).nth(1);
+    let (jwt, seed) = (below("BEGIN NATS USER JWT")?, below("BEGIN USER NKEY SEED")?);
+    Some(Signer { jwt: Some(jwt.to_owned()), key: KeyPair::from_seed(seed).ok()? })
+}
+
+/// Reads the file that nk makes: a seed.
+fn read_seed(path: &Path) -> Option<Signer> {
+    let text = std::fs::read_to_string(path).ok()?;
+    Some(Signer { jwt: None, key: KeyPair::from_seed(text.trim()).ok()? })
 }
 
 /// Why a connection cannot be opened, or was lost; async-nats reports it while it tries again.
@@ -272,6 +312,7 @@ impl Failure {
         let why = self.lock();
         match why.as_str() {
             "" => "the connection was lost".to_owned(),
+            said if is_unsigned(said) => UNUSABLE_FILE.to_owned(),
             said if is_refused(said) => {
                 "the server refuses the login; correct NATS_USER, NATS_TOKEN or the file of credentials".to_owned()
             }
@@ -297,12 +338,14 @@ impl Failure {
         self.lock().clear();
     }
 
-    /// How long to wait before the next try, after so many.
+    /// How long to wait before the next try, after so many. The first one is made at once, also where the server ended
+    /// the connection because its JWT had expired: the file may hold the next one.
     fn pause(&self, tries: usize) -> Duration {
-        if is_refused(&self.lock()) {
-            TRY_REFUSED_EVERY
-        } else if tries == 1 {
+        let why = self.lock();
+        if tries == 1 {
             Duration::ZERO
+        } else if is_refused(&why) || is_unsigned(&why) {
+            TRY_REFUSED_EVERY
         } else {
             TRY_EVERY
         }
@@ -316,6 +359,11 @@ impl Failure {
 fn is_refused(why: &str) -> bool {
     let why = why.to_lowercase();
     why.contains("authorization violation") || why.contains("authentication")
+}
+
+/// async-nats says so where the file of credentials could not be used: nothing else is asked to sign.
+fn is_unsigned(why: &str) -> bool {
+    why.contains("failed signing nonce")
 }
 
 /// Returns the address without credentials, and the credentials.
