@@ -7,7 +7,7 @@
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import { setTimeout as pause } from "node:timers/promises";
-import { connect, createInbox, type Msg, type NatsConnection } from "@nats-io/transport-node";
+import { connect, createInbox, type Msg, type NatsConnection, type Subscription } from "@nats-io/transport-node";
 import { Absence } from "./absence.js";
 import { type Clock, nowMs } from "./clock.js";
 import { type ConnectOptions, connectOptions, type Environment, type NatsOptions, optionsFromEnvironment } from "./environment.js";
@@ -30,6 +30,9 @@ const ANSWER_WITHIN_MS = 3_000;
 
 /** Unanswered requests are logged after this; a standby takes over from a dead leader in less. */
 const SILENCE_MS = 5_000;
+
+/** A refused subscription is tried again at this interval: the operator may have mended the permission. */
+const SUBSCRIBE_AGAIN_MS = 30_000;
 
 /** How long to wait for the limits before requests are sent without them. */
 const INFO_TIMEOUT_MS = 1_000;
@@ -117,6 +120,9 @@ export class IdentifyQueue {
   #outbox: { subject: string; payload: string }[] = [];
   #maxConcurrency: number | null = null;
   #inbox = "";
+  #subscription: Subscription | null = null; // to the inbox; nats.js closes it where the server refuses it
+  #subscribedAtMs = 0;
+  #isDeaf = false; // it was refused, and nothing has arrived since
   #connection: NatsConnection | null = null;
   #isOpen = false; // connected, and subscribed to the inbox
 
@@ -223,20 +229,38 @@ export class IdentifyQueue {
     this.#connection = connection;
     try {
       this.#inbox = createInbox(this.#options.inboxPrefix);
-      connection.subscribe(`${this.#inbox}.*`, { callback: (error, message) => this.#onMessage(error, message) });
+      this.#subscribe(connection);
       const statuses = connection.status();
       await this.#learnLimits(connection);
-      if (!connection.isClosed()) this.#opened();
+      if (!connection.isClosed()) this.#opened(connection);
       for await (const status of statuses) {
         if (status.type === "disconnect") this.#isOpen = false;
-        if (status.type === "reconnect") this.#opened();
+        if (status.type === "reconnect") this.#opened(connection);
         if (status.type === "error") this.#outages.error(status.error, this.#clock());
       }
       const error = await connection.closed();
       if (error) this.#outages.failed(error);
     } finally {
       this.#isOpen = false;
-      this.#connection = null;
+      this.#connection = this.#subscription = null;
+    }
+  }
+
+  #subscribe(connection: NatsConnection): void {
+    this.#subscribedAtMs = this.#clock();
+    this.#subscription = connection.subscribe(`${this.#inbox}.*`, {
+      callback: (error, message) => this.#onMessage(error, message),
+    });
+  }
+
+  /** Subscribe anew where the server has refused it: nats.js makes no closed subscription again, at a reconnect neither. */
+  #subscribeAgain(connection: NatsConnection): void {
+    if (this.#subscription?.isClosed() !== true) return;
+    this.#isDeaf = true;
+    try {
+      this.#subscribe(connection);
+    } catch (error) {
+      this.#outages.failed(error); // the connection is closed; another follows
     }
   }
 
@@ -251,7 +275,8 @@ export class IdentifyQueue {
     for (const { turn } of this.#pending.values()) turn.requester.maxConcurrency ??= this.#maxConcurrency;
   }
 
-  #opened(): void {
+  #opened(connection: NatsConnection): void {
+    this.#subscribeAgain(connection);
     this.#isOpen = true;
     const outbox = this.#outbox;
     this.#outbox = [];
@@ -307,6 +332,8 @@ export class IdentifyQueue {
   }
 
   #read(message: Msg): void {
+    const wasDeaf = this.#isDeaf; // then the renewals have backed off
+    this.#isDeaf = false;
     const requestId = message.subject.slice(message.subject.lastIndexOf(".") + 1);
     const pending = this.#pending.get(requestId);
     if (message.headers !== undefined && message.headers.code !== 0) {
@@ -316,12 +343,12 @@ export class IdentifyQueue {
       return;
     }
     if (requestId === PROBE) {
-      if (this.#absence.probeAnswered()) this.#renewAll();
+      if (this.#absence.probeAnswered() || wasDeaf) this.#renewAll();
       return;
     }
     const reply = this.#decode(message);
     this.#outages.coordinatorAnswers(this.#clock());
-    if (this.#absence.requestAnswered()) this.#renewAll();
+    if (this.#absence.requestAnswered() || wasDeaf) this.#renewAll();
     const event: RequesterEvent = { kind: "received", reply, answerTo: message.reply ?? "" };
     if (pending !== undefined) {
       pending.unansweredSinceMs = null;
@@ -462,10 +489,20 @@ export class IdentifyQueue {
       if (lastsMs >= ANSWER_WITHIN_MS) this.#reportSilence(0);
       return;
     }
+    this.#lookForRefusal(now);
     if (this.#absence.isDue(now)) this.#publishRequest(this.#subjects.info, "", PROBE);
     if (Math.min(this.#reportSilence(ANSWER_WITHIN_MS), lastsMs) >= SILENCE_MS) {
       this.#outages.noCoordinator("requests have no answer", now);
     }
+  }
+
+  /** Subscribe again after a while, and probe: the answer shows that the inbox is open. */
+  #lookForRefusal(now: number): void {
+    const connection = this.#connection;
+    const isRefused = this.#subscription?.isClosed() === true;
+    if (connection === null || !isRefused || now < this.#subscribedAtMs + SUBSCRIBE_AGAIN_MS) return;
+    this.#subscribeAgain(connection);
+    this.#publishRequest(this.#subjects.info, "", PROBE);
   }
 
   /** Notify the shards whose requests are unanswered for this long; return the longest such time. */

@@ -16,6 +16,8 @@ export class FakeNats {
   connections = 0;
   /** What comes instead of PONG to the first PING of a connection, such as `-ERR 'Authorization Violation'`. */
   refusal = "";
+  /** Refuse every subscription: its permission is missing. */
+  refusesSubscriptions = false;
   /** Say nothing at all. */
   isSilent = false;
   readonly #server: Server;
@@ -44,7 +46,9 @@ export class FakeNats {
   /** Send a message to the inbox of the queue, as the reply to this request. */
   answer(request: Published, body: unknown, reply = ""): void {
     const payload = typeof body === "string" ? body : JSON.stringify(body);
-    this.#send(`MSG ${request.reply} ${this.#sidOf(request)} ${reply} ${Buffer.byteLength(payload)}\r\n${payload}\r\n`);
+    const sid = this.#sidOf(request);
+    if (sid === "") return; // no one is subscribed to it
+    this.#send(`MSG ${request.reply} ${sid} ${reply} ${Buffer.byteLength(payload)}\r\n${payload}\r\n`);
   }
 
   /** Report that no one is subscribed. */
@@ -89,11 +93,16 @@ export class FakeNats {
         this.#take(words, text.slice(next, next + size));
         next += size + 2;
       }
-      if (words[0] === "SUB") this.#sids.set(withoutLast(words[1] ?? ""), words[2] ?? "");
+      if (words[0] === "SUB") this.#subscribe(socket, words[1] ?? "", words[2] ?? "");
       if (words[0] === "PING") socket.write(this.refusal === "" ? "PONG\r\n" : `${this.refusal}\r\n`);
       if (words[0] === "PING" && this.refusal !== "") socket.end();
       text = text.slice(next);
     }
+  }
+
+  #subscribe(socket: Socket, subject: string, sid: string): void {
+    if (this.refusesSubscriptions) socket.write(`-ERR 'Permissions Violation for Subscription to "${subject}"'\r\n`);
+    else this.#sids.set(withoutLast(subject), sid);
   }
 
   #sidOf(request: Published): string {

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, test } from "node:test";
+import { nowMs } from "../src/clock.js";
 import type { Progress } from "../src/requester.js";
 import { IdentifyQueue, type QueueOptions } from "../src/queue.js";
 import { QueueClosedError } from "../src/turn.js";
@@ -33,6 +34,10 @@ function open(options: QueueOptions = {}): IdentifyQueue {
 
 function idOf(request: Published): string {
   return JSON.parse(request.payload).request_id;
+}
+
+function inboxOf(message: Published): string {
+  return message.reply.slice(0, message.reply.lastIndexOf("."));
 }
 
 /** Grant what a request asks for. */
@@ -100,6 +105,37 @@ test("close withdraws what waits, and so does the signal", TIMEOUT, async () => 
   await queue?.close();
   await until(() => nats.published.some((one) => one.subject === "identify.cancel.0" && one.payload.includes(idOf(request))));
   assert.deepEqual((await rejected).map((one) => one.status), ["rejected", "rejected"]);
+});
+
+test("an inbox that is refused for a while is subscribed to again, and the requests go on", TIMEOUT, async () => {
+  let passedMs = 0;
+  nats.refusesSubscriptions = true;
+  const turn = open({ clock: () => nowMs() + passedMs }).turn(0);
+  const asked = await nats.until("identify.request.0");
+  await until(() => lines.some((line) => line.includes("Permissions Violation")));
+  passedMs += 30_000; // it is still refused
+  const refused = await until(() => nats.published.find((one) => one.subject === "identify.info" && inboxOf(one) === inboxOf(asked)));
+  nats.refusesSubscriptions = false;
+  const from = nats.published.indexOf(refused) + 1;
+  passedMs += 30_000;
+  nats.answer(await nats.until("identify.info", from), { max_concurrency: 1 });
+  const answeredAt = nats.published.length;
+  const renewal = await nats.until("identify.request.0", answeredAt);
+  assert.equal(idOf(renewal), idOf(asked));
+  grant(renewal);
+  await turn.granted();
+});
+
+test("an inbox that was refused is subscribed to at a reconnect", TIMEOUT, async () => {
+  nats.refusesSubscriptions = true;
+  const turn = open().turn(0);
+  await nats.until("identify.request.0");
+  await until(() => lines.some((line) => line.includes("Permissions Violation")));
+  nats.refusesSubscriptions = false;
+  const from = nats.published.length;
+  nats.cut();
+  grant(await nats.until("identify.request.0", from));
+  await turn.granted();
 });
 
 test("a confirm waits for the connection", TIMEOUT, async () => {
