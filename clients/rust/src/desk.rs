@@ -127,6 +127,8 @@ pub(crate) struct Parts {
     pub servers: String,
     /// How long a request is kept without a receiver.
     pub keep_ns: Ns,
+    /// After this a refused subscription is tried again.
+    pub subscribe_again_ns: Ns,
     /// Returns a random id at each call.
     pub new_id: fn() -> String,
     pub jitter: Jitter,
@@ -145,6 +147,10 @@ pub(crate) struct Desk {
     absence: Absence,
     link: Link,
     link_since_ns: Ns,
+    /// When the server refused the subscription to the inbox.
+    inbox_refused_ns: Option<Ns>,
+    /// It was refused, and nothing has arrived there since.
+    is_deaf: bool,
     is_closed: bool,
     /// Of shards that asked after the end: closed, they would make the shard ask again at once, for ever.
     parked: Vec<oneshot::Sender<()>>,
@@ -170,6 +176,8 @@ impl Desk {
             absence: Absence::new(parts.jitter),
             link: Link::Away,
             link_since_ns: now_ns,
+            inbox_refused_ns: None,
+            is_deaf: false,
             is_closed: false,
             parked: Vec::new(),
             why_away: "it is not reached yet".to_owned(),
@@ -253,6 +261,7 @@ impl Desk {
     /// NATS is connected, anew or for the first time: what was sent before may be lost.
     pub fn connected(&mut self, now_ns: Ns) {
         self.link_since_ns = now_ns;
+        (self.inbox_refused_ns, self.is_deaf) = (None, false); // it was subscribed to again
         if let Some(lasted_ns) = self.away.over(now_ns) {
             warn!("NATS is back at {} after {} s", self.parts.servers, lasted_ns / NS_PER_S);
         }
@@ -280,15 +289,32 @@ impl Desk {
         }
     }
 
+    /// The server refused the subscription to the inbox: no reply arrives.
+    pub fn inbox_refused(&mut self, now_ns: Ns) {
+        self.inbox_refused_ns = Some(now_ns);
+    }
+
+    /// Whether to subscribe to the inbox again now, before anything is published: the permission may be there by now.
+    pub fn takes_subscribing(&mut self, now_ns: Ns) -> bool {
+        let is_due = self.inbox_refused_ns.is_some_and(|at_ns| now_ns >= at_ns + self.parts.subscribe_again_ns);
+        if is_due {
+            self.inbox_refused_ns = None;
+            self.is_deaf = true;
+            self.ask_info();
+        }
+        is_due
+    }
+
     /// A message arrived at the inbox.
     pub fn received(&mut self, message: &Incoming<'_>, now_ns: Ns) {
+        let was_deaf = std::mem::take(&mut self.is_deaf); // then the renewals have backed off
         if message.is_status {
             self.absence.no_responders(now_ns);
             self.no_coordinator("none is connected", now_ns);
             return;
         }
         if message.token == INFO_TOKEN {
-            self.info_received(message.payload, now_ns);
+            self.info_received(message.payload, was_deaf, now_ns);
             return;
         }
         let reply = match self.read(message) {
@@ -298,7 +324,7 @@ impl Desk {
         if let Some(lasted_ns) = self.unanswered.over(now_ns) {
             warn!("a coordinator answers again, after {} s", lasted_ns / NS_PER_S);
         }
-        if self.absence.request_answered() {
+        if self.absence.request_answered() || was_deaf {
             self.renew_all(now_ns);
         }
         let event = Event::Received { reply: &reply, answer_to: message.reply };
@@ -560,7 +586,7 @@ impl Desk {
         Ok(reply)
     }
 
-    fn info_received(&mut self, payload: &[u8], now_ns: Ns) {
+    fn info_received(&mut self, payload: &[u8], was_deaf: bool, now_ns: Ns) {
         let Some(info) = decode_info(payload) else {
             return self.unusable_reply("it is no reply of info", now_ns);
         };
@@ -570,7 +596,7 @@ impl Desk {
                 wait.requester.adopt(max_concurrency);
             }
         }
-        let is_back = self.absence.probe_answered();
+        let is_back = self.absence.probe_answered() || was_deaf;
         if matches!(self.link, Link::AsksLimits(_)) {
             self.open(now_ns);
         } else if is_back {

@@ -116,7 +116,7 @@ async fn serve(shared: &Shared, client: &Client, failure: &Failure) -> Option<St
     loop {
         let is_connected = client.connection_state() == State::Connected;
         let count = client.statistics().connects.load(Ordering::Relaxed);
-        let (messages, is_closed, wait) = shared.at_desk(|desk, now_ns| {
+        let (messages, is_refused, is_closed, wait) = shared.at_desk(|desk, now_ns| {
             if !is_connected {
                 desk.disconnected(&failure.why(), now_ns);
             } else if count != connects {
@@ -126,12 +126,22 @@ async fn serve(shared: &Shared, client: &Client, failure: &Failure) -> Option<St
             if let Some(what) = failure.take_complaint() {
                 desk.complained(&what, now_ns);
             }
+            if failure.take_inbox_refused() {
+                desk.inbox_refused(now_ns);
+            }
             desk.tick(now_ns);
+            let is_refused = is_connected && desk.takes_subscribing(now_ns);
             let messages = if is_connected { desk.take_outbox() } else { VecDeque::new() };
             let deadline_ns = desk.next_deadline_ns().unwrap_or(Ns::MAX);
             let wait = Duration::from_nanos(deadline_ns.saturating_sub(now_ns));
-            (messages, desk.is_closed(), wait.min(LOOK))
+            (messages, is_refused, desk.is_closed(), wait.min(LOOK))
         });
+        if is_refused {
+            replies = match client.subscribe(format!("{inbox}.*")).await {
+                Ok(replies) => replies,
+                Err(why) => return Some(why.to_string()),
+            };
+        }
         let unsent = publish(client, &inbox, messages).await;
         let all_sent = unsent.is_empty();
         shared.at_desk(|desk, _| desk.put_back(unsent));

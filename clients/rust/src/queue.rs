@@ -77,6 +77,7 @@ impl NatsQueue {
             client: settings.client.clone(),
             servers: settings.shown(),
             keep_ns: Ns::try_from(settings.keep_place_for.as_nanos()).unwrap_or(Ns::MAX / 2),
+            subscribe_again_ns: Ns::try_from(settings.subscribe_again_after.as_nanos()).unwrap_or(Ns::MAX / 2),
             new_id: || format!("{:016x}", rand::random::<u64>()),
             jitter: rand::random,
         };

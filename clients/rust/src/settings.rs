@@ -6,6 +6,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,6 +34,9 @@ const TRY_REFUSED_EVERY: Duration = Duration::from_secs(10);
 /// Why a login cannot be signed, for people.
 const UNUSABLE_FILE: &str =
     "the file of NATS_CREDS_FILE or NATS_NKEY_SEED_FILE cannot be used; give the file that nsc or nk made";
+
+/// A subscription that the server refuses is tried again after this: the operator may have mended the permission.
+const SUBSCRIBE_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 /// Replies that wait to be handled at most; more are dropped, and renewals replace them. A process with 4096 shards has
 /// 4096 replies after a reconnect.
@@ -76,6 +80,7 @@ pub struct Settings {
     pub(crate) subjects: Subjects,
     pub(crate) client: String,
     pub(crate) keep_place_for: Duration,
+    pub(crate) subscribe_again_after: Duration,
 }
 
 impl Settings {
@@ -98,6 +103,7 @@ impl Settings {
             subjects: Subjects::default(),
             client: host_name(),
             keep_place_for: KEEP_PLACE_FOR,
+            subscribe_again_after: SUBSCRIBE_AGAIN_AFTER,
         };
         for server in servers.split(',').map(str::trim).filter(|one| !one.is_empty()) {
             let (address, login) = read_server(server)?;
@@ -304,6 +310,7 @@ fn read_seed(path: &Path) -> Option<Signer> {
 pub(crate) struct Failure {
     why: Mutex<String>,
     complaint: Mutex<Option<String>>,
+    inbox_refused: AtomicBool,
 }
 
 impl Failure {
@@ -325,12 +332,20 @@ impl Failure {
         self.complaint.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// Whether the server has refused the one subscription; only once.
+    pub fn take_inbox_refused(&self) -> bool {
+        self.inbox_refused.swap(false, Ordering::Relaxed)
+    }
+
     fn note(&self, why: &str) {
         why.clone_into(&mut self.lock());
     }
 
     fn complain(&self, what: &str) {
         self.note(what); // the server may end the connection for it
+        if what.to_lowercase().contains("permissions violation for subscription") {
+            self.inbox_refused.store(true, Ordering::Relaxed);
+        }
         *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some(what.to_owned());
     }
 

@@ -10,6 +10,7 @@ use crate::core::wire::Subjects;
 use crate::core::{Ns, NS_PER_MS, NS_PER_S};
 
 const KEEP_NS: Ns = 15 * NS_PER_S;
+const SUBSCRIBE_AGAIN_NS: Ns = 30 * NS_PER_S;
 const USE_WITHIN_NS: Ns = 5 * NS_PER_S;
 
 /// A few microseconds: between two calls of one poll.
@@ -27,6 +28,7 @@ fn desk() -> Desk {
         client: "pod-0".to_owned(),
         servers: "127.0.0.1:4222".to_owned(),
         keep_ns: KEEP_NS,
+        subscribe_again_ns: SUBSCRIBE_AGAIN_NS,
         new_id,
         jitter: || 0.0,
     };
@@ -372,6 +374,33 @@ fn a_coordinator_that_is_back_is_found_by_a_probe_and_all_requests_renew() {
     assert_eq!(sent(&mut desk).len(), 2, "both renew");
     desk.tick(now_ns + 3 * NS_PER_S);
     assert!(sent(&mut desk).iter().all(|(subject, _)| subject != "info"), "no probe is needed");
+}
+
+#[test]
+fn a_refused_inbox_is_subscribed_to_again_and_all_requests_renew_when_something_arrives_there() {
+    let mut desk = desk();
+    let _receiver = desk.enqueue(0, 0);
+    let request = one_request(&mut desk);
+    assert!(!desk.takes_subscribing(NS_PER_S), "nothing was refused");
+    desk.inbox_refused(NS_PER_S);
+    assert!(!desk.takes_subscribing(NS_PER_S + SUBSCRIBE_AGAIN_NS - 1));
+    for again in 1..4 {
+        let now_ns = NS_PER_S + again * SUBSCRIBE_AGAIN_NS;
+        assert!(desk.takes_subscribing(now_ns));
+        assert_eq!(sent(&mut desk), [("info".to_owned(), Value::Null)], "its answer shows whether it is open");
+        assert!(!desk.takes_subscribing(now_ns + SUBSCRIBE_AGAIN_NS), "not refused so far");
+        desk.inbox_refused(now_ns);
+    }
+    let now_ns = NS_PER_S + 4 * SUBSCRIBE_AGAIN_NS;
+    assert!(desk.takes_subscribing(now_ns));
+    desk.take_outbox();
+    reply(&mut desk, INFO_TOKEN, r#"{"max_concurrency":1}"#, "", now_ns);
+    assert_eq!(one_request(&mut desk)["request_id"], request["request_id"]);
+    reply(&mut desk, INFO_TOKEN, r#"{"max_concurrency":1}"#, "", now_ns);
+    assert_eq!(sent(&mut desk), [], "only once");
+    desk.inbox_refused(now_ns);
+    desk.connected(now_ns);
+    assert!(!desk.takes_subscribing(now_ns + SUBSCRIBE_AGAIN_NS), "async-nats subscribes at a reconnect");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The queue at a NATS server that a test plays: what it sends when a login changes.
+//! The queue at a NATS server that a test plays: what it sends when a login or a permission changes.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
+use twilight_gateway_queue::Queue;
 
 use crate::{NatsQueue, Settings};
 
@@ -25,6 +26,12 @@ const GREETING: &str =
 struct Seen {
     /// The payload of each CONNECT.
     logins: Vec<Value>,
+    /// The subject and the reply subject of each message.
+    published: Vec<(String, String)>,
+    /// The subject and the number of each subscription that was not refused.
+    subscriptions: Vec<(String, String)>,
+    refuses_subscriptions: bool,
+    refused_count: usize,
     /// Of the connections that are open.
     sockets: Vec<mpsc::UnboundedSender<String>>,
 }
@@ -54,6 +61,21 @@ impl FakeNats {
         for socket in self.seen.lock().expect("no test panicked").sockets.drain(..) {
             let _ = socket.send(format!("-ERR '{error}'\r\n"));
         }
+    }
+
+    fn refuse_subscriptions(&self, is_refused: bool) {
+        self.seen.lock().expect("no test panicked").refuses_subscriptions = is_refused;
+    }
+
+    /// Answers the last message on this subject.
+    fn answer(&self, subject: &str, payload: &str) {
+        let seen = self.seen.lock().expect("no test panicked");
+        let (_, reply) = seen.published.iter().rev().find(|(one, _)| one == subject).expect("it was published");
+        let inbox = reply.rsplit_once('.').expect("it has tokens").0;
+        let found = seen.subscriptions.iter().rev().find(|(one, _)| one.strip_suffix(".*") == Some(inbox));
+        let (_, number) = found.expect("it is subscribed to");
+        let text = format!("MSG {reply} {number} {}\r\n{payload}\r\n", payload.len());
+        let _ = seen.sockets.last().expect("it is connected").send(text);
     }
 
     /// Looks until there is something.
@@ -102,7 +124,20 @@ async fn serve_one(socket: TcpStream, seen: Arc<Mutex<Seen>>) {
                 let Some(replies) = replies.upgrade() else { return };
                 let _ = replies.send("PONG\r\n".to_owned());
             }
-            ["PUB" | "HPUB", .., size] => {
+            ["SUB", subject, number] => {
+                let mut seen = seen.lock().expect("no test panicked");
+                if seen.refuses_subscriptions {
+                    seen.refused_count += 1;
+                    let refusal = format!("-ERR 'Permissions Violation for Subscription to \"{subject}\"'\r\n");
+                    let _ = replies.upgrade().map(|replies| replies.send(refusal));
+                } else {
+                    seen.subscriptions.push(((*subject).to_owned(), (*number).to_owned()));
+                }
+            }
+            ["PUB", subject, reply @ .., size] => {
+                let reply = reply.first().copied().unwrap_or_default();
+                let published = ((*subject).to_owned(), reply.to_owned());
+                seen.lock().expect("no test panicked").published.push(published);
                 let mut payload = vec![0; size.parse::<usize>().expect("a size") + 2];
                 if reading.read_exact(&mut payload).await.is_err() {
                     return;
@@ -190,4 +225,22 @@ async fn a_file_that_cannot_be_used_is_named_and_tried_again_after_a_while() {
         assert!(pause > Duration::from_secs(1), "{pause:?}");
     }
     assert!(nats.seen.lock().expect("no test panicked").logins.is_empty());
+}
+
+#[tokio::test]
+async fn an_inbox_that_is_refused_for_a_while_is_subscribed_to_again_and_the_requests_go_on() {
+    let nats = FakeNats::start().await;
+    nats.refuse_subscriptions(true);
+    let mut settings = Settings::new(&nats.url).expect("it can work");
+    settings.subscribe_again_after = Duration::from_millis(20);
+    let queue = NatsQueue::new(settings);
+    let _receiver = queue.enqueue(0);
+    nats.until(|seen| (seen.refused_count >= 2).then_some(())).await;
+    nats.refuse_subscriptions(false);
+    nats.until(|seen| (!seen.subscriptions.is_empty()).then_some(())).await;
+    let requests = |seen: &Seen| seen.published.iter().filter(|(one, _)| one == "identify.request.0").count();
+    let before = nats.until(|seen| Some(requests(seen))).await;
+    nats.answer("identify.info", r#"{"max_concurrency":1}"#);
+    nats.until(|seen| (requests(seen) > before).then_some(())).await;
+    queue.close().await;
 }
