@@ -49,8 +49,11 @@ const NEAR_MS = 2_000;
 
 const DOUBLINGS_MAX = 16;
 
-/** Asking: in the queue or on its way there. Holding: granted, and not decided. Over: no turn follows from it. */
-export type State = "asking" | "holding" | "over";
+/**
+ * Asking: in the queue or on its way there. Holding: granted, and not decided. Resting: its grant was declined, and it asks
+ * for none until it goes on. Over: no turn follows from it.
+ */
+export type State = "asking" | "holding" | "resting" | "over";
 
 export type RequesterEvent =
   /** The shard wants a turn; `pauseMs`: wait this long before the first message. */
@@ -66,6 +69,10 @@ export type RequesterEvent =
   | { kind: "identified" }
   /** The grant held came too late: it is declined, and the request goes on. */
   | { kind: "late" }
+  /** The grant held is declined, and the shard cannot use another one now. A coordinator grants none before a renewal. */
+  | { kind: "rest" }
+  /** The shard of a request that rests waits again; its place is kept, or `waited_ms` restores it. */
+  | { kind: "goOn" }
   /** The shard wants no turn any more; a grant held is declined. */
   | { kind: "withdraw" }
   /** Time has passed; early and repeated ticks are harmless. */
@@ -210,6 +217,12 @@ export class Requester {
         this.#askOn(nowMs);
         return answer;
       }
+      case "rest":
+        if (this.state === "holding") this.state = "resting";
+        return this.#decide("declined");
+      case "goOn":
+        if (this.state === "resting") this.#askOn(nowMs);
+        return [];
       case "withdraw":
         return [...this.#decide("declined"), ...this.#withdraw()];
       case "tick":

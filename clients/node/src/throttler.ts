@@ -7,6 +7,11 @@
  * from the worker, also after its send; the grant is then older at the send by the time of one message to the worker.
  * Should a later version word its messages otherwise, READY answers the grant (`ready` includes `identified`) or the end
  * of the connection does: the bucket opens later, never earlier.
+ *
+ * When a connection ends. The library aborts a wait when its shard emits "closed". A connection that the library itself
+ * destroys emits that only when the socket is closed, up to 30 s later, and a socket that was closing already never does:
+ * the next connection then waits beside the one before. So the debug message "Destroying shard" ends the use of a turn,
+ * and the newest wait of a shard takes the turn over. The wait before rejects when it is aborted, and not earlier.
  */
 
 import { setTimeout as pause } from "node:timers/promises";
@@ -57,9 +62,16 @@ export function identifyThrottler(
   return (manager) => new Throttler(queue, manager, options);
 }
 
+/** One call of `waitForIdentify` that has not returned. */
+interface Wait {
+  turn: Turn | null;
+}
+
 class Throttler implements IdentifyThrottler {
   readonly #queue: Turns;
   readonly #options: ThrottlerOptions;
+  readonly #waits = new Map<number, Wait>(); // the newest of each shard
+  readonly #ending = new Set<number>(); // shards whose connection is being destroyed, although a wait goes on
   readonly #left = new Map<number, Turn>(); // of shards whose connection has died in the wait
   readonly #used = new Map<number, Turn>(); // passed to the library; Discord has not answered yet
   readonly #hadSession = new Set<number>();
@@ -81,19 +93,37 @@ class Throttler implements IdentifyThrottler {
    */
   async waitForIdentify(shardId: number, signal: AbortSignal): Promise<void> {
     this.#settle(shardId); // of an earlier connection
+    this.#ending.delete(shardId);
     const aborted = rejectionOf(signal);
+    const wait: Wait = { turn: this.#waits.get(shardId)?.turn ?? null };
+    this.#waits.set(shardId, wait); // an older one of this shard passes nothing any more
+    try {
+      const turn = await this.#passed(shardId, wait, signal, aborted);
+      this.#waits.delete(shardId);
+      this.#used.set(shardId, turn);
+    } catch {
+      if (this.#waits.get(shardId) === wait) {
+        this.#waits.delete(shardId);
+        if (signal.aborted && wait.turn !== null) this.#leave(shardId, wait.turn);
+      }
+      return await aborted; // at once; where the queue was closed, when the connection is
+    }
+  }
+
+  /** Return the turn with which this wait's connection may identify; reject as soon as no turn can follow. */
+  async #passed(shardId: number, wait: Wait, signal: AbortSignal, aborted: Promise<never>): Promise<Turn> {
+    const isReplaced = (): boolean => this.#waits.get(shardId) !== wait;
     const waitMs = (this.#notBeforeMs.get(shardId) ?? 0) - nowMs();
     if (waitMs > 0) await Promise.race([aborted, pause(waitMs, undefined, { signal })]);
     signal.throwIfAborted();
-    const turn = this.#take(shardId);
-    try {
-      await Promise.race([turn.granted(), aborted]);
-      signal.throwIfAborted();
-    } catch {
-      if (signal.aborted) this.#leave(shardId, turn);
-      return await aborted; // at once; where the queue was closed, when the connection is
-    }
-    this.#used.set(shardId, turn);
+    if (isReplaced()) return await aborted;
+    wait.turn ??= this.#take(shardId);
+    await Promise.race([wait.turn.granted(), aborted]);
+    signal.throwIfAborted();
+    if (isReplaced()) return await aborted;
+    if (!this.#ending.has(shardId)) return wait.turn;
+    wait.turn.rest(); // the socket takes nothing any more, and may need 30 s to close
+    return await aborted;
   }
 
   #take(shardId: number): Turn {
@@ -121,6 +151,7 @@ class Throttler implements IdentifyThrottler {
 
   #onDebug(shardId: number, text: string): void {
     const used = this.#used.get(shardId);
+    if (text.startsWith("Destroying shard")) this.#ending.add(shardId);
     if (text.startsWith("Identifying")) queueMicrotask(() => used?.identified());
     if (!text.startsWith("Invalid session")) return;
     const [leastMs, mostMs] = this.#options.invalidSessionPauseMs ?? INVALID_SESSION_PAUSE_MS;

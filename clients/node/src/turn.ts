@@ -86,6 +86,7 @@ export class Turn {
   async near(): Promise<void> {
     for (;;) {
       this.#refuseIfOver();
+      this.#goOn();
       if (this.#grant !== null || this.progress?.near === true) return;
       await this.#change();
     }
@@ -101,12 +102,13 @@ export class Turn {
   async granted(): Promise<Grant> {
     for (;;) {
       this.#refuseIfOver();
+      this.#goOn();
       const grant = this.#grant;
       if (grant !== null && (this.#decided === "identified" || this.#host.clock() <= grant.useByMs)) {
         this.#isPassed = true;
         return grant;
       }
-      if (grant !== null) this.#giveBackLate();
+      if (grant !== null) this.#giveBack("late");
       else await this.#change();
     }
   }
@@ -154,7 +156,7 @@ export class Turn {
     this.#host.answer(this.#held("rejected").answerTo, "rejected");
   }
 
-  // --- for the queue alone
+  // --- for the queue and the throttler alone
 
   /** A grant has arrived. */
   deliver(grant: Grant): void {
@@ -186,12 +188,24 @@ export class Turn {
     this.#changed();
   }
 
-  /** Decline the grant that came too late; the request goes on at its place. */
-  #giveBackLate(): void {
+  /**
+   * Decline the grant, and ask for no other until `granted` is called again: the shard cannot identify now, and would
+   * hold the bucket in vain. It keeps its place.
+   */
+  rest(): void {
+    if (this.#grant !== null && this.#decided === null) this.#giveBack("rest");
+  }
+
+  /** Decline the grant; the request keeps its place. */
+  #giveBack(kind: "late" | "rest"): void {
     this.#grant = null;
     this.#isPassed = false;
     if (this.#endsIfLate !== null) this.fail(this.#endsIfLate.error);
-    else this.#host.step(this, { kind: "late" });
+    else this.#host.step(this, { kind });
+  }
+
+  #goOn(): void {
+    if (this.requester.state === "resting") this.#host.step(this, { kind: "goOn" });
   }
 
   #held(what: Outcome): Grant {

@@ -46,6 +46,11 @@ class Scene {
   }
 }
 
+async function isOver(waiting: Promise<void>): Promise<boolean> {
+  const over = waiting.then(() => true, () => true);
+  return await Promise.race([over, settle().then(() => false)]);
+}
+
 for (const version of [1, 2] as const) {
   test(`IDENTIFY is reported after its send, and READY when it was received: version ${version}`, async () => {
     const scene = new Scene(version);
@@ -133,14 +138,51 @@ test("it rejects when it is aborted, and the shard goes on at its place", async 
   assert.equal(scene.host.turns.length, 1);
 });
 
-test("two connections of one shard never share a turn", async () => {
+test("the newest connection of a shard takes the turn over from one that still waits", async () => {
+  const scene = new Scene(); // a socket that was closing already emits no "closed"
+  const controller = new AbortController();
+  const { turn, waiting } = await scene.asked(controller);
+  const newest = scene.throttler.waitForIdentify(3, new AbortController().signal);
+  await settle();
+  assert.equal(scene.host.turns.length, 1);
+  scene.host.grant(turn);
+  await newest;
+  assert.equal(await isOver(waiting), false, "the library would send a second IDENTIFY");
+  scene.emit("debug", "Identifying");
+  await settle();
+  controller.abort(new Error("closed")); // by the end of the newest connection
+  await assert.rejects(waiting, /closed/);
+  assert.deepEqual(scene.host.sent, ["request r0", "identified g1"]);
+});
+
+for (const version of [1, 2] as const) {
+  test(`a turn that comes while the connection is destroyed is kept for the next one: version ${version}`, async () => {
+    const scene = new Scene(version);
+    const controller = new AbortController();
+    const { turn, waiting } = await scene.asked(controller);
+    scene.emit("debug", "Destroying shard\n\tReason: Zombie connection\n\tCode: 4200\n\tRecover: Resume");
+    scene.host.grant(turn);
+    assert.equal(await isOver(waiting), false);
+    assert.deepEqual(scene.host.sent, ["request r0", "declined g1"], "the bucket is free, and no turn is asked for");
+    scene.emit("closed");
+    controller.abort(new Error("closed"));
+    await assert.rejects(waiting, /closed/);
+    const again = scene.throttler.waitForIdentify(3, new AbortController().signal);
+    await settle();
+    assert.deepEqual(scene.host.sent.splice(0), ["request r0", "declined g1", "request r0"]);
+    scene.host.grant(turn, { grant_id: "g2", renewal: 1 });
+    await again;
+    scene.emit("debug", "Identifying");
+    await settle();
+    assert.deepEqual(scene.host.sent, ["identified g2"]);
+    assert.equal(scene.host.turns.length, 1);
+  });
+}
+
+test("a connection that was destroyed before the wait changes nothing", async () => {
   const scene = new Scene();
-  const first = await scene.asked();
-  const second = await scene.asked();
-  scene.host.grant(first.turn);
-  await first.waiting;
-  const isDone = await Promise.race([second.waiting.then(() => true), settle().then(() => false)]);
-  assert.equal(isDone, false);
+  scene.emit("debug", "Destroying shard");
+  await scene.passed();
 });
 
 test("a place that no connection comes back for is given up", async (context) => {

@@ -40,6 +40,43 @@ test("a grant that grew old is declined right before the send, and the wait goes
   assert.equal((await waiting).grantId, "g2");
 });
 
+test("a turn that rests gives its grant back at once, and asks on when it is waited for again", async () => {
+  const host = new FakeHost();
+  const turn = host.turn(0);
+  turn.rest(); // it holds nothing
+  host.grant(turn);
+  await turn.granted();
+  turn.rest();
+  turn.rest();
+  const reply = queued({ request_id: "r0", renew_in_ms: 0 });
+  host.step(turn, { kind: "received", reply, answerTo: "" });
+  host.step(turn, { kind: "reconnected", jitter: 0, waitedMs: 0 });
+  host.nowMs = 3_600_000;
+  host.step(turn, { kind: "tick" });
+  host.grant(turn, { grant_id: "g2" });
+  assert.deepEqual(host.sent.splice(0), ["request r0", "declined g1", "declined g2"]);
+  const waiting = turn.granted();
+  assert.deepEqual(host.sent.splice(0), ["request r0"]);
+  host.grant(turn, { grant_id: "g3", renewal: 1 });
+  assert.equal((await waiting).grantId, "g3");
+});
+
+test("a turn that rests is withdrawn where the wait has ended", async () => {
+  const host = new FakeHost();
+  const turns = [host.turn(0), host.turn(1), host.turn(2)];
+  for (const turn of turns) host.grant(turn);
+  await Promise.all(turns.map((turn) => turn.granted()));
+  const [declined, failed, ended] = turns;
+  declined?.rest();
+  failed?.rest();
+  ended?.fail(new Error("enough")); // it holds the grant: its end comes when that is given back
+  host.sent.length = 0;
+  declined?.declined();
+  failed?.fail(new Error("enough"));
+  ended?.rest();
+  assert.deepEqual(host.sent, ["cancel r0", "cancel r1", "declined g1", "cancel r2"]);
+});
+
 test("the turn is near when the queue says so, and when it is granted", async () => {
   const host = new FakeHost();
   const turn = host.turn(0);
