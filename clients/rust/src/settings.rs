@@ -59,7 +59,7 @@ fn wrong<T>(message: impl Into<String>) -> Result<T, SettingsError> {
 }
 
 /// How to log in.
-#[derive(Clone)]
+#[derive(Clone, Eq, PartialEq)]
 enum Login {
     None,
     UserAndPassword(String, String),
@@ -91,7 +91,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// An address can never work.
+    /// An address can never work, or the servers have different credentials.
     pub fn new(servers: &str) -> Result<Self, SettingsError> {
         let mut settings = Self {
             servers: Vec::new(),
@@ -108,9 +108,13 @@ impl Settings {
         for server in servers.split(',').map(str::trim).filter(|one| !one.is_empty()) {
             let (address, login) = read_server(server)?;
             settings.servers.push(address);
-            if !matches!(login, Login::None) {
-                settings.login = login;
+            if login == Login::None {
+                continue;
             }
+            if settings.login != Login::None && settings.login != login {
+                return wrong("NATS_URL: the servers have different credentials; servers of one system have the same");
+            }
+            settings.login = login;
         }
         if settings.servers.is_empty() {
             return wrong("NATS_URL names no server; give nats://host:port");
@@ -531,6 +535,16 @@ mod tests {
     }
 
     #[test]
+    fn servers_may_share_credentials_that_one_or_all_of_them_name() {
+        for servers in ["nats://u:p@a,nats://u:p@b", "nats://u:p@a,nats://b", "nats://a,nats://%75:p@b,nats://u:p@c"] {
+            let settings = Settings::new(servers).unwrap_or_else(|error| panic!("{error}"));
+            assert!(
+                matches!(&settings.login, Login::UserAndPassword(user, password) if user == "u" && password == "p")
+            );
+        }
+    }
+
+    #[test]
     fn what_can_never_work_is_refused_and_no_error_repeats_a_value() {
         for (variables, named) in [
             (vec![], "NATS_URL"),
@@ -541,6 +555,18 @@ mod tests {
             (vec![("NATS_URL", "nats://h"), ("IDENTIFY_PREFIX", "s3cret.*")], "IDENTIFY_PREFIX"),
             (vec![("NATS_URL", "nats://h"), ("NATS_USER", "s3cret")], "NATS_PASSWORD"),
             (vec![("NATS_URL", "nats://u:s3cret@h"), ("NATS_TOKEN", "s3cret")], "NATS_TOKEN"),
+            (
+                vec![("NATS_URL", "nats://a:s3cret@h,nats://b:s3cret2@i")],
+                "NATS_URL: the servers have different credentials",
+            ),
+            (
+                vec![("NATS_URL", "nats://s3cret:a@h,nats://s3cret:b@i")],
+                "NATS_URL: the servers have different credentials",
+            ),
+            (
+                vec![("NATS_URL", "nats://s3cret@h,nats://s3cret:b@i")],
+                "NATS_URL: the servers have different credentials",
+            ),
             (vec![("NATS_URL", "nats://h"), ("NATS_CREDS_FILE", "/none/s3cret")], "NATS_CREDS_FILE"),
             (vec![("NATS_URL", "nats://h"), ("NATS_TLS_CERT", "/none/s3cret")], "NATS_TLS_KEY"),
             (vec![("NATS_URL", "nats://h"), ("NATS_TLS_CA", "/none/s3cret")], "NATS_TLS_CA"),
