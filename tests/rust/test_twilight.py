@@ -156,6 +156,31 @@ async def test_a_turn_that_comes_while_the_shard_is_busy_is_not_used_late(
         print(f"\n{report}")  # noqa: T201  # shown by make rust
 
 
+async def test_a_shard_that_is_busy_for_longer_than_a_place_is_kept_goes_on_at_its_place(
+    start_coordinator, start_fleet, client: Client, confirms: Confirms
+):
+    """Its task is busy for 17 s. It holds the bucket once, and not again before it asks."""
+    await start_coordinator(IDENTIFY_USE_WITHIN="1")
+    ids, cancels = set[str](), list[str]()
+
+    async def on_request(message: Msg) -> None:
+        ids.add(str(Request.model_validate_json(message.data).request_id))
+
+    async def on_cancel(message: Msg) -> None:
+        cancels.append(message.data.decode())
+
+    await client.subscribe("identify.request.>", cb=on_request)
+    await client.subscribe("identify.cancel.>", cb=on_cancel)
+    await settle(client)
+    async with SimulatedGateway(window_s=0.4) as gateway:
+        await start_fleet(gateway.ws_url, [0, 1], 2, busy_ms=17_000)
+        report = await gateway.until(lambda report: report.ready == 2)
+        await settle(client)
+        assert (report.identifies, report.violations) == (2, 0)
+        assert (len(ids), cancels) == (2, [])
+        print(f"\n{Counter(outcome for _, outcome in confirms)}")  # noqa: T201  # shown by make rust
+
+
 async def test_identified_is_confirmed_right_when_identify_is_sent(start_coordinator, start_fleet, confirms: Confirms):
     """Both are received by this process; what lies between them is shown, not judged: a busy machine delays either."""
     await start_coordinator()

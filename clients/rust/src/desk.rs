@@ -15,6 +15,10 @@ use crate::trouble::Trouble;
 /// Two calls for one shard within this come from one poll of it: no connection to Discord opens so fast.
 const ONE_POLL_NS: Ns = NS_PER_MS;
 
+/// A shard that was asked to call again, and does not: its task is busy, or it is gone. Nothing shows which. A busy one
+/// sends Discord no heartbeat either, and has lost its connection by then.
+const BUSY_NS: Ns = 300 * NS_PER_S;
+
 /// Messages that wait for the connection at most; then the oldest are dropped, and renewals replace them.
 const OUTBOX_MAX: usize = 10_000;
 
@@ -84,8 +88,8 @@ struct Wait {
     requester: Requester,
     /// The sending half of the shard's receiver; `None` after it was closed, on either side.
     permit: Option<oneshot::Sender<()>>,
-    /// Since when there is no receiver.
-    unclaimed_since_ns: Option<Ns>,
+    /// When the request is withdrawn, unless its shard calls; `None` while it has a receiver.
+    withdraw_at_ns: Option<Ns>,
     in_hand: Option<InHand>,
     /// When the shard was last asked to call again.
     called_ns: Option<Ns>,
@@ -97,11 +101,11 @@ impl Wait {
         self.permit.as_ref().is_some_and(|permit| !permit.is_closed())
     }
 
-    fn next_deadline_ns(&self, keep_ns: Ns) -> Option<Ns> {
+    fn next_deadline_ns(&self) -> Option<Ns> {
         let deadlines = [
             self.requester.next_deadline_ns(),
             self.in_hand.as_ref().map(|in_hand| in_hand.use_by_ns + 1),
-            self.unclaimed_since_ns.map(|since_ns| since_ns + keep_ns),
+            self.withdraw_at_ns,
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -351,11 +355,10 @@ impl Desk {
         for wait in self.waits.values_mut() {
             if wait.permit.as_ref().is_some_and(oneshot::Sender::is_closed) {
                 wait.permit = None;
-                wait.unclaimed_since_ns = Some(now_ns);
+                wait.withdraw_at_ns = Some(now_ns + self.parts.keep_ns);
             }
         }
-        let keep_ns = self.parts.keep_ns;
-        let is_due = |wait: &&Wait| wait.next_deadline_ns(keep_ns).is_some_and(|at_ns| now_ns >= at_ns);
+        let is_due = |wait: &&Wait| wait.next_deadline_ns().is_some_and(|at_ns| now_ns >= at_ns);
         for request_id in self.ids(is_due) {
             self.wait_is_due(&request_id, now_ns);
         }
@@ -369,7 +372,7 @@ impl Desk {
             Link::AsksLimits(until_ns) => Some(until_ns),
             _ => None,
         };
-        let waits = self.waits.values().filter_map(|wait| wait.next_deadline_ns(self.parts.keep_ns));
+        let waits = self.waits.values().filter_map(Wait::next_deadline_ns);
         waits.chain(limits_ns).chain(self.absence.probe_at_ns()).min()
     }
 
@@ -396,7 +399,7 @@ impl Desk {
         let wait = Wait {
             requester: self.requester(&asker, now_ns),
             permit: Some(permit),
-            unclaimed_since_ns: None,
+            withdraw_at_ns: None,
             in_hand: None,
             called_ns: None,
             unanswered_since_ns: None,
@@ -427,19 +430,22 @@ impl Desk {
     /// microseconds. That second call is the last moment before IDENTIFY: only it uses the grant.
     fn claim(&mut self, request_id: &str, permit: oneshot::Sender<()>, now_ns: Ns) {
         let Some(wait) = self.waits.get_mut(request_id) else { return };
-        wait.unclaimed_since_ns = None;
+        wait.withdraw_at_ns = None;
         let use_by_ns = wait.in_hand.as_ref().map(|in_hand| in_hand.use_by_ns);
         let Some(use_by_ns) = use_by_ns else {
             wait.permit = Some(permit);
+            if wait.requester.state() == State::Resting {
+                self.step(request_id, &Event::GoOn, now_ns);
+            }
             return;
         };
         let is_polled = wait.called_ns.is_some_and(|at_ns| now_ns - at_ns < ONE_POLL_NS);
         if now_ns > use_by_ns {
             wait.permit = Some(permit);
-            self.late(request_id, now_ns);
+            self.late(request_id, &Event::Late, now_ns);
         } else if !is_polled {
-            wait.called_ns = Some(now_ns);
-            wait.unclaimed_since_ns = Some(now_ns); // the permit is dropped: call again
+            wait.called_ns = Some(now_ns); // the permit is dropped: call again
+            wait.withdraw_at_ns = Some(now_ns + self.parts.keep_ns.max(BUSY_NS));
         } else if permit.send(()).is_ok() {
             self.identify(request_id, now_ns);
         }
@@ -455,22 +461,23 @@ impl Desk {
         self.step(request_id, &Event::Identified, now_ns);
     }
 
-    fn late(&mut self, request_id: &str, now_ns: Ns) {
+    fn late(&mut self, request_id: &str, event: &Event<'_>, now_ns: Ns) {
         if let Some(wait) = self.waits.get_mut(request_id) {
             wait.in_hand = None;
             wait.called_ns = None;
-            self.step(request_id, &Event::Late, now_ns);
+            self.step(request_id, event, now_ns);
         }
     }
 
     fn wait_is_due(&mut self, request_id: &str, now_ns: Ns) {
         let Some(wait) = self.waits.get(request_id) else { return };
         let is_late = wait.in_hand.as_ref().is_some_and(|in_hand| now_ns > in_hand.use_by_ns);
-        let left = wait.unclaimed_since_ns.is_some_and(|at_ns| now_ns >= at_ns + self.parts.keep_ns);
-        if left {
+        let is_left = wait.withdraw_at_ns.is_some_and(|at_ns| now_ns >= at_ns);
+        if is_left {
             self.step(request_id, &Event::Withdraw, now_ns);
         } else if is_late {
-            self.late(request_id, now_ns);
+            // Its shard did not call for it, and would not call for the next one now: that would only hold the bucket.
+            self.late(request_id, &Event::Rest, now_ns);
         } else {
             self.step(request_id, &Event::Tick, now_ns);
         }
@@ -508,10 +515,11 @@ impl Desk {
     /// A turn has come. Its shard is asked to call again when it is polled; see [`Self::claim`].
     fn deliver(&mut self, request_id: &str, in_hand: InHand, now_ns: Ns) {
         let Some(wait) = self.waits.get_mut(request_id) else { return };
+        let keep_ns = if wait.has_receiver() { self.parts.keep_ns.max(BUSY_NS) } else { self.parts.keep_ns };
+        wait.withdraw_at_ns.get_or_insert(now_ns + keep_ns);
         wait.in_hand = Some(in_hand);
         wait.called_ns = None;
         wait.permit = None; // dropped: the receiver is closed
-        wait.unclaimed_since_ns.get_or_insert(now_ns);
     }
 
     /// Keeps an ended request to answer copies of its grants. `anew`: its shard still waits, by another request.
@@ -528,7 +536,7 @@ impl Desk {
             let wait = Wait {
                 requester,
                 permit: wait.permit,
-                unclaimed_since_ns: wait.unclaimed_since_ns,
+                withdraw_at_ns: wait.withdraw_at_ns,
                 in_hand: None,
                 called_ns: None,
                 unanswered_since_ns: None,

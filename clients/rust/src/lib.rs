@@ -22,8 +22,9 @@
 //! task at the same time: it may leave microseconds before IDENTIFY. The margin of the coordinators (0.2 s at first) is
 //! a thousand times that.
 //!
-//! A shard that is not polled until the grant has expired gets none: the queue declines, renews, and the turn goes on to
-//! the next. A receiver that is dropped, since the connection to Discord was lost, keeps its place for
+//! A shard that is not polled until the grant has expired gets none: the queue declines, and the turn goes on to the next.
+//! It asks for another turn when the shard calls, at the place of the shard: a shard that is busy for long does not hold
+//! the bucket again and again. A receiver that is dropped, since the connection to Discord was lost, keeps its place for
 //! [a while](Settings::keep_place_for). A grant that arrives meanwhile waits for the next connection while it is valid.
 //!
 //! Other code than twilight's may use the queue as well; it must call `enqueue` again where the receiver is closed:

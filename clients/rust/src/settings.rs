@@ -191,7 +191,8 @@ impl Settings {
     /// Sets how long a request is kept after its shard dropped the receiver; 15 s unless set.
     ///
     /// twilight drops it when the connection to Discord is lost, and asks again on the next one: the same request goes
-    /// on. After this time it is withdrawn.
+    /// on. After this time it is withdrawn. A shard whose turn has come, and that does not call for it, may be busy: its
+    /// request is withdrawn after 5 minutes, if that is longer, and asks for nothing meanwhile.
     #[must_use]
     pub fn keep_place_for(mut self, duration: Duration) -> Self {
         self.keep_place_for = duration;

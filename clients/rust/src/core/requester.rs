@@ -82,6 +82,8 @@ pub enum State {
     Asking,
     /// Granted to the shard, which has not decided yet.
     Holding,
+    /// Its grant was declined, and it asks for none until it goes on.
+    Resting,
     /// Identified, withdrawn, or ended at the coordinators.
     Over,
 }
@@ -112,6 +114,11 @@ pub enum Event<'a> {
     Identified,
     /// The grant was not used in time; the request goes on.
     Late,
+    /// The grant was not used in time, and the shard could not use another one now. A coordinator grants none before a
+    /// renewal.
+    Rest,
+    /// The shard of a request that rests waits again; its place is kept, or `waited_ms` restores it.
+    GoOn,
     /// The shard no longer wants a turn.
     Withdraw,
     /// Time has passed. Early and repeated ticks are harmless.
@@ -290,6 +297,18 @@ impl Requester {
                     self.ask_on(now_ns);
                 }
                 actions
+            }
+            Event::Rest => {
+                if self.state == State::Holding {
+                    self.state = State::Resting;
+                }
+                self.decide(Outcome::Declined)
+            }
+            Event::GoOn => {
+                if self.state == State::Resting {
+                    self.ask_on(now_ns);
+                }
+                Vec::new()
             }
             Event::Withdraw => {
                 let mut actions = self.decide(Outcome::Declined);

@@ -11,6 +11,7 @@ use crate::core::{Ns, NS_PER_MS, NS_PER_S};
 
 const KEEP_NS: Ns = 15 * NS_PER_S;
 const SUBSCRIBE_AGAIN_NS: Ns = 30 * NS_PER_S;
+const BUSY_NS: Ns = 300 * NS_PER_S;
 const USE_WITHIN_NS: Ns = 5 * NS_PER_S;
 
 /// A few microseconds: between two calls of one poll.
@@ -142,9 +143,61 @@ fn a_grant_that_no_poll_takes_is_declined_when_it_expires() {
     assert_eq!(sent(&mut desk), []);
     assert!(desk.next_deadline_ns() <= Some(USE_WITHIN_NS + 1));
     desk.tick(USE_WITHIN_NS + 1);
-    let all = sent(&mut desk);
-    assert_eq!((all.len(), &all[0].1["outcome"]), (2, &"declined".into()));
+    assert_eq!(outcomes(&mut desk), ["declined"]);
     drop(receiver);
+}
+
+#[test]
+fn a_shard_that_is_busy_for_long_holds_no_bucket_again_and_goes_on_at_its_place() {
+    let (mut desk, mut now_ns) = (desk(), 0);
+    let receiver = desk.enqueue(0, now_ns);
+    let request = one_request(&mut desk);
+    grant(&mut desk, &request, "g1", now_ns);
+    let mut all = Vec::new();
+    while now_ns < 60 * NS_PER_S {
+        now_ns += NS_PER_S;
+        desk.tick(now_ns);
+        all.extend(sent(&mut desk).into_iter().map(|(subject, _)| subject));
+    }
+    assert_eq!(all, ["confirm.0.g1"], "it asks for no turn that it cannot use, and withdraws nothing");
+    desk.disconnected("away", now_ns);
+    desk.connected(now_ns);
+    assert_eq!(sent(&mut desk), []);
+    let receiver = waits(poll(&mut desk, 0, receiver, &mut now_ns));
+    let renewed = one_request(&mut desk);
+    assert_eq!((&renewed["request_id"], &renewed["renewal"]), (&request["request_id"], &1.into()));
+    assert_eq!(renewed["waited_ms"], 60_000, "it restores the place, where a coordinator has dropped the request");
+    grant(&mut desk, &renewed, "g2", now_ns);
+    assert!(poll(&mut desk, 0, receiver, &mut now_ns).is_err());
+    assert_eq!(outcomes(&mut desk), ["identified"]);
+}
+
+#[test]
+fn a_shard_that_never_calls_for_its_turn_is_withdrawn_at_last() {
+    let mut desk = desk();
+    let _receiver = desk.enqueue(0, 0);
+    let request = one_request(&mut desk);
+    grant(&mut desk, &request, "g1", 0);
+    desk.tick(BUSY_NS - 1);
+    assert_eq!(outcomes(&mut desk), ["declined"]);
+    desk.tick(BUSY_NS);
+    let all = sent(&mut desk);
+    assert_eq!((all.len(), all[0].0.as_str()), (1, "cancel.0"));
+    assert_eq!(all[0].1["request_id"], request["request_id"]);
+}
+
+#[test]
+fn a_grant_that_no_connection_comes_back_for_is_declined_once_and_the_place_is_given_up() {
+    let mut desk = desk();
+    drop(desk.enqueue(0, 0));
+    let request = one_request(&mut desk);
+    grant(&mut desk, &request, "g1", 1);
+    desk.tick(USE_WITHIN_NS + 1);
+    assert_eq!(outcomes(&mut desk), ["declined"]);
+    desk.tick(KEEP_NS);
+    assert_eq!(sent(&mut desk), []);
+    desk.tick(KEEP_NS + 1);
+    assert_eq!(sent(&mut desk)[0].0, "cancel.0");
 }
 
 #[test]

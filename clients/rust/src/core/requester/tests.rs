@@ -178,6 +178,29 @@ fn a_grant_that_was_not_used_in_time_is_declined_and_the_request_goes_on() {
 }
 
 #[test]
+fn a_request_that_rests_is_silent_until_it_goes_on() {
+    let mut requester = begun(|| 0.0);
+    assert_eq!(requester.handle(&Event::Rest, 0), []);
+    assert_eq!(requester.state(), State::Asking, "it held nothing");
+    receive(&mut requester, &granted("g1", 0), 0);
+    assert_eq!(outcomes(&requester.handle(&Event::Rest, 5 * NS_PER_S + 1)), [Outcome::Declined]);
+    for silent in [queued(0), refused(r#""code":"ended""#), refused(r#""code":"overloaded","retry_after_ms":1"#)] {
+        assert_eq!(receive(&mut requester, &silent, 6 * NS_PER_S), []);
+    }
+    assert_eq!(requester.handle(&Event::Reconnected { jitter: 0.0, waited_ns: 0 }, 7 * NS_PER_S), []);
+    assert_eq!(requester.next_deadline_ns(), None);
+    for grant_id in ["g1", "g2"] {
+        assert_eq!(outcomes(&receive(&mut requester, &granted(grant_id, 0), 8 * NS_PER_S)), [Outcome::Declined]);
+    }
+    assert_eq!(requester.state(), State::Resting);
+    assert_eq!(renewals(&requester.handle(&Event::GoOn, 9 * NS_PER_S)), [1]);
+    assert_eq!(requester.handle(&Event::GoOn, 9 * NS_PER_S), []);
+    receive(&mut requester, &granted("g3", 1), 9 * NS_PER_S);
+    requester.handle(&Event::Rest, 9 * NS_PER_S);
+    assert_eq!(requester.handle(&Event::Withdraw, 10 * NS_PER_S), [Action::SendCancel { bucket: 0 }]);
+}
+
+#[test]
 fn a_withdrawal_declines_what_is_in_hand_and_what_still_comes() {
     let mut requester = begun(|| 0.0);
     receive(&mut requester, &granted("g1", 0), 0);
