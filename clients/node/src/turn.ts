@@ -97,14 +97,19 @@ export class Turn {
    *
    * It looks at the clock: a grant that came too late is declined, and the wait goes on at the same place. It rejects
    * with a QueueClosedError when the queue was closed, with the reason of the signal when that was aborted, and with an
-   * Error when the turn was declined. Nothing else ends the wait: without NATS and without a coordinator it goes on.
+   * Error when the turn was declined or used. Nothing else ends the wait: without NATS and without a coordinator it goes
+   * on.
    */
   async granted(): Promise<Grant> {
     for (;;) {
       this.#refuseIfOver();
+      if (this.#decided === "identified") {
+        const used = `shard ${this.shardId} has used this turn for its one IDENTIFY`;
+        throw new Error(`${used}; to identify again, take a new one from \`queue.turn\``);
+      }
       this.#goOn();
       const grant = this.#grant;
-      if (grant !== null && (this.#decided === "identified" || this.#host.clock() <= grant.useByMs)) {
+      if (grant !== null && this.#host.clock() <= grant.useByMs) {
         this.#isPassed = true;
         return grant;
       }

@@ -17,6 +17,19 @@ test("a turn is granted, used once, and answered", async () => {
   assert.deepEqual(host.sent, ["request r0", "identified g1", "ready g1"]);
 });
 
+test("a used turn is granted for no second IDENTIFY, in time or late", async () => {
+  for (const nowMs of [1, 3_600_000]) {
+    const host = new FakeHost();
+    const turn = host.turn(3);
+    host.grant(turn);
+    await turn.granted();
+    turn.identified();
+    host.nowMs = nowMs;
+    await assert.rejects(turn.granted(), /shard 3 has used this turn for its one IDENTIFY/);
+    assert.deepEqual(host.sent, ["request r0", "identified g1"]);
+  }
+});
+
 test("READY and Invalid Session include that IDENTIFY was sent", () => {
   for (const outcome of ["ready", "rejected"] as const) {
     const host = new FakeHost();
