@@ -17,6 +17,7 @@ from nats import errors
 from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport
+from nats.protocol.command import sub_cmd
 
 from nats_identify.nats_credentials import read_credentials
 from nats_identify.nats_options import NatsOptions, NatsOptionsError
@@ -30,6 +31,12 @@ CLOSE_WITHIN_S: Final = 4
 
 READ_BYTES_MAX: Final = 262_144
 """What is read at once: as much as an event loop takes from a socket in one turn."""
+
+REFUSED_SUBSCRIPTION: Final = "permissions violation for subscription"
+"""In the server's words, in small letters, where this user may not subscribe: once for each subscription."""
+
+SUBSCRIBE_AGAIN_S: Final = 30.0
+"""A refused subscription is sent again after this: an operator who mends the permission ends no connection."""
 
 ClientT = TypeVar("ClientT", bound="NatsClient")
 
@@ -129,15 +136,23 @@ class NatsClient(Client):
 
     Args:
         unreadable: called with the error for each message that cannot be read and was dropped; it raises nothing.
+        subscribed_again: called when refused subscriptions have been sent again; it raises nothing.
 
     Attributes:
         asks_for_tls: a server without TLS is sent nothing, above all no password.
     """
 
-    def __init__(self, *, unreadable: Callable[[Exception], None] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        unreadable: Callable[[Exception], None] | None = None,
+        subscribed_again: Callable[[], None] | None = None,
+    ) -> None:
         super().__init__()
         self._ps: StrictParser = StrictParser(self)
         self._unreadable = unreadable
+        self._subscribed_again = subscribed_again
+        self._subscribe_timer: asyncio.TimerHandle | None = None
         self.asks_for_tls = False
         self._is_greeted = False
 
@@ -156,6 +171,8 @@ class NatsClient(Client):
         """Drop what is on its way, and the TCP connection; nats-py is not notified."""
         self._pending = []
         self._pending_data_size = 0
+        if self._subscribe_timer is not None:
+            self._subscribe_timer.cancel()
         if self._transport is not None:
             self._transport.close()  # type: ignore[no-untyped-call]  # as above
 
@@ -180,6 +197,26 @@ class NatsClient(Client):
         except (ValueError, LookupError, errors.Error) as error:
             if self._unreadable is not None:
                 self._unreadable(error)
+
+    async def _process_err(self, err_msg: str) -> None:
+        await super()._process_err(err_msg)
+        if REFUSED_SUBSCRIPTION in err_msg.lower() and self._subscribe_timer is None:
+            loop = asyncio.get_running_loop()
+            self._subscribe_timer = loop.call_later(SUBSCRIBE_AGAIN_S, self._subscribe_again)
+
+    def _subscribe_again(self) -> None:
+        """Send every subscription again: the server leaves those as they are that it has, by their number."""
+        self._subscribe_timer = None
+        if not self.is_connected:
+            return  # a reconnect sends them all
+        for sub in self._subs.values():
+            command = sub_cmd(sub._subject, sub._queue or "", sub._id)  # noqa: SLF001  # as nats-py sends it
+            self._pending.append(command)
+            self._pending_data_size += len(command)
+        if self._flush_queue is not None and self._flush_queue.empty():
+            self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
+        if self._subscribed_again is not None:
+            self._subscribed_again()
 
     async def _connect_to_server(self, s: Srv) -> None:
         if self._transport is None and s.uri.scheme in {"nats", "tls"}:

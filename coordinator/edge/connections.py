@@ -17,7 +17,7 @@ from nats.aio.msg import Msg
 from coordinator.edge.log import Log
 from coordinator.edge.metrics import Metrics
 from coordinator.settings import Settings
-from nats_identify.nats_connection import NatsClient, open_connection
+from nats_identify.nats_connection import REFUSED_SUBSCRIPTION, NatsClient, open_connection
 from nats_identify.nats_protocol import Handler
 
 TROUBLE: Final = (
@@ -42,9 +42,6 @@ OLDEST_SERVER: Final = (2, 11)
 
 ANSWER_BYTES_MAX: Final = 65_536
 """A larger answer to a request is not read: JetStream's to a publish has some hundred bytes."""
-
-REFUSED_SUBSCRIPTION: Final = "permissions violation for subscription"
-"""In the server's words where this user may not subscribe; it says it once for each subject and connection."""
 
 UNSENT_BYTES_MAX: Final = 8 * 1024 * 1024
 """With more than this on its way to the server, a connection takes no more."""
@@ -260,8 +257,8 @@ class Connection(NatsClient):
         if isinstance(error, errors.SlowConsumerError):
             self._context.metrics.drop("slow_consumer")
         said = str(error) or type(error).__name__
-        # Each refused subscription is said once, and they are few. What is published may be refused for each reply.
-        is_deaf = REFUSED_SUBSCRIPTION in said
+        # The server says each refused subscription once, and they are few. A refused reply it says each time.
+        is_deaf = REFUSED_SUBSCRIPTION in said.lower()
         self.warn_throttled(said if is_deaf else type(error).__name__, said)
 
     def warn_throttled(self, kind: str, said: str) -> None:

@@ -102,6 +102,7 @@ class NatsQueue(BaseQueue):
         self._subscribed_to: Client | None = None
         self._opening: asyncio.Task[Client] | None = None
         self._reconnects = 0
+        self._is_deaf = False  # the inbox was refused, and nothing has arrived since it was subscribed to again
         self._log = OutageLog(self._subjects.requests)
         self._absence = Absence(random.random)
 
@@ -346,7 +347,7 @@ class NatsQueue(BaseQueue):
     async def _open(self, options: NatsOptions) -> NatsClient:
         return await open_connection(
             options,
-            NatsClient(unreadable=self._drop),
+            NatsClient(unreadable=self._drop, subscribed_again=self._on_subscribed_again),
             name=f"nats-identify {self._client}",
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.25,
@@ -368,6 +369,9 @@ class NatsQueue(BaseQueue):
 
     async def _on_reply(self, message: Msg) -> None:
         request_id = message.subject.rpartition(".")[2]
+        if self._is_deaf:
+            self._is_deaf = False
+            self._renew_all()  # what was answered meanwhile did not arrive
         if message.headers and message.headers.get("Status"):
             self._absence.no_responders(self._clock())
             self._log.no_coordinator(self._where(), self._clock(), is_absent=True)
@@ -410,6 +414,12 @@ class NatsQueue(BaseQueue):
 
     def _drop(self, why: Exception) -> None:
         self._log.unusable_reply(why, self._where(), self._clock())
+
+    def _on_subscribed_again(self) -> None:
+        """Probe: the answer shows that the inbox is open."""
+        self._is_deaf = True
+        self._outbox.append((self._subjects.info, b"", PROBE, None))
+        self._wake.set()
 
     async def _on_reconnected(self) -> None:
         self._wake.set()
