@@ -40,6 +40,7 @@ async def server_that_denies(folder, subject):
         def mend():
             config = server.store_dir / "nats-server.conf"
             config.write_text(config.read_text().replace(subject, "unused"))
+            assert server.pid is not None
             os.kill(server.pid, signal.SIGHUP)
 
         async with await nats.connect(server.url, user="admin", password=SECRET) as admin:
