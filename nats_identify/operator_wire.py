@@ -23,10 +23,14 @@ AHEAD_MAX: Final = 10
 PAUSE_MAX_MS: Final = 7 * 24 * 3600 * 1000
 """The longest pause that ends by itself: a week. Without ``for_ms`` a pause ends by ``resume`` alone."""
 
-Who = Annotated[str, Field(min_length=1, max_length=128)]
+WHO_MAX: Final = 128
+WHY_MAX: Final = 200
+"""Characters of an operator's name, and of a reason."""
+
+Who = Annotated[str, Field(min_length=1, max_length=WHO_MAX)]
 """The operator, for people, such as ``alice@laptop``: NATS does not pass on the user of a publisher."""
 
-Why = Annotated[str, Field(max_length=200)]
+Why = Annotated[str, Field(max_length=WHY_MAX)]
 Priority = Annotated[int, Field(ge=-10, le=11)]
 
 

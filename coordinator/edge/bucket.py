@@ -19,6 +19,7 @@ from coordinator.edge.cures import NAME_IN_USE, NOT_A_CLUSTER
 from coordinator.edge.ledger_json import LedgerWriter
 from coordinator.edge.log import Log
 from coordinator.settings import Settings, SettingsError
+from nats_identify.operator_wire import WHO_MAX, WHY_MAX
 from nats_identify.schedule.budget import StaticDay
 from nats_identify.schedule.crash_loop import TOLD_MAX, ShardHistory
 from nats_identify.schedule.grants import Grant, HoldRecord
@@ -39,10 +40,8 @@ JUDGE_EVERY: Final = 10
 LOOKS_IN_VAIN_MAX: Final = 5
 """This many unanswered looks, while the ledger can be read, mean that looking is not allowed."""
 
-BY_MAX: Final = 128
-WHY_MAX: Final = 200
 WIDEST: Final = "\U00010000"
-"""Characters of an operator's name and reason in a pause (`operator_wire`), and one with the longest JSON escape."""
+"""A character with the longest JSON escape."""
 
 _INSTANCE: Final = "f" * 12
 
@@ -83,7 +82,7 @@ def need_of(settings: Settings, max_concurrency: int) -> Need:
         full_hold_ns=DAY,
         static_day=StaticDay(DAY, 10**6, DAY),
         replied=tuple((f"{number:064}", REPLIED_FOR_NS) for number in range(REPLIED_MAX)),
-        paused=Paused(-10, 365 * DAY, by=WIDEST * BY_MAX, why=WIDEST * WHY_MAX),
+        paused=Paused(-10, 365 * DAY, by=WIDEST * WHO_MAX, why=WIDEST * WHY_MAX),
     )
     write = LedgerWriter().write
     return Need(len(write(least)), HEADERS_BYTES + len(write(largest)))

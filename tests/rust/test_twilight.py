@@ -113,9 +113,8 @@ async def test_a_session_that_was_lost_goes_first(start_coordinator, start_fleet
         assert (priorities[0], priorities[-1]) == (0, 1)
 
 
-async def test_a_connection_that_is_lost_in_the_wait_keeps_the_place(start_coordinator, start_fleet, client: Client):
-    """The first shard takes the turn. The second waits, loses its connection, and goes on with the same request."""
-    await start_coordinator(IDENTIFY_WINDOW="4", IDENTIFY_USE_WITHIN="2")
+async def requests_and_cancels(client: Client) -> tuple[set[str], list[str]]:
+    """The ids of all requests from here on, and what was cancelled."""
     ids, cancels = set[str](), list[str]()
 
     async def on_request(message: Msg) -> None:
@@ -127,6 +126,13 @@ async def test_a_connection_that_is_lost_in_the_wait_keeps_the_place(start_coord
     await client.subscribe("identify.request.>", cb=on_request)
     await client.subscribe("identify.cancel.>", cb=on_cancel)
     await settle(client)
+    return ids, cancels
+
+
+async def test_a_connection_that_is_lost_in_the_wait_keeps_the_place(start_coordinator, start_fleet, client: Client):
+    """The first shard takes the turn. The second waits, loses its connection, and goes on with the same request."""
+    await start_coordinator(IDENTIFY_WINDOW="4", IDENTIFY_USE_WITHIN="2")
+    ids, cancels = await requests_and_cancels(client)
     async with SimulatedGateway(window_s=4) as gateway:
         await start_fleet(gateway.ws_url, [0, 1], 2)
 
@@ -161,17 +167,7 @@ async def test_a_shard_that_is_busy_for_longer_than_a_place_is_kept_goes_on_at_i
 ):
     """Its task is busy for 17 s. It holds the bucket once, and not again before it asks."""
     await start_coordinator(IDENTIFY_USE_WITHIN="1")
-    ids, cancels = set[str](), list[str]()
-
-    async def on_request(message: Msg) -> None:
-        ids.add(str(Request.model_validate_json(message.data).request_id))
-
-    async def on_cancel(message: Msg) -> None:
-        cancels.append(message.data.decode())
-
-    await client.subscribe("identify.request.>", cb=on_request)
-    await client.subscribe("identify.cancel.>", cb=on_cancel)
-    await settle(client)
+    ids, cancels = await requests_and_cancels(client)
     async with SimulatedGateway(window_s=0.4) as gateway:
         await start_fleet(gateway.ws_url, [0, 1], 2, busy_ms=17_000)
         report = await gateway.until(lambda report: report.ready == 2)
